@@ -1,0 +1,2 @@
+//! Firstlight.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,2 @@
+//! The firmware.
+fn main() {}

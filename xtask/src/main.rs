@@ -1,0 +1,3 @@
+//! Builds, runs, tests and measures Firstlight: `cargo xtask --help`.
+
+fn main() {}

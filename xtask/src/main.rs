@@ -1,3 +1,28 @@
 //! Builds, runs, tests and measures Firstlight: `cargo xtask --help`.
+//!
+//! One module a command. Each command's arguments are a [`clap::Args`] structure in its module, beside a `main` function that
+//! carries the command out.
 
-fn main() {}
+mod build;
+mod project;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of Firstlight, the boot firmware for virtual machines.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Build(build::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Build(args) => build::main(args),
+    }
+}

@@ -1,2 +1,4 @@
 //! Firstlight.
 #![cfg_attr(not(test), no_std)]
+
+pub mod tables;

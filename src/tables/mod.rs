@@ -1,0 +1,3 @@
+//! The tables a guest reads about its machine: pure functions from plain inputs to bytes.
+
+pub mod e820;

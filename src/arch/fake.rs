@@ -1,0 +1,119 @@
+//! Hardware for host tests: memory that holds what is written, ports with a script, a clock that moves when asked.
+
+use super::hw::{Clock, PhysMem, Ports, RealMode, RealRegs};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A machine with sparse memory, which reads as zero where nothing was written.
+#[derive(Default)]
+pub struct Fake {
+    memory: RefCell<BTreeMap<u64, u8>>,
+    port_reads: RefCell<BTreeMap<u16, VecDeque<u32>>>,
+    /// Every port write: port, value.
+    pub port_writes: RefCell<Vec<(u16, u32)>>,
+    /// Every call into real mode: vector (`None` for a far call), registers at the call.
+    pub real_calls: RefCell<Vec<(Option<u8>, RealRegs)>>,
+    time_us: Cell<u64>,
+}
+
+impl Fake {
+    /// Lets `port` answer `values`, one a read, the last one for ever. Ports without a script read as all ones.
+    pub fn script_port(&self, port: u16, values: &[u32]) {
+        self.port_reads.borrow_mut().insert(port, values.iter().copied().collect());
+    }
+
+    fn port_in(&self, port: u16) -> u32 {
+        match self.port_reads.borrow_mut().get_mut(&port) {
+            Some(queue) if queue.len() > 1 => queue.pop_front().unwrap_or(u32::MAX),
+            Some(queue) => queue.front().copied().unwrap_or(u32::MAX),
+            None => u32::MAX,
+        }
+    }
+
+    fn array<const N: usize>(&self, addr: u64) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.read(addr, &mut bytes);
+        bytes
+    }
+}
+
+impl Ports for Fake {
+    fn in8(&self, port: u16) -> u8 {
+        self.port_in(port) as u8
+    }
+    fn in16(&self, port: u16) -> u16 {
+        self.port_in(port) as u16
+    }
+    fn in32(&self, port: u16) -> u32 {
+        self.port_in(port)
+    }
+    fn out8(&self, port: u16, value: u8) {
+        self.port_writes.borrow_mut().push((port, value.into()));
+    }
+    fn out16(&self, port: u16, value: u16) {
+        self.port_writes.borrow_mut().push((port, value.into()));
+    }
+    fn out32(&self, port: u16, value: u32) {
+        self.port_writes.borrow_mut().push((port, value));
+    }
+}
+
+impl PhysMem for Fake {
+    fn read(&self, addr: u64, buf: &mut [u8]) {
+        let memory = self.memory.borrow();
+        for (i, byte) in buf.iter_mut().enumerate() {
+            *byte = memory.get(&(addr + i as u64)).copied().unwrap_or(0);
+        }
+    }
+    fn write(&self, addr: u64, data: &[u8]) {
+        self.memory.borrow_mut().extend((addr..).zip(data.iter().copied()));
+    }
+    fn fill(&self, addr: u64, len: u64, byte: u8) {
+        self.memory.borrow_mut().extend((addr..addr + len).map(|a| (a, byte)));
+    }
+    fn copy(&self, dst: u64, src: u64, len: u64) {
+        let mut bytes = vec![0; len as usize];
+        self.read(src, &mut bytes);
+        self.write(dst, &bytes);
+    }
+    fn read8(&self, addr: u64) -> u8 {
+        u8::from_le_bytes(self.array(addr))
+    }
+    fn read16(&self, addr: u64) -> u16 {
+        u16::from_le_bytes(self.array(addr))
+    }
+    fn read32(&self, addr: u64) -> u32 {
+        u32::from_le_bytes(self.array(addr))
+    }
+    fn read64(&self, addr: u64) -> u64 {
+        u64::from_le_bytes(self.array(addr))
+    }
+    fn write8(&self, addr: u64, value: u8) {
+        self.write(addr, &value.to_le_bytes());
+    }
+    fn write16(&self, addr: u64, value: u16) {
+        self.write(addr, &value.to_le_bytes());
+    }
+    fn write32(&self, addr: u64, value: u32) {
+        self.write(addr, &value.to_le_bytes());
+    }
+    fn write64(&self, addr: u64, value: u64) {
+        self.write(addr, &value.to_le_bytes());
+    }
+}
+
+impl Clock for Fake {
+    fn now_us(&self) -> u64 {
+        self.time_us.set(self.time_us.get() + 100);
+        self.time_us.get()
+    }
+}
+
+impl RealMode for Fake {
+    fn call_far(&self, regs: &mut RealRegs) {
+        self.real_calls.borrow_mut().push((None, *regs));
+    }
+    fn call_int(&self, vector: u8, regs: &mut RealRegs) {
+        self.real_calls.borrow_mut().push((Some(vector), *regs));
+    }
+}

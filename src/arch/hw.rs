@@ -1,0 +1,174 @@
+//! What the firmware asks of the hardware, as traits: [`pc`](super::pc) is the machine, `fake` stands in for it on the host.
+//!
+//! Methods take `&self`: ports and guest memory are shared with devices and with the guest, so exclusive access would claim
+//! more than is true. Implementations are cheap to copy or to borrow.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The x86 I/O port space.
+pub trait Ports {
+    /// Reads one byte from `port`.
+    fn in8(&self, port: u16) -> u8;
+    /// Reads 16 bits from `port`.
+    fn in16(&self, port: u16) -> u16;
+    /// Reads 32 bits from `port`.
+    fn in32(&self, port: u16) -> u32;
+    /// Writes one byte to `port`.
+    fn out8(&self, port: u16, value: u8);
+    /// Writes 16 bits to `port`.
+    fn out16(&self, port: u16, value: u16);
+    /// Writes 32 bits to `port`.
+    fn out32(&self, port: u16, value: u32);
+
+    /// Fills `words` from one 16-bit port, as `rep insw` does.
+    fn in16_repeated(&self, port: u16, words: &mut [u16]) {
+        for word in words {
+            *word = self.in16(port);
+        }
+    }
+
+    /// Writes all `words` to one 16-bit port, as `rep outsw` does.
+    fn out16_repeated(&self, port: u16, words: &[u16]) {
+        for word in words {
+            self.out16(port, *word);
+        }
+    }
+}
+
+/// Physical memory and memory-mapped registers, by physical address.
+///
+/// Every access is volatile. Addresses that nothing answers read as all ones on the machine.
+pub trait PhysMem {
+    /// Copies guest memory at `addr` into `buf`.
+    fn read(&self, addr: u64, buf: &mut [u8]);
+    /// Copies `data` to guest memory at `addr`.
+    fn write(&self, addr: u64, data: &[u8]);
+    /// Sets `len` bytes at `addr` to `byte`.
+    fn fill(&self, addr: u64, len: u64, byte: u8);
+    /// Copies `len` bytes from `src` to `dst`, which do not overlap.
+    fn copy(&self, dst: u64, src: u64, len: u64);
+
+    /// Reads one byte in one access.
+    fn read8(&self, addr: u64) -> u8;
+    /// Reads 16 bits in one access.
+    fn read16(&self, addr: u64) -> u16;
+    /// Reads 32 bits in one access.
+    fn read32(&self, addr: u64) -> u32;
+    /// Reads 64 bits in one access.
+    fn read64(&self, addr: u64) -> u64;
+    /// Writes one byte in one access.
+    fn write8(&self, addr: u64, value: u8);
+    /// Writes 16 bits in one access.
+    fn write16(&self, addr: u64, value: u16);
+    /// Writes 32 bits in one access.
+    fn write32(&self, addr: u64, value: u32);
+    /// Writes 64 bits in one access.
+    fn write64(&self, addr: u64, value: u64);
+
+    /// Reads a structure that any bytes make.
+    fn read_as<T: FromBytes + IntoBytes>(&self, addr: u64) -> T
+    where
+        Self: Sized,
+    {
+        let mut value = T::new_zeroed();
+        self.read(addr, value.as_mut_bytes());
+        value
+    }
+
+    /// Writes a structure's bytes.
+    fn write_as<T: IntoBytes + Immutable>(&self, addr: u64, value: &T)
+    where
+        Self: Sized,
+    {
+        self.write(addr, value.as_bytes());
+    }
+}
+
+/// Time, for deadlines and delays.
+pub trait Clock {
+    /// Microseconds since some moment, never backwards. Costs a device access or more: ask it while you wait, not before.
+    fn now_us(&self) -> u64;
+
+    /// Polls `ready` until it answers something or `timeout_us` have passed; the first polls ask no clock.
+    fn wait_for<T>(&self, timeout_us: u64, mut ready: impl FnMut() -> Option<T>) -> Option<T>
+    where
+        Self: Sized,
+    {
+        const FREE_POLLS: u32 = 16;
+        for _ in 0..FREE_POLLS {
+            if let Some(value) = ready() {
+                return Some(value);
+            }
+            self.relax();
+        }
+        let start = self.now_us();
+        loop {
+            if let Some(value) = ready() {
+                return Some(value);
+            }
+            if self.now_us().wrapping_sub(start) >= timeout_us {
+                return ready();
+            }
+            self.relax();
+        }
+    }
+
+    /// Passes at least `us` microseconds.
+    fn delay_us(&self, us: u64) {
+        let start = self.now_us();
+        while self.now_us().wrapping_sub(start) < us {
+            self.relax();
+        }
+    }
+
+    /// A short pause between two polls that touches no device.
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+}
+
+/// Registers for code that runs in real mode on our behalf. The layout is the one of `bridge.s`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RealRegs {
+    /// EAX.
+    pub eax: u32,
+    /// EBX.
+    pub ebx: u32,
+    /// ECX.
+    pub ecx: u32,
+    /// EDX.
+    pub edx: u32,
+    /// ESI.
+    pub esi: u32,
+    /// EDI.
+    pub edi: u32,
+    /// EBP.
+    pub ebp: u32,
+    /// DS.
+    pub ds: u16,
+    /// ES.
+    pub es: u16,
+    /// Where to go: offset.
+    pub ip: u16,
+    /// Where to go: segment.
+    pub cs: u16,
+    /// FLAGS: what the callee starts with, then what it returned with.
+    pub flags: u16,
+    /// Keeps the size a multiple of four.
+    pub reserved: u16,
+}
+
+/// Calls out of the firmware into real mode.
+///
+/// No lock that a BIOS service takes may be held over a call: the callee can raise any interrupt.
+pub trait RealMode {
+    /// Far-calls `regs.cs:regs.ip`, as option ROM entry points expect.
+    fn call_far(&self, regs: &mut RealRegs);
+    /// Raises interrupt `vector` through the guest's interrupt vector table.
+    fn call_int(&self, vector: u8, regs: &mut RealRegs);
+}
+
+/// All of it.
+pub trait Hardware: Ports + PhysMem + Clock + RealMode {}
+impl<T: Ports + PhysMem + Clock + RealMode> Hardware for T {}

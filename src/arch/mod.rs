@@ -1,0 +1,15 @@
+//! The processor: entry, long mode, the real-mode bridge, and the only 16-bit code of the project.
+
+#[cfg(not(test))]
+pub mod bridge;
+#[cfg(not(test))]
+pub mod cpu;
+#[cfg(test)]
+pub mod fake;
+pub mod frame;
+pub mod hw;
+#[cfg(not(test))]
+pub mod pc;
+
+pub use frame::{Frame, Outcome, linear};
+pub use hw::{Clock, Hardware, PhysMem, Ports, RealMode, RealRegs};

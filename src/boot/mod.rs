@@ -1,0 +1,1 @@
+//! What is booted: candidates, order, hand-off.

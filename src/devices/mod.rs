@@ -1,0 +1,3 @@
+//! Drivers, one a file, and what a driver looks like from outside.
+
+pub mod block;

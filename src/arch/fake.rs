@@ -19,7 +19,9 @@ pub struct Fake {
 impl Fake {
     /// Lets `port` answer `values`, one a read, the last one for ever. Ports without a script read as all ones.
     pub fn script_port(&self, port: u16, values: &[u32]) {
-        self.port_reads.borrow_mut().insert(port, values.iter().copied().collect());
+        self.port_reads
+            .borrow_mut()
+            .insert(port, values.iter().copied().collect());
     }
 
     fn port_in(&self, port: u16) -> u32 {
@@ -66,10 +68,14 @@ impl PhysMem for Fake {
         }
     }
     fn write(&self, addr: u64, data: &[u8]) {
-        self.memory.borrow_mut().extend((addr..).zip(data.iter().copied()));
+        self.memory
+            .borrow_mut()
+            .extend((addr..).zip(data.iter().copied()));
     }
     fn fill(&self, addr: u64, len: u64, byte: u8) {
-        self.memory.borrow_mut().extend((addr..addr + len).map(|a| (a, byte)));
+        self.memory
+            .borrow_mut()
+            .extend((addr..addr + len).map(|a| (a, byte)));
     }
     fn copy(&self, dst: u64, src: u64, len: u64) {
         let mut bytes = vec![0; len as usize];

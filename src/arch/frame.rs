@@ -93,12 +93,20 @@ impl Frame {
 
     /// Sets or clears the caller's CF.
     pub fn set_carry(&mut self, on: bool) {
-        self.flags = if on { self.flags | CARRY } else { self.flags & !CARRY };
+        self.flags = if on {
+            self.flags | CARRY
+        } else {
+            self.flags & !CARRY
+        };
     }
 
     /// Sets or clears the caller's ZF.
     pub fn set_zero(&mut self, on: bool) {
-        self.flags = if on { self.flags | ZERO } else { self.flags & !ZERO };
+        self.flags = if on {
+            self.flags | ZERO
+        } else {
+            self.flags & !ZERO
+        };
     }
 
     /// The call worked: CF clear, AH zero.

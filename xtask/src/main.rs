@@ -4,7 +4,13 @@
 //! carries the command out.
 
 mod build;
+mod cache;
+mod image;
+mod progress;
 mod project;
+mod qemu;
+mod run;
+mod setup;
 
 use clap::{Parser, Subcommand};
 
@@ -19,10 +25,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Build(build::Args),
+    Run(run::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Build(args) => build::main(args),
+        Command::Run(args) => run::main(args),
     }
 }

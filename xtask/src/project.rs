@@ -1,5 +1,6 @@
-//! Where things are: the source tree and the build output.
+//! Where things are: the source tree, the build output, and the user's cache.
 
+use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// The root of the source tree and the directory of the workspace's Cargo.toml.
@@ -15,4 +16,14 @@ pub fn target() -> PathBuf {
         Some(directory) => root().join(directory),
         None => root().join("target"),
     }
+}
+
+/// The directory for what takes long to make and outlives `cargo clean`: `~/.cache/firstlight`. It is made when missing.
+pub fn cache() -> Result<PathBuf> {
+    let directory = dirs::cache_dir()
+        .context("no cache directory: HOME is not set")?
+        .join("firstlight");
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok(directory)
 }

@@ -1,0 +1,228 @@
+//! The demo guest's disk: a real Debian with GRUB 2 in its master boot record.
+//!
+//! Root logs in without a password, on the first serial port or on the screen. The disk is made from packages of the machine's own
+//! Debian release (bookworm on other distributions) into a file: no loop device, no mount, and no root where user namespaces are
+//! allowed.
+
+mod boot_sector;
+
+use crate::progress::Progress;
+use crate::{cache, setup};
+use anyhow::{Context, Result, ensure};
+use boot_sector::{PARTITION_START, SECTOR};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const BEFORE_PACKAGES: &str = include_str!("image/before-packages.sh");
+const CUSTOMIZE: &str = include_str!("image/customize.sh");
+
+/// The file system's identity, by which the kernel finds it on whatever disk it is on.
+const UUID: &str = "f1257116-0000-4000-8000-000000000001";
+/// The disk's signature in the master boot record.
+const SIGNATURE: u32 = 0xF125_7116;
+/// The disk's size in MiB. The file is sparse.
+const SIZE_MIB: u32 = 1024;
+
+const PACKAGES: &str = "linux-image-amd64,initramfs-tools,systemd-sysv,udev,dbus,kmod,login,passwd,iproute2,pciutils,dmidecode";
+
+/// What the guest's packages bring along that it has no use for: documentation, and drivers for hardware that no virtual machine
+/// has, which take time to look through at every boot.
+const LEFT_OUT: &[&str] = &[
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
+    "/lib/modules/*/kernel/drivers/gpu/*",
+    "/lib/modules/*/kernel/drivers/hwmon/*",
+    "/lib/modules/*/kernel/drivers/iio/*",
+    "/lib/modules/*/kernel/drivers/infiniband/*",
+    "/lib/modules/*/kernel/drivers/isdn/*",
+    "/lib/modules/*/kernel/drivers/media/*",
+    "/lib/modules/*/kernel/drivers/mtd/*",
+    "/lib/modules/*/kernel/drivers/net/wireless/*",
+    "/lib/modules/*/kernel/drivers/staging/*",
+    "/lib/modules/*/kernel/sound/*",
+    "/usr/lib/modules/*/kernel/drivers/gpu/*",
+    "/usr/lib/modules/*/kernel/drivers/media/*",
+    "/usr/lib/modules/*/kernel/drivers/net/wireless/*",
+    "/usr/lib/modules/*/kernel/sound/*",
+];
+
+/// The modules in GRUB's core image: all that the menu needs, so that none is loaded from the disk.
+const GRUB_MODULES: &[&str] = &[
+    "biosdisk",
+    "part_msdos",
+    "ext2",
+    "normal",
+    "linux",
+    "serial",
+    "terminal",
+    "echo",
+    "ls",
+    "reboot",
+    "halt",
+];
+/// Where GRUB finds its configuration: the first partition of the disk that it was started from.
+const GRUB_PREFIX: &str = "(,msdos1)/boot/grub";
+
+/// The file system's features, spelled out since the defaults of newer mkfs versions are not known to every GRUB.
+const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,\
+                        dir_nlink,extra_isize";
+
+/// Where the guest's packages come from.
+struct Source {
+    suite: String,
+    /// The mirror's address; without one, mmdebstrap has its own default.
+    mirror: Option<String>,
+}
+
+/// Returns the demo disk, a raw image. It is made now if it is not in the cache. Nobody may write to it: start guests with a snapshot.
+///
+/// # Errors
+/// The packages cannot be downloaded or unpacked, or there is no room: the tail of the failing program's output is part of the error.
+pub fn demo_disk() -> Result<PathBuf> {
+    let source = match setup::debian_archive() {
+        Some(archive) => Source {
+            suite: archive.codename,
+            mirror: Some(archive.uri),
+        },
+        None => Source {
+            suite: "bookworm".to_owned(),
+            mirror: None,
+        },
+    };
+    let size = SIZE_MIB.to_string();
+    let left_out = LEFT_OUT.join(" ");
+    let modules = GRUB_MODULES.join(" ");
+    let recipe = [
+        BEFORE_PACKAGES,
+        CUSTOMIZE,
+        UUID,
+        &size,
+        PACKAGES,
+        &left_out,
+        &modules,
+        GRUB_PREFIX,
+        FEATURES,
+        &source.suite,
+    ];
+    cache::made("debian.img", &recipe, |work, disk| {
+        make(&source, work, disk)
+    })
+}
+
+fn make(source: &Source, work: &Path, disk: &Path) -> Result<()> {
+    let mut progress = Progress::new("Making the demo guest's Debian disk", 3);
+    progress.step(&format!(
+        "Debian {} from its packages, which takes minutes",
+        source.suite
+    ));
+    let tree = work.join("root.tar");
+    bootstrap(source, work, &tree)?;
+    progress.step("file system");
+    make_file_system(work, &tree, disk)?;
+    progress.step("GRUB");
+    install_grub(work, disk)?;
+    progress.done();
+    Ok(())
+}
+
+/// Unpacks and configures the guest's packages and packs the result into the archive `tree`.
+fn bootstrap(source: &Source, work: &Path, tree: &Path) -> Result<()> {
+    let before = script(work, "before-packages.sh", BEFORE_PACKAGES)?;
+    let customize = script(work, "customize.sh", CUSTOMIZE)?;
+    let mut command = Command::new("mmdebstrap");
+    command
+        .args(["--variant=minbase", "--format=tar"])
+        .arg(format!("--include={PACKAGES}"));
+    command.args(
+        LEFT_OUT
+            .iter()
+            .map(|pattern| format!("--dpkgopt=path-exclude={pattern}")),
+    );
+    // A configuration file that is there before its package is kept, without a question.
+    command.arg("--dpkgopt=force-confold");
+    command
+        .arg(format!("--essential-hook={}", before.display()))
+        .arg(format!("--customize-hook={}", customize.display()));
+    command.arg(&source.suite).arg(tree).args(&source.mirror);
+    run(&mut command)
+}
+
+/// Writes a hook that mmdebstrap can start, as whichever user it does so.
+fn script(work: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let path = work.join(name);
+    fs::write(&path, text.replace("@UUID@", UUID))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+/// Makes `disk` with the content of the archive `tree` in its partition.
+fn make_file_system(work: &Path, tree: &Path, disk: &Path) -> Result<()> {
+    File::create(disk)?.set_len(u64::from(SIZE_MIB) << 20)?;
+    let directory = work.join("root");
+    fs::create_dir(&directory)?;
+    let offset = PARTITION_START as usize * SECTOR;
+    let kilobytes = (u64::from(SIZE_MIB) << 10) - offset as u64 / 1024;
+    let unpack_and_fill = "set -e; tar -C \"$1\" -xf \"$2\"; mkfs.ext4 -q -F -m 0 -U \"$3\" -O \"$4\" -E \"offset=$5\" -d \"$1\" \"$6\" \"$7k\"";
+    // As root, or with a library that makes it seem so: the files have to belong to root on the disk.
+    let mut command = if setup::is_root()? {
+        Command::new("sh")
+    } else {
+        Command::new("fakeroot")
+    };
+    if !setup::is_root()? {
+        command.arg("sh");
+    }
+    command
+        .args(["-c", unpack_and_fill, "sh"])
+        .args([&directory, tree])
+        .args([UUID, FEATURES, &offset.to_string()]);
+    command.arg(disk).arg(kilobytes.to_string());
+    // mkfs is outside a user's search path on Debian.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    run(&mut command)
+}
+
+/// Writes GRUB and the partition table in front of the partition.
+fn install_grub(work: &Path, disk: &Path) -> Result<()> {
+    let core = work.join("core.img");
+    let mut command = Command::new("grub-mkimage");
+    command
+        .args(["-O", "i386-pc", "-p", GRUB_PREFIX, "-o"])
+        .arg(&core)
+        .args(GRUB_MODULES);
+    run(&mut command)?;
+    let boot_image =
+        fs::read("/usr/lib/grub/i386-pc/boot.img").context("cannot read GRUB's boot.img")?;
+    let sectors = SIZE_MIB * 2048 - PARTITION_START;
+    let area = boot_sector::boot_area(&boot_image, &fs::read(&core)?, SIGNATURE, sectors)?;
+    OpenOptions::new()
+        .write(true)
+        .open(disk)?
+        .write_all(&area)?;
+    Ok(())
+}
+
+/// Runs a program to its end without showing what it prints, unless it fails.
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {name}"))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let tail = said.lines().rev().take(30).collect::<Vec<_>>();
+    ensure!(
+        output.status.success(),
+        "{name} failed ({}):\n{}",
+        output.status,
+        tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+    );
+    Ok(())
+}

@@ -11,6 +11,7 @@ mod project;
 mod qemu;
 mod run;
 mod setup;
+mod test;
 
 use clap::{Parser, Subcommand};
 
@@ -26,11 +27,13 @@ struct Cli {
 enum Command {
     Build(build::Args),
     Run(run::Args),
+    Test(test::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Build(args) => build::main(args),
         Command::Run(args) => run::main(args),
+        Command::Test(args) => test::main(args),
     }
 }

@@ -12,6 +12,8 @@ pub enum Need {
     Qemu,
     /// Make the demo disk: a Debian with GRUB in its master boot record.
     DebianDisk,
+    /// Assemble the small guests that tests and benchmarks start, and make disks for them.
+    Guests,
 }
 
 impl Need {
@@ -26,6 +28,7 @@ impl Need {
                 "grub-common",
                 "grub-pc-bin",
             ],
+            Need::Guests => &["binutils", "qemu-utils"],
         }
     }
 }

@@ -1,0 +1,161 @@
+//! `cargo xtask test`: every test there is, on the host and in guests.
+
+use crate::setup::{Consent, Need};
+use crate::{build, image, project, setup};
+use anyhow::{Context, Result, ensure};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Run all tests: on the host, and in guests that Firstlight boots
+///
+/// The last line printed is `N passed, N failed`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run only the tests whose name contains this
+    name: Option<String>,
+    /// Install missing packages without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+/// The outcome of test programs, added up.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Summary {
+    passed: u64,
+    failed: Vec<String>,
+}
+
+impl Summary {
+    /// Takes a line of a test program's output into account: "test NAME ... FAILED", or the closing "test result: …".
+    fn read(&mut self, line: &str) {
+        if let Some(name) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            self.failed.push(name.to_owned());
+        } else if let Some(counts) = line.strip_prefix("test result: ") {
+            let passed = counts
+                .split(['.', ';'])
+                .find_map(|count| count.trim().strip_suffix(" passed")?.parse::<u64>().ok());
+            self.passed += passed.unwrap_or(0);
+        }
+    }
+}
+
+/// Carries out `cargo xtask test`.
+pub fn main(args: Args) -> Result<()> {
+    let start = Instant::now();
+    setup::ensure(
+        &[Need::Qemu, Need::DebianDisk, Need::Guests],
+        Consent::from_flag(args.yes),
+    )?;
+    let firmware = build::firmware()?;
+    let debian = image::demo_disk()?;
+    say("set-up, firmware and guests", start);
+
+    let mut summary = Summary::default();
+    let host = Instant::now();
+    cargo_test(
+        &["--workspace", "--exclude", "firstlight-tests"],
+        &[],
+        &args,
+        &mut summary,
+    )?;
+    say("tests on the host", host);
+    let guests = Instant::now();
+    let environment = [
+        ("FIRSTLIGHT_ROM", firmware.rom),
+        ("FIRSTLIGHT_HVMLOADER", firmware.hvmloader),
+        ("FIRSTLIGHT_DEBIAN", debian),
+    ];
+    cargo_test(
+        &["--package", "firstlight-tests"],
+        &environment,
+        &args,
+        &mut summary,
+    )?;
+    say("tests in guests", guests);
+
+    for name in &summary.failed {
+        println!("failed: {name}");
+    }
+    println!("{} passed, {} failed", summary.passed, summary.failed.len());
+    if !summary.failed.is_empty() {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn say(what: &str, since: Instant) {
+    println!("{what}: {} s", since.elapsed().as_secs());
+}
+
+/// Runs the tests of `packages`, each program's output shown as it comes, and adds their outcome to `summary`.
+fn cargo_test(
+    packages: &[&str],
+    environment: &[(&str, std::path::PathBuf)],
+    args: &Args,
+    summary: &mut Summary,
+) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(project::root())
+        .arg("test")
+        .args(packages)
+        .arg("--no-fail-fast")
+        .args(&args.name);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    let mut cargo = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let output = cargo
+        .stdout
+        .take()
+        .context("cargo has no standard output")?;
+    let failed_before = summary.failed.len();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        summary.read(&line);
+    }
+    let status = cargo.wait()?;
+    if !status.success() && summary.failed.len() == failed_before {
+        // A test program that does not compile, or that ends before its last test does.
+        summary
+            .failed
+            .push(format!("cargo test {}", packages.join(" ")));
+    }
+    ensure!(status.code().is_some(), "cargo test was ended ({status})");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_of_several_programs_are_added_up() {
+        let mut summary = Summary::default();
+        for line in [
+            "test a::b ... ok",
+            "test a::c ... FAILED",
+            "test result: FAILED. 10 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.00s",
+            "the test result: 5 passed; of a guest",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+        ] {
+            summary.read(line);
+        }
+        assert_eq!(
+            summary,
+            Summary {
+                passed: 13,
+                failed: vec!["a::c".to_owned()]
+            }
+        );
+    }
+}

@@ -10,6 +10,8 @@ pub mod frame;
 pub mod hw;
 #[cfg(not(test))]
 pub mod pc;
+#[cfg(not(test))]
+pub mod xen;
 
 pub use frame::{Frame, Outcome, linear};
 pub use hw::{Clock, Hardware, PhysMem, Ports, RealMode, RealRegs};

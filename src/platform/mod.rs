@@ -1,5 +1,7 @@
 //! Who started us, and what they told us: QEMU's fw_cfg or Xen's start_info, one [`Machine`] out.
 
+pub mod xen;
+
 use alloc::vec::Vec;
 
 /// The hypervisor's side.

@@ -1,0 +1,217 @@
+//! Hypercalls, through the page of stubs that Xen fills for us (public headers xen.h and arch-x86/cpuid.h).
+
+use crate::platform::xen::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown};
+use crate::platform::xen::leaves::{self, Leaves};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use x86_64::registers::model_specific::Msr;
+
+const MEMORY_OP: usize = 12;
+const SCHED_OP: usize = 29;
+const EVENT_CHANNEL_OP: usize = 32;
+const HVM_OP: usize = 34;
+
+const XENMEM_POPULATE_PHYSMAP: u64 = 6;
+const XENMEM_ADD_TO_PHYSMAP: u64 = 7;
+const XENMEM_MEMORY_MAP: u64 = 9;
+const XENMAPSPACE_GMFN: u32 = 2;
+const HVMOP_SET_PARAM: u64 = 0;
+const HVMOP_GET_PARAM: u64 = 1;
+const EVTCHNOP_SEND: u64 = 4;
+const SCHEDOP_YIELD: u64 = 0;
+const SCHEDOP_SHUTDOWN: u64 = 2;
+const DOMID_SELF: u16 = 0x7ff0;
+
+/// Bytes of one stub in the page.
+const STUB_SIZE: usize = 32;
+/// Most entries of a memory map; Xen's own limit for HVM is 128.
+const MAP_ENTRIES: usize = 128;
+/// An entry of the memory map is packed: start, size, type.
+const MAP_ENTRY_SIZE: usize = 20;
+
+#[repr(C, align(4096))]
+struct Page(UnsafeCell<[u8; 4096]>);
+
+// SAFETY: Rust never reads or writes the page's bytes: Xen writes them once and the processor runs them.
+unsafe impl Sync for Page {}
+
+#[unsafe(link_section = ".noinit.hypercalls")]
+static PAGE: Page = Page(UnsafeCell::new([0; 4096]));
+
+/// Xen, with its hypercall page in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Xen {
+    /// What CPUID said of it.
+    pub leaves: Leaves,
+}
+
+impl Xen {
+    /// Finds Xen and lets it fill the hypercall page. `None` where there is no Xen.
+    ///
+    /// To be called where the image stays, since the page is a part of it.
+    pub fn find() -> Option<Self> {
+        let leaves = leaves::find(&|leaf| {
+            let regs = core::arch::x86_64::__cpuid(leaf);
+            [regs.eax, regs.ebx, regs.ecx, regs.edx]
+        })?;
+        // SAFETY: Xen announced this MSR as the one that takes the address of a page to fill, and the page is ours alone,
+        // one page long and mapped at its physical address.
+        unsafe { Msr::new(leaves.hypercall_msr).write(PAGE.0.get() as u64) };
+        Some(Self { leaves })
+    }
+
+    /// Makes call `number`.
+    ///
+    /// # Safety
+    /// The arguments are what the call expects; structures that they point to are valid and not otherwise borrowed.
+    unsafe fn call(&self, number: usize, first: u64, second: u64) -> Result<u64, Errno> {
+        let stub = PAGE.0.get() as usize + number * STUB_SIZE;
+        let result: i64;
+        // SAFETY: the stub is code that Xen put there; it changes RAX and the argument registers only. RSP steps over the
+        // red zone, as the call pushes a return address.
+        unsafe {
+            asm!(
+                "lea rsp, [rsp - 128]",
+                "call {stub}",
+                "lea rsp, [rsp + 128]",
+                stub = in(reg) stub,
+                inout("rdi") first => _,
+                inout("rsi") second => _,
+                lateout("rax") result,
+                out("rdx") _, out("rcx") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            );
+        }
+        u64::try_from(result).map_err(|_| Errno(-result))
+    }
+
+    /// A call with a command and a structure that Xen reads and writes.
+    fn command<T>(&self, number: usize, command: u64, argument: &mut T) -> Result<u64, Errno> {
+        // SAFETY: `argument` is exclusively borrowed for the call; the callers in this file pair each command with the
+        // structure that its header gives it, whose inner pointers are to buffers that live as long.
+        unsafe { self.call(number, command, argument as *mut T as u64) }
+    }
+}
+
+#[repr(C)]
+struct HvmParam {
+    domid: u16,
+    pad: u16,
+    index: u32,
+    value: u64,
+}
+
+#[repr(C)]
+struct MemoryMap {
+    nr_entries: u32,
+    buffer: u64,
+}
+
+#[repr(C)]
+struct MemoryReservation {
+    extent_start: u64,
+    nr_extents: u64,
+    extent_order: u32,
+    mem_flags: u32,
+    domid: u16,
+}
+
+#[repr(C)]
+struct AddToPhysmap {
+    domid: u16,
+    size: u16,
+    space: u32,
+    idx: u64,
+    gpfn: u64,
+}
+
+impl Hypercalls for Xen {
+    fn param(&self, param: Param) -> Result<u64, Errno> {
+        let mut argument = HvmParam {
+            domid: DOMID_SELF,
+            pad: 0,
+            index: param as u32,
+            value: 0,
+        };
+        self.command(HVM_OP, HVMOP_GET_PARAM, &mut argument)?;
+        Ok(argument.value)
+    }
+
+    fn set_param(&self, param: Param, value: u64) -> Result<(), Errno> {
+        let mut argument = HvmParam {
+            domid: DOMID_SELF,
+            pad: 0,
+            index: param as u32,
+            value,
+        };
+        self.command(HVM_OP, HVMOP_SET_PARAM, &mut argument)
+            .map(drop)
+    }
+
+    fn memory_map(&self) -> Result<Vec<MapEntry>, Errno> {
+        let mut buffer = vec![0u8; MAP_ENTRIES * MAP_ENTRY_SIZE];
+        let mut argument = MemoryMap {
+            nr_entries: MAP_ENTRIES as u32,
+            buffer: buffer.as_mut_ptr() as u64,
+        };
+        self.command(MEMORY_OP, XENMEM_MEMORY_MAP, &mut argument)?;
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        };
+        Ok(buffer
+            .chunks_exact(MAP_ENTRY_SIZE)
+            .take(argument.nr_entries as usize)
+            .map(|entry| MapEntry {
+                start: number(&entry[..8]),
+                size: number(&entry[8..16]),
+                kind: number(&entry[16..]) as u32,
+            })
+            .collect())
+    }
+
+    fn populate(&self, pages: &[u64]) -> Result<usize, Errno> {
+        let mut pages = pages.to_vec();
+        let mut argument = MemoryReservation {
+            extent_start: pages.as_mut_ptr() as u64,
+            nr_extents: pages.len() as u64,
+            extent_order: 0,
+            mem_flags: 0,
+            domid: DOMID_SELF,
+        };
+        self.command(MEMORY_OP, XENMEM_POPULATE_PHYSMAP, &mut argument)
+            .map(|done| done as usize)
+    }
+
+    fn move_page(&self, from: u64, to: u64) -> Result<(), Errno> {
+        let mut argument = AddToPhysmap {
+            domid: DOMID_SELF,
+            size: 0,
+            space: XENMAPSPACE_GMFN,
+            idx: from,
+            gpfn: to,
+        };
+        self.command(MEMORY_OP, XENMEM_ADD_TO_PHYSMAP, &mut argument)
+            .map(drop)
+    }
+
+    fn notify(&self, port: u32) -> Result<(), Errno> {
+        let mut argument = port;
+        self.command(EVENT_CHANNEL_OP, EVTCHNOP_SEND, &mut argument)
+            .map(drop)
+    }
+
+    fn yield_cpu(&self) {
+        // The only outcome of a yield is that time has passed.
+        let _ = self.command(SCHED_OP, SCHEDOP_YIELD, &mut 0u32);
+    }
+
+    fn shutdown(&self, reason: Shutdown) {
+        let mut argument = reason as u32;
+        // Where Xen refuses, the caller goes on.
+        let _ = self.command(SCHED_OP, SCHEDOP_SHUTDOWN, &mut argument);
+    }
+}

@@ -1,1 +1,39 @@
-fn main() {}
+//! Hands the linker its script: linker.ld through the C preprocessor, which puts in the sizes below.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+/// PML4, PDPT, four page directories for the first 4 GiB, one for the window to memory above.
+const PAGE_TABLE_PAGES: u32 = 7;
+const STACK_SIZE: u32 = 64 << 10;
+const HEAP_SIZE: u32 = 384 << 10;
+/// What E820 takes from the guest, at most.
+const RESIDENT_MAX: u32 = 1 << 20;
+
+fn main() {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let script = cc::Build::new()
+        .file("linker.ld")
+        .define("PAGE_TABLE_PAGES", &*PAGE_TABLE_PAGES.to_string())
+        .define("STACK_SIZE", &*STACK_SIZE.to_string())
+        .define("HEAP_SIZE", &*HEAP_SIZE.to_string())
+        .define("RESIDENT_MAX", &*RESIDENT_MAX.to_string())
+        .flag("-P")
+        .flag("-xc")
+        .expand();
+    let path = out.join("linker.ld");
+    fs::write(&path, script).expect("OUT_DIR is writable");
+
+    println!("cargo:rerun-if-changed=linker.ld");
+    println!("cargo:rerun-if-changed=build.rs");
+    for arg in [
+        &*format!("-Wl,-T,{}", path.display()),
+        "-nostartfiles",
+        "-nostdlib",
+        "-static-pie",
+        "-Wl,--no-dynamic-linker,--build-id=none,--gc-sections,--no-eh-frame-hdr,--hash-style=sysv,-z,norelro,-z,noexecstack",
+        "-Wl,-z,max-page-size=4096",
+    ] {
+        println!("cargo:rustc-link-arg-bin=firstlight={arg}");
+    }
+}

@@ -11,6 +11,8 @@ pub mod arch;
 pub mod bios;
 pub mod boot;
 pub mod devices;
+#[cfg(not(test))]
+pub mod logger;
 pub mod platform;
 pub mod settings;
 pub mod tables;

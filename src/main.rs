@@ -1,2 +1,48 @@
-//! The firmware.
-fn main() {}
+//! The firmware, from the first 64-bit instruction to the guest's own: each step is one call.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use firstlight::arch::pc::Pc;
+use firstlight::arch::{Frame, Outcome, bridge, cpu};
+use firstlight::bios::{self, Bios};
+use firstlight::{logger, platform};
+use spin::{Mutex, Once};
+use talc::{TalcLock, source::Manual};
+
+core::arch::global_asm!(
+    include_str!("arch/entry.s"),
+    include_str!("arch/bridge.s"),
+    options(att_syntax, raw)
+);
+
+#[global_allocator]
+static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
+
+static BIOS: Once<Mutex<Bios<Pc>>> = Once::new();
+
+/// Where `entry.s` goes on: long mode, the image in its final place, interrupts off.
+///
+/// `start_info` is the address that Xen's domain builder gave us, or zero when we came from the reset vector.
+#[unsafe(no_mangle)]
+extern "C" fn firstlight_main(start_info: u32) -> ! {
+    let heap = cpu::heap();
+    // SAFETY: the linker script sets this range aside for nothing else, and it is claimed once.
+    unsafe { HEAP.lock().claim(heap.start as *mut u8, (heap.end - heap.start) as usize) };
+    logger::start();
+    bridge::start_guest_boot()
+}
+
+fn dispatch(frame: &mut Frame) -> Outcome {
+    match BIOS.get() {
+        Some(bios) => bios::dispatch(bios, &Pc, frame),
+        None => Outcome::Return,
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo) -> ! {
+    log::error!("firmware stopped: {info}");
+    cpu::halt()
+}

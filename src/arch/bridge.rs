@@ -1,1 +1,180 @@
+//! The Rust side of `bridge.s`: real-mode callers come in through [`install`]'s dispatcher, and [`call`] goes out to them.
 
+use super::frame::{Frame, Outcome};
+use super::hw::{PhysMem, RealRegs};
+use super::pc::Pc;
+use core::mem::offset_of;
+use core::ptr::addr_of;
+use spin::Once;
+
+unsafe extern "C" {
+    static fseg_start: u8;
+    static bridge_variables: u8;
+    static start_guest: u8;
+    fn bridge_call();
+    static ap_msrs: u8;
+}
+
+/// Linear address of the F segment.
+const F_SEGMENT: u64 = 0xf0000;
+/// Offset in the F segment where our code starts. It ends with the segment.
+const CODE_START: u64 = 0xc000;
+/// Stack for calls into real mode: 8 KiB below our code.
+const REAL_STACK_TOP: u32 = 0xc000;
+/// 64-bit and 16-bit code segments of `bridge_gdt`.
+const CODE64: u16 = 0x08;
+/// Most MSRs that [`set_ap_msrs`] takes, the size of `ap_msrs`.
+const AP_MSRS: usize = 48;
+
+/// The variables of `bridge.s`, in its layout.
+#[repr(C)]
+struct Variables {
+    stack: u64,
+    dispatch: u64,
+    cr3: u32,
+    rm_sp: u32,
+    chain: [u16; 2],
+    outcome: u32,
+    idtr: [u16; 5],
+    booted: u32,
+    ap_count: u32,
+    ap_msr_count: u32,
+    ap_ids: [u8; 32],
+}
+
+const _: () = {
+    assert!(offset_of!(Variables, outcome) == 28);
+    assert!(offset_of!(Variables, booted) == 44);
+    assert!(offset_of!(Variables, ap_ids) == 56);
+    assert!(size_of::<Frame>() == 52);
+    assert!(size_of::<RealRegs>() == 40);
+};
+
+static DISPATCH: Once<fn(&mut Frame) -> Outcome> = Once::new();
+
+/// Offset in the F segment of a symbol of `bridge.s`, given its address in the image.
+pub fn fseg_offset<T>(symbol: *const T) -> u16 {
+    let distance = symbol as u64 - addr_of!(fseg_start) as u64;
+    (CODE_START + distance) as u16
+}
+
+/// Address of a field of the variables that the bridge uses at run time.
+fn variable(offset: usize) -> u64 {
+    F_SEGMENT + u64::from(fseg_offset(addr_of!(bridge_variables))) + offset as u64
+}
+
+/// Puts our part of the F segment into RAM, which must be writable there, and opens the bridge.
+pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
+    DISPATCH.call_once(|| dispatch);
+    Pc.copy(F_SEGMENT + CODE_START, addr_of!(fseg_start) as u64, 0x10000 - CODE_START);
+    Pc.write64(variable(offset_of!(Variables, dispatch)), enter as *const () as u64);
+    Pc.write32(variable(offset_of!(Variables, cr3)), super::cpu::page_tables() as u32);
+    Pc.write32(variable(offset_of!(Variables, rm_sp)), REAL_STACK_TOP);
+    let (limit, base) = super::exception::table();
+    let idtr = variable(offset_of!(Variables, idtr));
+    Pc.write16(idtr, limit);
+    Pc.write64(idtr + 2, base);
+    Pc.write64(variable(offset_of!(Variables, stack)), super::cpu::stack_top());
+}
+
+/// Marks the machine as set up: from now on a jump to F000:FFF0 resets it.
+pub fn mark_booted() {
+    Pc.write32(variable(offset_of!(Variables, booted)), 1);
+}
+
+/// Where `bridge.s` calls us, interrupts off, on the 64-bit stack.
+extern "C" fn enter(frame: &mut Frame) -> u32 {
+    // The interrupt pushed FLAGS, CS and IP; a stack pointer that wraps at 64 KiB is legal.
+    let pushed = |word: u16| super::linear(frame.ss, (frame.esp as u16).wrapping_add(2 * word));
+    let places = [pushed(0), pushed(1), pushed(2)];
+    [frame.ip, frame.cs, frame.flags] = places.map(|place| Pc.read16(place));
+
+    // A caller that already runs on our real-mode stack: calls that we make go below it.
+    let rm_sp = variable(offset_of!(Variables, rm_sp));
+    let before = Pc.read32(rm_sp);
+    if u64::from(frame.ss) << 4 == F_SEGMENT {
+        Pc.write32(rm_sp, (frame.esp & 0xfff0).saturating_sub(16));
+    }
+    let outcome = match DISPATCH.get() {
+        Some(dispatch) => dispatch(frame),
+        None => Outcome::Return,
+    };
+    Pc.write32(rm_sp, before);
+
+    // A service may have moved the stack (a boot hand-off does), so the places are computed anew.
+    let pushed = |word: u16| super::linear(frame.ss, (frame.esp as u16).wrapping_add(2 * word));
+    Pc.write16(pushed(0), frame.ip);
+    Pc.write16(pushed(1), frame.cs);
+    Pc.write16(pushed(2), frame.flags);
+    match outcome {
+        Outcome::Return => 0,
+        Outcome::WaitForInterrupt => 1,
+        Outcome::Chain { segment, offset } => {
+            let chain = variable(offset_of!(Variables, chain));
+            Pc.write16(chain, offset);
+            Pc.write16(chain + 2, segment);
+            2
+        }
+    }
+}
+
+/// Runs real-mode code at `regs.cs:regs.ip` until it returns: by IRET if it is an interrupt handler, else by RETF.
+pub fn call(regs: &mut RealRegs, interrupt: bool) {
+    let address = F_SEGMENT + u64::from(fseg_offset(bridge_call as *const u8));
+    // SAFETY: the address is that of bridge_call's copy in the F segment, which `install` put there; it keeps the registers
+    // that the C calling convention wants kept and comes back when the real-mode code returns.
+    unsafe {
+        let entry: extern "C" fn(*mut RealRegs, u32) = core::mem::transmute(address);
+        entry(regs, interrupt.into());
+    }
+}
+
+/// Leaves the firmware's own thread of control for ever: real mode, INT 19h, on a stack below 0000:7C00.
+pub fn start_guest_boot() -> ! {
+    Pc.write64(variable(offset_of!(Variables, stack)), super::cpu::stack_top());
+    let mut regs = RealRegs {
+        cs: (F_SEGMENT >> 4) as u16,
+        ip: fseg_offset(addr_of!(start_guest)),
+        ..RealRegs::default()
+    };
+    // The call switches to real mode and never returns; what it leaves on the 64-bit stack is lost on purpose, because the
+    // next entry starts at the address that is put back here.
+    call_without_return(&mut regs)
+}
+
+fn call_without_return(regs: &mut RealRegs) -> ! {
+    call(regs, false);
+    super::cpu::halt()
+}
+
+/// Hands MSRs to the code that application processors run. More than fit are cut, which the log says.
+pub fn set_ap_msrs(msrs: &[(u32, u64)]) {
+    if msrs.len() > AP_MSRS {
+        log::warn!("{} MSRs for the other CPUs, room for {AP_MSRS}", msrs.len());
+    }
+    let table = F_SEGMENT + u64::from(fseg_offset(addr_of!(ap_msrs)));
+    let count = msrs.len().min(AP_MSRS);
+    for (i, (msr, value)) in msrs[..count].iter().enumerate() {
+        Pc.write32(table + 12 * i as u64, *msr);
+        Pc.write32(table + 12 * i as u64 + 4, *value as u32);
+        Pc.write32(table + 12 * i as u64 + 8, (*value >> 32) as u32);
+    }
+    Pc.write32(variable(offset_of!(Variables, ap_msr_count)), count as u32);
+}
+
+/// Application processors that have parked themselves.
+pub fn aps_parked() -> u32 {
+    Pc.read32(variable(offset_of!(Variables, ap_count)))
+}
+
+/// APIC IDs of the application processors that have parked themselves, a bit each.
+pub fn ap_ids() -> [u8; 32] {
+    let mut ids = [0; 32];
+    Pc.read(variable(offset_of!(Variables, ap_ids)), &mut ids);
+    ids
+}
+
+/// The 64-bit code segment, for the interrupt table.
+pub(super) fn code_segment() -> u16 {
+    CODE64
+}

@@ -48,8 +48,8 @@ pub struct Frame {
     pub cs: u16,
     /// FLAGS: CF and ZF carry results back.
     pub flags: u16,
-    /// Keeps the size a multiple of four.
-    pub reserved: u16,
+    /// Not zero: the A20 gate was off at the call, and goes off again after it.
+    pub a20_off: u16,
 }
 
 macro_rules! halves {

@@ -4,6 +4,8 @@
 pub mod bridge;
 #[cfg(not(test))]
 pub mod cpu;
+#[cfg(not(test))]
+mod exception;
 #[cfg(test)]
 pub mod fake;
 pub mod frame;

@@ -1,1 +1,227 @@
+//! The machine behind the traits of [`hw`](super::hw).
 
+use super::hw::{Clock, PhysMem, Ports, RealMode, RealRegs};
+use super::{bridge, cpu};
+use core::arch::asm;
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use x86_64::structures::port::{PortRead, PortWrite};
+
+/// The machine we run on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pc;
+
+fn port_in<T: PortRead>(port: u16) -> T {
+    // SAFETY: port accesses do not touch memory that Rust owns, except DMA that a driver starts, whose buffers it vouches for.
+    unsafe { T::read_from_port(port) }
+}
+
+fn port_out<T: PortWrite>(port: u16, value: T) {
+    // SAFETY: as in `port_in`.
+    unsafe { T::write_to_port(port, value) }
+}
+
+impl Ports for Pc {
+    fn in8(&self, port: u16) -> u8 {
+        port_in(port)
+    }
+    fn in16(&self, port: u16) -> u16 {
+        port_in(port)
+    }
+    fn in32(&self, port: u16) -> u32 {
+        port_in(port)
+    }
+    fn out8(&self, port: u16, value: u8) {
+        port_out(port, value);
+    }
+    fn out16(&self, port: u16, value: u16) {
+        port_out(port, value);
+    }
+    fn out32(&self, port: u16, value: u32) {
+        port_out(port, value);
+    }
+    fn in16_repeated(&self, port: u16, words: &mut [u16]) {
+        // SAFETY: writes exactly the slice, forwards.
+        unsafe {
+            asm!("cld", "rep insw", in("dx") port, inout("rdi") words.as_mut_ptr() => _,
+                inout("rcx") words.len() => _, options(nostack));
+        }
+    }
+    fn out16_repeated(&self, port: u16, words: &[u16]) {
+        // SAFETY: reads exactly the slice, forwards.
+        unsafe {
+            asm!("cld", "rep outsw", in("dx") port, inout("rsi") words.as_ptr() => _,
+                inout("rcx") words.len() => _, options(nostack));
+        }
+    }
+}
+
+/// First address that the start-up page tables do not map on processors without 1 GiB pages.
+const FOUR_GIB: u64 = 1 << 32;
+/// First address that they do not map on those with.
+const HALF_TIB: u64 = 1 << 39;
+const GIB: u64 = 1 << 30;
+/// The gigabyte from 4 GiB up shows that part of higher memory which was asked for last, through a page directory of its own.
+const WINDOW: u64 = FOUR_GIB;
+const WINDOW_SLOT: u64 = WINDOW / GIB;
+const PRESENT_WRITABLE_LARGE: u64 = 0x83;
+const PRESENT_WRITABLE: u64 = 0x03;
+
+/// What the window shows; all ones when nothing yet.
+static WINDOW_SHOWS: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Moves bytes with one instruction, which may be at address zero: the interrupt vector table is there.
+fn move_bytes(dst: u64, src: u64, len: u64) {
+    // SAFETY: callers pass ranges that the page tables map. The ranges hold guest memory, registers of devices, or a Rust
+    // slice that the caller owns; services check guest-supplied ranges against the resident memory before they come here.
+    unsafe {
+        asm!("cld", "rep movsq", "mov ecx, {rest:e}", "rep movsb", rest = in(reg) len & 7,
+            inout("rdi") dst => _, inout("rsi") src => _, inout("rcx") len >> 3 => _, options(nostack));
+    }
+}
+
+/// An address at which `addr` can be reached, and how many bytes can be reached from there.
+fn reach(addr: u64) -> (u64, u64) {
+    if addr < FOUR_GIB {
+        return (addr, FOUR_GIB - addr);
+    }
+    let pdpt = cpu::page_tables() + 0x1000;
+    let slot = pdpt + 8 * WINDOW_SLOT;
+    if PlainMemory.get64(pdpt) & 0x80 != 0 && addr < HALF_TIB {
+        return (addr, HALF_TIB - addr);
+    }
+    let base = addr & !(GIB - 1);
+    if WINDOW_SHOWS.swap(base, Ordering::Relaxed) != base {
+        let directory = cpu::page_tables() + 6 * 0x1000;
+        for page in 0..512 {
+            let entry = (base + (page << 21)) | PRESENT_WRITABLE_LARGE;
+            PlainMemory.set64(directory + 8 * page, entry);
+        }
+        PlainMemory.set64(slot, directory | PRESENT_WRITABLE);
+        x86_64::instructions::tlb::flush_all();
+    }
+    (WINDOW + (addr - base), base + GIB - addr)
+}
+
+/// Memory below 4 GiB, where an address is where it says.
+struct PlainMemory;
+
+impl PlainMemory {
+    fn get64(&self, addr: u64) -> u64 {
+        let value: u64;
+        // SAFETY: a load from mapped memory.
+        unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) addr, options(nostack, preserves_flags)) };
+        value
+    }
+    fn set64(&self, addr: u64, value: u64) {
+        // SAFETY: callers name page tables of ours.
+        unsafe { asm!("mov [{}], {}", in(reg) addr, in(reg) value, options(nostack, preserves_flags)) };
+    }
+}
+
+macro_rules! access {
+    ($read:ident $write:ident $type:ty, $class:ident, $load:literal, $store:literal) => {
+        fn $read(&self, addr: u64) -> $type {
+            let (at, _) = reach(addr);
+            let value: $type;
+            // SAFETY: a load from mapped memory or a device register.
+            unsafe { asm!($load, out($class) value, in(reg) at, options(nostack, preserves_flags)) };
+            value
+        }
+        fn $write(&self, addr: u64, value: $type) {
+            let (at, _) = reach(addr);
+            // SAFETY: a store to guest memory or a device register; see `move_bytes` for what keeps it off Rust's own.
+            unsafe { asm!($store, in(reg) at, in($class) value, options(nostack, preserves_flags)) };
+        }
+    };
+}
+
+impl PhysMem for Pc {
+    fn read(&self, addr: u64, buf: &mut [u8]) {
+        let mut done = 0;
+        while done < buf.len() {
+            let (at, reachable) = reach(addr + done as u64);
+            let step = reachable.min((buf.len() - done) as u64);
+            move_bytes(buf[done..].as_mut_ptr() as u64, at, step);
+            done += step as usize;
+        }
+    }
+    fn write(&self, addr: u64, data: &[u8]) {
+        let mut done = 0;
+        while done < data.len() {
+            let (at, reachable) = reach(addr + done as u64);
+            let step = reachable.min((data.len() - done) as u64);
+            move_bytes(at, data[done..].as_ptr() as u64, step);
+            done += step as usize;
+        }
+    }
+    fn fill(&self, addr: u64, len: u64, byte: u8) {
+        let mut done = 0;
+        while done < len {
+            let (at, reachable) = reach(addr + done);
+            let step = reachable.min(len - done);
+            let pattern = u64::from(byte) * 0x0101_0101_0101_0101;
+            // SAFETY: as in `move_bytes`.
+            unsafe {
+                asm!("cld", "rep stosq", "mov ecx, {rest:e}", "rep stosb", rest = in(reg) step & 7,
+                    inout("rdi") at => _, inout("rcx") step >> 3 => _, in("rax") pattern, options(nostack));
+            }
+            done += step;
+        }
+    }
+    fn copy(&self, dst: u64, src: u64, len: u64) {
+        const CHUNK: usize = 4096;
+        if dst + len <= FOUR_GIB && src + len <= FOUR_GIB {
+            return move_bytes(dst, src, len);
+        }
+        let mut chunk = [0; CHUNK];
+        let mut done = 0;
+        while done < len {
+            let step = (len - done).min(CHUNK as u64) as usize;
+            self.read(src + done, &mut chunk[..step]);
+            self.write(dst + done, &chunk[..step]);
+            done += step as u64;
+        }
+    }
+    access!(read8 write8 u8, reg_byte, "mov {}, [{}]", "mov [{}], {}");
+    access!(read16 write16 u16, reg, "mov {:x}, [{}]", "mov [{}], {:x}");
+    access!(read32 write32 u32, reg, "mov {:e}, [{}]", "mov [{}], {:e}");
+    access!(read64 write64 u64, reg, "mov {}, [{}]", "mov [{}], {}");
+}
+
+/// I/O port of the ACPI PM timer; zero until the chipset is set up.
+static PM_TIMER: AtomicU16 = AtomicU16::new(0);
+static PM_LAST: AtomicU64 = AtomicU64::new(0);
+static PM_TOTAL: AtomicU64 = AtomicU64::new(0);
+/// Ticks a second (ACPI 6.5, 4.8.2.1).
+const PM_TIMER_HZ: u64 = 3_579_545;
+const PM_TIMER_MASK: u64 = 0xff_ffff;
+
+/// Tells where the ACPI PM timer is.
+pub fn set_pm_timer(port: u16) {
+    PM_TIMER.store(port, Ordering::Relaxed);
+}
+
+impl Clock for Pc {
+    fn now_us(&self) -> u64 {
+        let port = PM_TIMER.load(Ordering::Relaxed);
+        if port == 0 {
+            // No processor that runs us counts slower than 1 GHz by much.
+            return cpu::tsc() / 1000;
+        }
+        let now = u64::from(self.in32(port)) & PM_TIMER_MASK;
+        let passed = now.wrapping_sub(PM_LAST.swap(now, Ordering::Relaxed)) & PM_TIMER_MASK;
+        let total = PM_TOTAL.fetch_add(passed, Ordering::Relaxed) + passed;
+        total * 1_000_000 / PM_TIMER_HZ
+    }
+}
+
+impl RealMode for Pc {
+    fn call_far(&self, regs: &mut RealRegs) {
+        bridge::call(regs, false);
+    }
+    fn call_int(&self, vector: u8, regs: &mut RealRegs) {
+        regs.ip = self.read16(4 * u64::from(vector));
+        regs.cs = self.read16(4 * u64::from(vector) + 2);
+        bridge::call(regs, true);
+    }
+}

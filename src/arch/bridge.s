@@ -1,0 +1,626 @@
+# The F segment: every entry that real-mode code can reach, and the bridge between it and 64-bit Rust.
+#
+# This section is the last of the image, so that in the ROM it ends at 4 GiB with the reset vector in place; start-up copies it
+# to F000:C000. Code here refers to itself by offset in the segment (`label - F000`), so it works at either address.
+#
+# The bridge saves a caller in `slot` and not on the caller's stack, of which it uses four bytes; the slot is copied to the
+# 64-bit stack before anything could come back here. It never loads DS, ES, FS, GS or SS with protected-mode selectors, so the
+# hidden limits of an unreal-mode caller survive.
+
+    .section .fseg, "awx", @progbits
+    .code16
+    .globl fseg_start
+fseg_start:
+    .set F000, fseg_start - 0xc000
+    .set LOW, 0xf0000
+
+# Offsets in `slot`: struct Frame of frame.rs, then what only the bridge restores.
+    .set S_EAX, slot - F000
+    .set S_EBX, slot - F000 + 4
+    .set S_ECX, slot - F000 + 8
+    .set S_EDX, slot - F000 + 12
+    .set S_ESI, slot - F000 + 16
+    .set S_EDI, slot - F000 + 20
+    .set S_EBP, slot - F000 + 24
+    .set S_ESP, slot - F000 + 28
+    .set S_DS, slot - F000 + 32
+    .set S_ES, slot - F000 + 34
+    .set S_FS, slot - F000 + 36
+    .set S_GS, slot - F000 + 38
+    .set S_SS, slot - F000 + 40
+    .set S_VECTOR, slot - F000 + 42
+    .set S_A20_OFF, slot - F000 + 50
+    .set S_CR0, slot - F000 + 52
+    .set S_CR3, slot - F000 + 56
+    .set S_CR4, slot - F000 + 60
+    .set S_EFER, slot - F000 + 64
+    .set S_GDTR, slot - F000 + 72
+    .set S_IDTR, slot - F000 + 80
+    .set SLOT_SIZE, 88
+
+    .balign 16
+slot:
+    .fill SLOT_SIZE, 1, 0
+# struct RealRegs of hw.rs, for calls into real mode; `call_int` tells whether FLAGS go on the callee's stack.
+    .balign 4
+call_slot:
+    .fill 40, 1, 0
+call_int:
+    .long 0
+
+# What Rust fills in: struct Variables of bridge.rs.
+    .balign 16
+    .globl bridge_variables
+bridge_variables:
+v_stack:        .quad 0                 # top of the 64-bit stack that the next entry uses
+v_dispatch:     .quad 0                 # fn(&mut Frame) -> outcome
+v_cr3:          .long 0
+v_rm_sp:        .long 0                 # SP in segment F000 for calls into real mode
+v_chain:        .long 0                 # offset and segment of the handler that outcome 2 goes on at
+v_outcome:      .long 0
+v_idtr:         .word 0
+                .quad 0
+    .balign 4
+v_booted:       .long 0                 # non-zero in the copy in RAM: the machine is set up, a jump to F000:FFF0 is a reset
+ap_count:       .long 0                 # APs that have parked themselves
+ap_msr_count:   .long 0
+ap_ids:         .fill 32, 1, 0          # a bit for each APIC ID that was seen
+
+# Null, 64-bit code, 16-bit code at F0000, flat 32-bit code, flat 32-bit data, 16-bit data.
+    .balign 8
+    .globl bridge_gdt
+bridge_gdt:
+    .quad 0
+    .quad 0x00af9b000000ffff
+    .quad 0x00009b0f0000ffff
+    .quad 0x00cf9b000000ffff
+    .quad 0x00cf93000000ffff
+    .quad 0x000093000000ffff
+low_gdtr:
+    .word 6 * 8 - 1
+    .long bridge_gdt - F000 + LOW
+rom_gdtr:
+    .word 6 * 8 - 1
+    .long bridge_gdt - F000 + 0xffff0000
+real_idtr:
+    .word 0x3ff
+    .long 0
+    .balign 4
+back_pointer:
+    .long back16 - F000
+    .word 0x10
+    .balign 4
+call_pointer:
+    .long call16 - F000
+    .word 0x10
+
+# Makes sure that bit 20 of addresses works; uses AX, FS and GS. Sets \off to 1 if it did not.
+    .macro enable_a20 off
+    xorw %ax, %ax
+    movw %ax, %fs
+    decw %ax
+    movw %ax, %gs
+    movl %fs:0, %eax
+    cmpl %gs:0x10, %eax
+    jne 8f
+    notl %fs:0
+    movl %fs:0, %eax
+    cmpl %gs:0x10, %eax
+    notl %fs:0
+    jne 8f
+    inb $0x92, %al
+    orb $2, %al
+    andb $0xfe, %al
+    outb %al, $0x92
+    movw $1, %cs:(\off)
+8:
+    .endm
+
+# From real mode to 64-bit code at \target; uses EAX, ECX, EDX.
+    .macro enter_long_mode target
+    movl $0xc0000080, %ecx
+    rdmsr
+    btsl $8, %eax
+    wrmsr
+    movl %cs:(v_cr3 - F000), %eax
+    movl %eax, %cr3
+    movl $0x620, %eax
+    movl %eax, %cr4
+    lgdtl %cs:(low_gdtr - F000)
+    movl $0x80000033, %eax
+    movl %eax, %cr0
+    ljmpl $0x08, $(\target - F000 + LOW)
+    .endm
+
+# A BIOS call: the caller's stack holds the vector, then IP, CS, FLAGS.
+bridge:
+    cli
+    cld
+    pushw %ax
+    smsw %ax
+    testb $1, %al
+    popw %ax
+    jnz protected_caller
+    movl %eax, %cs:(S_EAX)
+    popw %cs:(S_VECTOR)
+    movl %ebx, %cs:(S_EBX)
+    movl %ecx, %cs:(S_ECX)
+    movl %edx, %cs:(S_EDX)
+    movl %esi, %cs:(S_ESI)
+    movl %edi, %cs:(S_EDI)
+    movl %ebp, %cs:(S_EBP)
+    movl %esp, %cs:(S_ESP)
+    movw %ds, %cs:(S_DS)
+    movw %es, %cs:(S_ES)
+    movw %fs, %cs:(S_FS)
+    movw %gs, %cs:(S_GS)
+    movw %ss, %cs:(S_SS)
+    sgdtl %cs:(S_GDTR)
+    sidtl %cs:(S_IDTR)
+    movw $0, %cs:(S_A20_OFF)
+    enable_a20 S_A20_OFF
+    movl %cr0, %eax
+    movl %eax, %cs:(S_CR0)
+    movl %cr3, %eax
+    movl %eax, %cs:(S_CR3)
+    movl %cr4, %eax
+    movl %eax, %cs:(S_CR4)
+    movl $0xc0000080, %ecx
+    rdmsr
+    movl %eax, %cs:(S_EFER)
+    movl %edx, %cs:(S_EFER + 4)
+    enter_long_mode bridge64
+
+    .code64
+bridge64:
+    movq v_stack(%rip), %rsp
+    andq $-16, %rsp
+    subq $(512 + 96), %rsp
+    fxsave (%rsp)
+    leaq slot(%rip), %rsi
+    leaq 512(%rsp), %rdi
+    movl $(SLOT_SIZE / 8), %ecx
+    rep movsq
+    lidt v_idtr(%rip)
+    leaq 512(%rsp), %rdi
+    xorl %ebp, %ebp
+    call *v_dispatch(%rip)
+    movl %eax, v_outcome(%rip)
+    leaq 512(%rsp), %rsi
+    leaq slot(%rip), %rdi
+    movl $(SLOT_SIZE / 8), %ecx
+    rep movsq
+    fxrstor (%rsp)
+    ljmpl *back_pointer(%rip)
+
+    .code16
+back16:
+    movl %cs:(S_CR0), %eax
+    movl %eax, %cr0
+    ljmpw $0xf000, $(1f - F000)
+1:  movl $0xc0000080, %ecx
+    movl %cs:(S_EFER), %eax
+    movl %cs:(S_EFER + 4), %edx
+    wrmsr
+    movl %cs:(S_CR4), %eax
+    movl %eax, %cr4
+    movl %cs:(S_CR3), %eax
+    movl %eax, %cr3
+    lgdtl %cs:(S_GDTR)
+    lidtl %cs:(S_IDTR)
+    cmpw $0, %cs:(S_A20_OFF)
+    je 1f
+    inb $0x92, %al
+    andb $0xfc, %al
+    outb %al, $0x92
+1:  movw %cs:(S_DS), %ds
+    movw %cs:(S_ES), %es
+    movw %cs:(S_FS), %fs
+    movw %cs:(S_GS), %gs
+    movw %cs:(S_SS), %ss
+    movl %cs:(S_ESP), %esp
+    movl %cs:(S_EBX), %ebx
+    movl %cs:(S_ECX), %ecx
+    movl %cs:(S_EDX), %edx
+    movl %cs:(S_ESI), %esi
+    movl %cs:(S_EDI), %edi
+    movl %cs:(S_EBP), %ebp
+    movl %cs:(S_EAX), %eax
+    cmpw $1, %cs:(v_outcome - F000)
+    je 1f
+    ja 2f
+    iretw
+1:  pushw %cs:(S_VECTOR)
+    sti
+    hlt
+    jmp bridge
+2:  pushw %cs:(v_chain - F000 + 2)
+    pushw %cs:(v_chain - F000)
+    lretw
+
+# Virtual-8086 and protected-mode callers: CF, AH = 86h (function not supported).
+protected_caller:
+    addw $2, %sp
+    pushw %bp
+    movw %sp, %bp
+    orw $1, 6(%bp)
+    popw %bp
+    movb $0x86, %ah
+    iretw
+
+# Calls real-mode code: RDI = RealRegs, ESI = 1 if FLAGS go on the callee's stack as INT puts them there.
+    .code64
+    .globl bridge_call
+bridge_call:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushq v_stack(%rip)
+    pushq %rdi
+    movl %esi, call_int(%rip)
+    movq %rdi, %rsi
+    leaq call_slot(%rip), %rdi
+    movl $(40 / 8), %ecx
+    rep movsq
+    movq %rsp, v_stack(%rip)
+    ljmpl *call_pointer(%rip)
+
+    .set C_EAX, call_slot - F000
+    .set C_EBX, call_slot - F000 + 4
+    .set C_ECX, call_slot - F000 + 8
+    .set C_EDX, call_slot - F000 + 12
+    .set C_ESI, call_slot - F000 + 16
+    .set C_EDI, call_slot - F000 + 20
+    .set C_EBP, call_slot - F000 + 24
+    .set C_DS, call_slot - F000 + 28
+    .set C_ES, call_slot - F000 + 30
+    .set C_IP, call_slot - F000 + 32
+    .set C_FLAGS, call_slot - F000 + 36
+    .set C_A20, call_slot - F000 + 38
+
+    .code16
+call16:
+    movl $0x10, %eax
+    movl %eax, %cr0
+    ljmpw $0xf000, $(1f - F000)
+1:  movl $0xc0000080, %ecx
+    rdmsr
+    btrl $8, %eax
+    wrmsr
+    xorl %eax, %eax
+    movl %eax, %cr4
+    lidtl %cs:(real_idtr - F000)
+    movw %ax, %fs
+    movw %ax, %gs
+    movw $0xf000, %ax
+    movw %ax, %ss
+    movl %cs:(v_rm_sp - F000), %esp
+    movw %cs:(C_DS), %ds
+    movw %cs:(C_ES), %es
+    movl %cs:(C_EBX), %ebx
+    movl %cs:(C_ECX), %ecx
+    movl %cs:(C_EDX), %edx
+    movl %cs:(C_ESI), %esi
+    movl %cs:(C_EDI), %edi
+    movl %cs:(C_EBP), %ebp
+    movl %cs:(C_EAX), %eax
+    pushw %cs:(C_FLAGS)
+    cmpw $0, %cs:(call_int - F000)
+    jne 2f
+    popfw
+2:  lcallw *%cs:(C_IP)
+    pushfw
+    cli
+    cld
+    popw %cs:(C_FLAGS)
+    movl %eax, %cs:(C_EAX)
+    movl %ebx, %cs:(C_EBX)
+    movl %ecx, %cs:(C_ECX)
+    movl %edx, %cs:(C_EDX)
+    movl %esi, %cs:(C_ESI)
+    movl %edi, %cs:(C_EDI)
+    movl %ebp, %cs:(C_EBP)
+    movw %ds, %cs:(C_DS)
+    movw %es, %cs:(C_ES)
+    enable_a20 C_A20
+    enter_long_mode call_return
+
+    .code64
+call_return:
+    movq v_stack(%rip), %rsp
+    lidt v_idtr(%rip)
+    popq %rdi
+    leaq call_slot(%rip), %rsi
+    movl $(40 / 8), %ecx
+    rep movsq
+    popq v_stack(%rip)
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
+    .code16
+# Where a fresh real-mode world starts: the firmware calls this once, when the machine is ready, and it never returns.
+    .globl start_guest
+start_guest:
+    xorw %ax, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    movw $0x7c00, %sp
+    sti
+    int $0x19
+1:  cli
+    hlt
+    jmp 1b
+
+# Hardware interrupts that cost no mode switch. They work for virtual-8086 callers too.
+int08:
+    pushl %eax
+    pushw %ds
+    movw $0x40, %ax
+    movw %ax, %ds
+    incl 0x6c
+    cmpl $0x1800b0, 0x6c
+    jb 1f
+    movl $0, 0x6c
+    incb 0x70
+1:  int $0x1c
+    movb $0x20, %al
+    outb %al, $0x20
+    popw %ds
+    popl %eax
+    iretw
+
+    .globl slave_irq
+slave_irq:
+    pushw %ax
+    movb $0x20, %al
+    outb %al, $0xa0
+    outb %al, $0x20
+    popw %ax
+    iretw
+
+    .globl master_irq
+master_irq:
+    pushw %ax
+    movb $0x20, %al
+    outb %al, $0x20
+    popw %ax
+    iretw
+
+# Entries without a fixed address.
+    .macro service name, vector
+    .globl \name
+\name:
+    pushw $\vector
+    jmp bridge
+    .endm
+    service int16_plain, 0x16
+    service int18, 0x18
+    service int19_service, 0x19
+    service int70, 0x70
+    service int74, 0x74
+    service int40, 0x40
+
+# Only code that asks no more than "is somebody there" finds the PnP entry: function not supported (PnP BIOS 1.0A, 82h).
+    .globl pnp_entry
+pnp_entry:
+    movw $0x82, %ax
+    lretw
+
+# Reset, from the reset vector in ROM or by a jump to F000:FFF0 or F000:E05B.
+reset16:
+    cli
+    cld
+    cmpw $0, %cs:(v_booted - F000)
+    jne 2f
+    # CMOS shutdown status 05, 09, 0A: a 286-style return to real mode by way of a reset (IBM AT technical reference).
+    movb $0x8f, %al
+    outb %al, $0x70
+    inb $0x71, %al
+    movb %al, %bl
+    testb %al, %al
+    jz 1f
+    movb $0x8f, %al
+    outb %al, $0x70
+    movb $0, %al
+    outb %al, $0x71
+    cmpb $0x05, %bl
+    je resume_eoi
+    cmpb $0x0a, %bl
+    je resume_jump
+    cmpb $0x09, %bl
+    je resume_iret
+1:  lgdtl %cs:(rom_gdtr - F000)
+    movl %cr0, %eax
+    andl $0x9fffffff, %eax
+    orb $1, %al
+    movl %eax, %cr0
+    ljmpl $0x18, $(reset32 - F000 + 0xffff0000)
+
+2:  movw $0xcf9, %dx
+    movb $0x02, %al
+    outb %al, %dx
+    movb $0x06, %al
+    outb %al, %dx
+    movb $0xfe, %al
+    outb %al, $0x64
+3:  hlt
+    jmp 3b
+
+resume_eoi:
+    movb $0x20, %al
+    outb %al, $0xa0
+    outb %al, $0x20
+resume_jump:
+    movw $0x40, %ax
+    movw %ax, %ds
+    ljmpw *0x67
+resume_iret:
+    movw $0x40, %ax
+    movw %ax, %ds
+    lssw 0x67, %sp
+    popw %ds
+    popw %es
+    popaw
+    iretw
+
+    .code32
+reset32:
+    movl $0x20, %eax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    movl $0x7000, %esp
+    # CMOS 34h/35h: RAM above 16 MiB in 64 KiB units; 30h/31h: above 1 MiB in KiB, for smaller machines.
+    movb $0x35, %al
+    outb %al, $0x70
+    inb $0x71, %al
+    movb %al, %dh
+    movb $0x34, %al
+    outb %al, $0x70
+    inb $0x71, %al
+    movb %al, %dl
+    movzwl %dx, %edx
+    testl %edx, %edx
+    jz 1f
+    shll $16, %edx
+    addl $0x1000000, %edx
+    jmp 2f
+1:  movb $0x31, %al
+    outb %al, $0x70
+    inb $0x71, %al
+    movb %al, %dh
+    movb $0x30, %al
+    outb %al, $0x70
+    inb $0x71, %al
+    movb %al, %dl
+    shll $10, %edx
+    addl $0x100000, %edx
+2:  xorl %ebx, %ebx
+    jmp entry32
+
+# Where application processors start (SIPI vector FDh): load the MSRs that the boot processor has, count, and halt.
+    .code16
+    .org 0xd000 - 0xc000
+    .globl ap_start
+ap_start:
+    cli
+    cld
+    movw $0xf000, %ax
+    movw %ax, %ds
+    movl %cr0, %eax
+    andl $0x9fffffff, %eax
+    movl %eax, %cr0
+    movw $(ap_msrs - F000), %si
+    movw (ap_msr_count - F000), %di
+1:  testw %di, %di
+    jz 2f
+    movl (%si), %ecx
+    movl 4(%si), %eax
+    movl 8(%si), %edx
+    wrmsr
+    addw $12, %si
+    decw %di
+    jmp 1b
+2:  movl $1, %eax
+    cpuid
+    shrl $24, %ebx
+    lock btsl %ebx, (ap_ids - F000)
+    lock incl (ap_count - F000)
+3:  cli
+    hlt
+    jmp 3b
+    .balign 4
+    .globl ap_msrs
+ap_msrs:
+    .fill 48 * 12, 1, 0
+
+# Entries at the addresses that the IBM PC gave them; old software jumps there.
+    .macro fixed address, name, vector
+    .org \address - 0xc000
+    .globl \name
+\name:
+    pushw $\vector
+    jmp bridge
+    .endm
+
+    .org 0xe05b - 0xc000
+    jmp reset16
+    .org 0xe2c3 - 0xc000
+    .globl int02
+int02:
+    iretw
+    fixed 0xe3fe, int13_hd, 0x13
+    .org 0xe6f2 - 0xc000
+    .globl int19
+int19:
+    jmp int19_service                   # three bytes are all the room there is
+    .org 0xe6f5 - 0xc000
+# System configuration table (INT 15h AH=C0h): AT model, two PICs, RTC, INT 15h/4Fh is called, EBDA present.
+    .globl config_table
+config_table:
+    .word 8
+    .byte 0xfc, 0, 1, 0x74, 0x40, 0, 0, 0
+    .org 0xe729 - 0xc000
+    .word 0x0417, 0x0300, 0x0180, 0x00c0, 0x0060, 0x0030, 0x0018, 0x000c
+    fixed 0xe739, int14, 0x14
+    fixed 0xe82e, int16, 0x16
+    fixed 0xe987, int09, 0x09
+    fixed 0xec59, int13, 0x13
+    .org 0xef57 - 0xc000
+    .globl int0e
+int0e:
+    jmp master_irq
+    .org 0xefc7 - 0xc000
+# Diskette parameters (INT 1Eh) of a 1.44 MB drive.
+    .globl diskette_parameters
+diskette_parameters:
+    .byte 0xaf, 0x02, 0x25, 0x02, 0x12, 0x1b, 0xff, 0x6c, 0xf6, 0x0f, 0x08
+    fixed 0xefd2, int17, 0x17
+    fixed 0xf065, int10, 0x10
+    .org 0xf0a4 - 0xc000
+    .globl video_parameters
+video_parameters:
+    .byte 0
+    fixed 0xf841, int12, 0x12
+    fixed 0xf84d, int11, 0x11
+    fixed 0xf859, int15, 0x15
+    .org 0xfa6e - 0xc000
+# The 8x8 characters 00h to 7Fh; start-up fills them in.
+    .globl graphics_font
+graphics_font:
+    .fill 1024, 1, 0
+    .org 0xfe6e - 0xc000
+    .globl int1a
+int1a:
+    pushw $0x1a
+    jmp bridge
+    .org 0xfea5 - 0xc000
+    .globl int08_entry
+int08_entry:
+    jmp int08
+    .org 0xff53 - 0xc000
+    .globl dummy_iret
+dummy_iret:
+    iretw
+    .org 0xff54 - 0xc000
+    .globl int05
+int05:
+    pushw $0x05
+    jmp bridge
+
+    .org 0xfff0 - 0xc000
+    jmp reset16
+    .org 0xfff5 - 0xc000
+    .ascii "11/22/26"
+    .org 0xfffe - 0xc000
+    .byte 0xfc
+    .org 0x10000 - 0xc000

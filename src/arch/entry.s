@@ -1,0 +1,292 @@
+# The way from the first instruction to 64-bit Rust.
+#
+# Two starts, one path: the reset vector (16-bit, in ROM) and the ELF entry that Xen's domain builder enters (32-bit, EBX =
+# physical address of hvm_start_info). Both find the end of low RAM, and `entry32` copies the image to its top, relocates it
+# and goes on there. Nothing here knows where the image was loaded.
+
+    .section .text.entry, "ax", @progbits
+
+# Xen public header hvm/hvm_info_table.h: the table is at 0x9f800, low_mem_pgend is its field at offset 24.
+    .set HVM_INFO_LOW_MEM_PGEND, 0x9f800 + 24
+# The stack that the 32-bit code uses, in low RAM that nothing else uses this early.
+    .set BOOT_STACK, 0x7000
+
+    .code32
+    .globl xen_entry
+xen_entry:
+    cli
+    cld
+    movl $BOOT_STACK, %esp
+    movl HVM_INFO_LOW_MEM_PGEND, %edx
+    # Xen may still have to grow the hole below 4 GiB down to 2 GiB, and moves RAM then: stay below.
+    cmpl $0x80000, %edx
+    jbe 1f
+    movl $0x80000, %edx
+1:  shll $12, %edx
+
+# In: EBX = start_info or 0, EDX = end of low RAM, ESP = a small stack.
+    .globl entry32
+entry32:
+    call 1f
+1:  popl %ebp
+    leal (image_start - 1b)(%ebp), %esi
+    leal (resident_end - 1b)(%ebp), %eax
+    subl %esi, %eax
+    movl %edx, %edi
+    subl %eax, %edi
+    andl $0xfffff000, %edi
+    movl %edi, %edx
+
+    # From here EDX = new base, EBP = distance from the old image to the new one.
+    leal (image_file_end - 1b)(%ebp), %ecx
+    subl %esi, %ecx
+    movl %edi, %ebp
+    subl %esi, %ebp
+    shrl $2, %ecx
+    rep movsl
+
+    call 1f
+1:  popl %esi
+    addl %ebp, %esi
+    # ESI = label 1 in the new image: all addresses of the new image come from it.
+    movl %esi, %ebp
+
+    leal (bss_start - 1b)(%ebp), %edi
+    leal (bss_end - 1b)(%ebp), %ecx
+    subl %edi, %ecx
+    shrl $2, %ecx
+    xorl %eax, %eax
+    rep stosl
+
+    # Elf64_Rela, all of type R_X86_64_RELATIVE: *(base + r_offset) = base + r_addend.
+    leal (rela_start - 1b)(%ebp), %esi
+    leal (rela_end - 1b)(%ebp), %ecx
+2:  cmpl %ecx, %esi
+    jae 3f
+    movl (%esi), %edi
+    movl 16(%esi), %eax
+    addl %edx, %eax
+    movl %eax, (%edi, %edx)
+    addl $24, %esi
+    jmp 2b
+
+    # Page tables: everything below 4 GiB maps to itself; with 1 GiB pages, everything below 512 GiB.
+3:  leal (page_tables - 1b)(%ebp), %edi
+    pushl %ebx
+    pushl %edx
+    pushl %edi
+    movl $(2 * 4096 / 4), %ecx
+    xorl %eax, %eax
+    rep stosl
+    movl (%esp), %edi
+    leal 0x1003(%edi), %eax
+    movl %eax, (%edi)
+    movl $0x80000001, %eax
+    cpuid
+    movl (%esp), %edi
+    addl $0x1000, %edi
+    testl $(1 << 26), %edx
+    jz 5f
+    movl $0x83, %eax
+    xorl %edx, %edx
+    movl $512, %ecx
+4:  movl %eax, (%edi)
+    movl %edx, 4(%edi)
+    addl $8, %edi
+    addl $0x40000000, %eax
+    adcl $0, %edx
+    decl %ecx
+    jnz 4b
+    jmp 7f
+5:  leal 0x1003(%edi), %eax
+    movl %eax, (%edi)
+    addl $0x1000, %eax
+    movl %eax, 8(%edi)
+    addl $0x1000, %eax
+    movl %eax, 16(%edi)
+    addl $0x1000, %eax
+    movl %eax, 24(%edi)
+    addl $0x1000, %edi
+    movl $0x83, %eax
+    movl $2048, %ecx
+    xorl %edx, %edx
+6:  movl %eax, (%edi)
+    movl %edx, 4(%edi)
+    addl $8, %edi
+    addl $0x200000, %eax
+    decl %ecx
+    jnz 6b
+
+7:  popl %edi
+    movl %edi, %cr3
+    movl $0x620, %eax                   # CR4: PAE, OSFXSR, OSXMMEXCPT
+    movl %eax, %cr4
+    movl $0xc0000080, %ecx              # EFER.LME
+    rdmsr
+    btsl $8, %eax
+    wrmsr
+    popl %edx
+    popl %ebx
+
+    leal (bridge_gdt - 1b)(%ebp), %eax
+    pushl %eax
+    pushw $(6 * 8 - 1)
+    lgdt (%esp)
+    addl $6, %esp
+
+    movl $0x80000033, %eax              # CR0: PG, NE, ET, MP, PE
+    movl %eax, %cr0
+    leal (entry64 - 1b)(%ebp), %eax
+    pushl $0x08
+    pushl %eax
+    lretl
+
+    .code64
+entry64:
+    # Real mode keeps the limits that were last loaded in protected mode: give it its 64 KiB.
+    movl $0x28, %eax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %fs
+    movw %ax, %gs
+    movw %ax, %ss
+    leaq stack_top(%rip), %rsp
+    xorl %ebp, %ebp
+    movl %ebx, %edi
+    call firstlight_main
+    ud2
+
+# Exceptions: vector and error code go on the stack, then Rust reports and stops.
+    .macro exception vector, has_error
+    .balign 16
+    .if \has_error == 0
+    pushq $0
+    .endif
+    pushq $\vector
+    jmp exception_common
+    .endm
+
+    .balign 16
+    .globl exception_stubs
+exception_stubs:
+    exception 0, 0
+    exception 1, 0
+    exception 2, 0
+    exception 3, 0
+    exception 4, 0
+    exception 5, 0
+    exception 6, 0
+    exception 7, 0
+    exception 8, 1
+    exception 9, 0
+    exception 10, 1
+    exception 11, 1
+    exception 12, 1
+    exception 13, 1
+    exception 14, 1
+    exception 15, 0
+    exception 16, 0
+    exception 17, 1
+    exception 18, 0
+    exception 19, 0
+    exception 20, 0
+    exception 21, 1
+    exception 22, 0
+    exception 23, 0
+    exception 24, 0
+    exception 25, 0
+    exception 26, 0
+    exception 27, 0
+    exception 28, 0
+    exception 29, 1
+    exception 30, 1
+    exception 31, 0
+
+    .balign 16
+exception_common:
+    pushq %r15
+    pushq %r14
+    pushq %r13
+    pushq %r12
+    pushq %r11
+    pushq %r10
+    pushq %r9
+    pushq %r8
+    pushq %rbp
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %rcx
+    pushq %rbx
+    pushq %rax
+    movq %rsp, %rdi
+    andq $-16, %rsp
+    cld
+    call firstlight_exception
+    ud2
+
+# The C library's memory functions, which the compiler calls.
+    .globl memcpy
+memcpy:
+    movq %rdi, %rax
+copy_forward:
+    movq %rdx, %rcx
+    shrq $3, %rcx
+    rep movsq
+    movl %edx, %ecx
+    andl $7, %ecx
+    rep movsb
+    ret
+
+    .globl memmove
+memmove:
+    movq %rdi, %rax
+    movq %rdi, %rcx
+    subq %rsi, %rcx
+    cmpq %rdx, %rcx
+    jae copy_forward
+    leaq -1(%rdi, %rdx), %rdi
+    leaq -1(%rsi, %rdx), %rsi
+    movq %rdx, %rcx
+    std
+    rep movsb
+    cld
+    ret
+
+    .globl memset
+memset:
+    movq %rdi, %r8
+    movzbl %sil, %eax
+    movabsq $0x0101010101010101, %rcx
+    imulq %rcx, %rax
+    movq %rdx, %rcx
+    shrq $3, %rcx
+    rep stosq
+    movl %edx, %ecx
+    andl $7, %ecx
+    rep stosb
+    movq %r8, %rax
+    ret
+
+    .globl memcmp
+    .globl bcmp
+memcmp:
+bcmp:
+    xorl %eax, %eax
+    movq %rdx, %rcx
+    cmpq %rcx, %rcx
+    repe cmpsb
+    je 1f
+    movzbl -1(%rdi), %eax
+    movzbl -1(%rsi), %ecx
+    subl %ecx, %eax
+1:  ret
+
+    .globl strlen
+strlen:
+    xorl %eax, %eax
+    orq $-1, %rcx
+    repne scasb
+    notq %rcx
+    leaq -1(%rcx), %rax
+    ret

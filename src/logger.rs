@@ -1,0 +1,44 @@
+//! The log: the debug port 0xE9, which QEMU shows with `-debugcon` and Xen in `xl dmesg`.
+//!
+//! Each character is an exit to the hypervisor, so by default only warnings and errors go out.
+
+use crate::arch::Ports;
+use crate::arch::pc::Pc;
+use core::fmt::{self, Write};
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// The hypervisor's debug port.
+const PORT: u16 = 0xe9;
+
+struct DebugPort;
+
+impl Write for DebugPort {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            Pc.out8(PORT, byte);
+        }
+        Ok(())
+    }
+}
+
+impl Log for DebugPort {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            // The debug port cannot fail.
+            let _ = writeln!(DebugPort, "firstlight: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Opens the log. Until the settings say otherwise, it carries warnings and errors.
+pub fn start() {
+    // A second logger is refused, and then the first one serves.
+    let _ = log::set_logger(&DebugPort);
+    log::set_max_level(LevelFilter::Warn);
+}

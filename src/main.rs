@@ -5,9 +5,12 @@
 extern crate alloc;
 
 use firstlight::arch::pc::Pc;
-use firstlight::arch::{Frame, Outcome, bridge, cpu};
+use firstlight::arch::{Frame, Outcome, Ports, bridge, cpu};
 use firstlight::bios::{self, Bios};
-use firstlight::{logger, platform};
+use firstlight::logger;
+use firstlight::platform::{Cpus, Machine, PlatformKind};
+use firstlight::settings::Settings;
+use alloc::vec::Vec;
 use spin::{Mutex, Once};
 use talc::{TalcLock, source::Manual};
 
@@ -31,7 +34,29 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     // SAFETY: the linker script sets this range aside for nothing else, and it is claimed once.
     unsafe { HEAP.lock().claim(heap.start as *mut u8, (heap.end - heap.start) as usize) };
     logger::start();
+    let machine = discover(start_info);
+    bridge::install(dispatch);
+    BIOS.call_once(|| {
+        Mutex::new(Bios {
+            machine,
+            settings: Settings::default(),
+            hard_disks: Vec::new(),
+        })
+    });
     bridge::start_guest_boot()
+}
+
+fn discover(_start_info: u32) -> Machine {
+    Pc.out32(0xcf8, 0x8000_0058);
+    Pc.out32(0xcfc, 0x3333_3000);
+    Pc.out32(0xcf8, 0x8000_005c);
+    Pc.out32(0xcfc, 0x3333_3333);
+    Machine {
+        platform: PlatformKind::Qemu,
+        low_ram_end: cpu::resident().end,
+        high_ram: 0,
+        cpus: Cpus::default(),
+    }
 }
 
 fn dispatch(frame: &mut Frame) -> Outcome {

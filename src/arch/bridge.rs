@@ -13,6 +13,58 @@ unsafe extern "C" {
     static start_guest: u8;
     fn bridge_call();
     static ap_msrs: u8;
+    static master_irq: u8;
+    static slave_irq: u8;
+    static int18: u8;
+    static int70: u8;
+    static int74: u8;
+    static int75: u8;
+    static int76: u8;
+    static pmm_entry: u8;
+    static pnp_entry: u8;
+}
+
+/// [`Frame::vector`] of a far call to the POST memory manager's entry.
+pub const PMM: u16 = 0x101;
+/// [`Frame::vector`] of a far call to the Plug and Play BIOS's 16-bit entry.
+pub const PNP: u16 = 0x102;
+
+/// Entry points in segment F000h whose place no program knows, by offset.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries {
+    /// Ends an interrupt of the first controller that nothing serves.
+    pub master_irq: u16,
+    /// Ends an interrupt of the second controller that nothing serves.
+    pub slave_irq: u16,
+    /// INT 18h, boot failure.
+    pub int18: u16,
+    /// INT 70h, real-time clock interrupt.
+    pub int70: u16,
+    /// INT 74h, mouse interrupt.
+    pub int74: u16,
+    /// INT 75h, x87 error.
+    pub int75: u16,
+    /// INT 76h and 77h, hard disk interrupts.
+    pub int76: u16,
+    /// POST memory manager, far-called.
+    pub pmm: u16,
+    /// Plug and Play BIOS, far-called.
+    pub pnp: u16,
+}
+
+/// Where `bridge.s` put the entries that have no fixed address.
+pub fn entries() -> Entries {
+    Entries {
+        master_irq: fseg_offset(addr_of!(master_irq)),
+        slave_irq: fseg_offset(addr_of!(slave_irq)),
+        int18: fseg_offset(addr_of!(int18)),
+        int70: fseg_offset(addr_of!(int70)),
+        int74: fseg_offset(addr_of!(int74)),
+        int75: fseg_offset(addr_of!(int75)),
+        int76: fseg_offset(addr_of!(int76)),
+        pmm: fseg_offset(addr_of!(pmm_entry)),
+        pnp: fseg_offset(addr_of!(pnp_entry)),
+    }
 }
 
 /// Linear address of the F segment.

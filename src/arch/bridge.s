@@ -395,6 +395,34 @@ master_irq:
     popw %ax
     iretw
 
+# IRQ 13, x87 error: clear the latch, and go on as if the processor had reported it (IBM AT technical reference).
+    .globl int75
+int75:
+    pushw %ax
+    movb $0, %al
+    outb %al, $0xf0
+    movb $0x20, %al
+    outb %al, $0xa0
+    outb %al, $0x20
+    popw %ax
+    int $0x02
+    iretw
+
+# IRQ 14 and 15, hard disks: tell those who watch 40:8E.
+    .globl int76
+int76:
+    pushw %ax
+    pushw %ds
+    movw $0x40, %ax
+    movw %ax, %ds
+    movb $0xff, 0x8e
+    movb $0x20, %al
+    outb %al, $0xa0
+    outb %al, $0x20
+    popw %ds
+    popw %ax
+    iretw
+
 # Entries without a fixed address.
     .macro service name, vector
     .globl \name
@@ -402,18 +430,25 @@ master_irq:
     pushw $\vector
     jmp bridge
     .endm
-    service int16_plain, 0x16
     service int18, 0x18
     service int19_service, 0x19
     service int70, 0x70
     service int74, 0x74
-    service int40, 0x40
 
-# Only code that asks no more than "is somebody there" finds the PnP entry: function not supported (PnP BIOS 1.0A, 82h).
-    .globl pnp_entry
-pnp_entry:
-    movw $0x82, %ax
-    lretw
+# Entries that are far-called: the call becomes an interrupt whose handler returns to the RETF here. Rust finds the caller's
+# arguments on its stack above FLAGS, CS, IP of the made-up interrupt and CS, IP of the call.
+    .macro far_service name, vector
+    .globl \name
+\name:
+    pushfw
+    pushw %cs
+    pushw $(1f - F000)
+    pushw $\vector
+    jmp bridge
+1:  lretw
+    .endm
+    far_service pmm_entry, 0x101
+    far_service pnp_entry, 0x102
 
 # Reset, from the reset vector in ROM or by a jump to F000:FFF0 or F000:E05B.
 reset16:
@@ -558,7 +593,7 @@ ap_msrs:
     .globl int02
 int02:
     iretw
-    fixed 0xe3fe, int13_hd, 0x13
+    fixed 0xe3fe, int13, 0x13
     .org 0xe6f2 - 0xc000
     .globl int19
 int19:
@@ -574,7 +609,7 @@ config_table:
     fixed 0xe739, int14, 0x14
     fixed 0xe82e, int16, 0x16
     fixed 0xe987, int09, 0x09
-    fixed 0xec59, int13, 0x13
+    fixed 0xec59, int40, 0x40
     .org 0xef57 - 0xc000
     .globl int0e
 int0e:

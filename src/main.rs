@@ -4,13 +4,13 @@
 
 extern crate alloc;
 
+use alloc::vec::Vec;
 use firstlight::arch::pc::Pc;
 use firstlight::arch::{Frame, Outcome, Ports, bridge, cpu};
 use firstlight::bios::{self, Bios};
 use firstlight::logger;
 use firstlight::platform::{Cpus, Machine, PlatformKind};
 use firstlight::settings::Settings;
-use alloc::vec::Vec;
 use spin::{Mutex, Once};
 use talc::{TalcLock, source::Manual};
 
@@ -32,7 +32,10 @@ static BIOS: Once<Mutex<Bios<Pc>>> = Once::new();
 extern "C" fn firstlight_main(start_info: u32) -> ! {
     let heap = cpu::heap();
     // SAFETY: the linker script sets this range aside for nothing else, and it is claimed once.
-    unsafe { HEAP.lock().claim(heap.start as *mut u8, (heap.end - heap.start) as usize) };
+    unsafe {
+        HEAP.lock()
+            .claim(heap.start as *mut u8, (heap.end - heap.start) as usize)
+    };
     logger::start();
     let machine = discover(start_info);
     bridge::install(dispatch);

@@ -118,15 +118,28 @@ fn variable(offset: usize) -> u64 {
 /// Puts our part of the F segment into RAM, which must be writable there, and opens the bridge.
 pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
     DISPATCH.call_once(|| dispatch);
-    Pc.copy(F_SEGMENT + CODE_START, addr_of!(fseg_start) as u64, 0x10000 - CODE_START);
-    Pc.write64(variable(offset_of!(Variables, dispatch)), enter as *const () as u64);
-    Pc.write32(variable(offset_of!(Variables, cr3)), super::cpu::page_tables() as u32);
+    Pc.copy(
+        F_SEGMENT + CODE_START,
+        addr_of!(fseg_start) as u64,
+        0x10000 - CODE_START,
+    );
+    Pc.write64(
+        variable(offset_of!(Variables, dispatch)),
+        enter as *const () as u64,
+    );
+    Pc.write32(
+        variable(offset_of!(Variables, cr3)),
+        super::cpu::page_tables() as u32,
+    );
     Pc.write32(variable(offset_of!(Variables, rm_sp)), REAL_STACK_TOP);
     let (limit, base) = super::exception::table();
     let idtr = variable(offset_of!(Variables, idtr));
     Pc.write16(idtr, limit);
     Pc.write64(idtr + 2, base);
-    Pc.write64(variable(offset_of!(Variables, stack)), super::cpu::stack_top());
+    Pc.write64(
+        variable(offset_of!(Variables, stack)),
+        super::cpu::stack_top(),
+    );
 }
 
 /// Marks the machine as set up: from now on a jump to F000:FFF0 resets it.
@@ -183,7 +196,10 @@ pub fn call(regs: &mut RealRegs, interrupt: bool) {
 
 /// Leaves the firmware's own thread of control for ever: real mode, INT 19h, on a stack below 0000:7C00.
 pub fn start_guest_boot() -> ! {
-    Pc.write64(variable(offset_of!(Variables, stack)), super::cpu::stack_top());
+    Pc.write64(
+        variable(offset_of!(Variables, stack)),
+        super::cpu::stack_top(),
+    );
     let mut regs = RealRegs {
         cs: (F_SEGMENT >> 4) as u16,
         ip: fseg_offset(addr_of!(start_guest)),

@@ -109,12 +109,16 @@ impl PlainMemory {
     fn get64(&self, addr: u64) -> u64 {
         let value: u64;
         // SAFETY: a load from mapped memory.
-        unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) addr, options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("mov {}, [{}]", out(reg) value, in(reg) addr, options(nostack, preserves_flags))
+        };
         value
     }
     fn set64(&self, addr: u64, value: u64) {
         // SAFETY: callers name page tables of ours.
-        unsafe { asm!("mov [{}], {}", in(reg) addr, in(reg) value, options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("mov [{}], {}", in(reg) addr, in(reg) value, options(nostack, preserves_flags))
+        };
     }
 }
 

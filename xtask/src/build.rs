@@ -3,8 +3,8 @@
 use crate::project;
 use anyhow::{Context, Result, ensure};
 use object::elf::{
-    ELFCLASS32, ELFDATA2LSB, ELFMAG, EM_386, ET_EXEC, EV_CURRENT, FileHeader32, Ident,
-    PF_R, PF_W, PF_X, PT_LOAD, ProgramHeader32,
+    ELFCLASS32, ELFDATA2LSB, ELFMAG, EM_386, ET_EXEC, EV_CURRENT, FileHeader32, Ident, PF_R, PF_W,
+    PF_X, PT_LOAD, ProgramHeader32,
 };
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{LittleEndian, Object, ObjectSymbol, U16, U32};
@@ -75,7 +75,15 @@ fn compile() -> Result<Image> {
         home::cargo_home()?.display()
     );
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--package", "firstlight", "--bin", "firstlight"])
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--package",
+            "firstlight",
+            "--bin",
+            "firstlight",
+        ])
         .arg("--target-dir")
         .arg(project::target().join("firmware-build"))
         .env("RUSTFLAGS", flags)
@@ -99,7 +107,10 @@ fn read_image(path: &Path) -> Result<Image> {
     };
     let mut bytes = vec![0; symbol("image_file_end")? as usize];
     for header in elf.program_headers(LittleEndian, &*data)? {
-        let content = header.data(LittleEndian, &*data).ok().context("segment outside the file")?;
+        let content = header
+            .data(LittleEndian, &*data)
+            .ok()
+            .context("segment outside the file")?;
         if header.p_type(LittleEndian) == PT_LOAD && !content.is_empty() {
             let start = header.p_vaddr(LittleEndian) as usize;
             bytes
@@ -108,7 +119,11 @@ fn read_image(path: &Path) -> Result<Image> {
                 .copy_from_slice(content);
         }
     }
-    Ok(Image { bytes, entry: file.entry() as u32, resident: symbol("resident_end")? })
+    Ok(Image {
+        bytes,
+        entry: file.entry() as u32,
+        resident: symbol("resident_end")?,
+    })
 }
 
 fn contain(image: &Image) -> Result<Firmware> {
@@ -126,7 +141,10 @@ fn contain(image: &Image) -> Result<Firmware> {
 /// The image at the end of the ROM: its F segment part comes last, so the reset vector is where the processor looks.
 fn rom(image: &Image) -> Result<Vec<u8>> {
     let used = image.bytes.len();
-    ensure!(used <= ROM_SIZE, "the image has {used} bytes, the ROM only {ROM_SIZE}");
+    ensure!(
+        used <= ROM_SIZE,
+        "the image has {used} bytes, the ROM only {ROM_SIZE}"
+    );
     let mut rom = vec![0xff; ROM_SIZE - used];
     rom.extend_from_slice(&image.bytes);
     Ok(rom)

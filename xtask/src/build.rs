@@ -87,7 +87,7 @@ fn compile() -> Result<Image> {
         .arg("--target-dir")
         .arg(project::target().join("firmware-build"))
         .env("RUSTFLAGS", flags)
-        .current_dir(&root)
+        .current_dir(root)
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "the firmware does not compile");

@@ -3,3 +3,4 @@
 pub mod e820;
 pub mod loader;
 pub mod place;
+pub mod smbios;

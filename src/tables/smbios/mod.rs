@@ -1,0 +1,391 @@
+//! SMBIOS: what a guest reads about the machine's maker, its board, processors and memory (DSP0134, version 3.7).
+//!
+//! [`generate`] makes the table from an [`Input`]; [`complete`] takes the table QEMU made. Both hide the settings among
+//! the OEM strings, and [`install`] places the result and its entry points.
+
+mod blob;
+mod entry;
+mod strings;
+mod structure;
+mod types;
+
+use alloc::vec::Vec;
+
+use log::warn;
+
+pub use blob::structures as blob_structures;
+pub use entry::{ENTRY_32_SIZE, ENTRY_64_SIZE, TableInfo, Version, entry_32, entry_64};
+pub use strings::{NAMES, Strings, setting, settings};
+pub use structure::{Builder, OEM_STRINGS, Structure, StructureError, structures};
+
+use super::place::{Placer, Zone};
+use structure::END_OF_TABLE;
+
+/// The firmware's release date as type 0 shows it where the user gives none.
+pub const RELEASE_DATE: &str = "11/22/2026";
+
+/// Tables up to this many bytes go to the F segment, where programs in real mode can read them.
+const MAX_IN_F_SEGMENT: usize = 2048;
+
+/// Where the values come from: libvirt's `<smbios mode=…>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// All values are ours; given strings and the blob are not used.
+    Emulate,
+    /// Types 0 and 1 come from the blob, but for the UUID.
+    Host,
+    /// Given strings and the blob are used.
+    #[default]
+    Sysinfo,
+}
+
+impl Mode {
+    /// The mode called `name`, as the setting `smbios-mode` gives it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "emulate" => Some(Self::Emulate),
+            "host" => Some(Self::Host),
+            "sysinfo" => Some(Self::Sysinfo),
+            _ => None,
+        }
+    }
+}
+
+/// A cache, for type 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// 1 to 3.
+    pub level: u8,
+    /// Size in KiB.
+    pub kib: u32,
+}
+
+/// The processors, for type 4; all sockets are alike.
+#[derive(Clone, Debug, Default)]
+pub struct Cpu<'a> {
+    /// CPUID leaf 0's vendor.
+    pub vendor: &'a [u8],
+    /// CPUID leaf 0x80000002's brand, empty where there is none.
+    pub brand: &'a [u8],
+    /// CPUID leaf 1, EAX.
+    pub signature: u32,
+    /// CPUID leaf 1, EDX.
+    pub features: u32,
+    /// Clock in MHz, 0 for unknown.
+    pub mhz: u16,
+    /// Populated sockets.
+    pub sockets: u32,
+    /// Cores a socket.
+    pub cores: u32,
+    /// Threads a core.
+    pub threads: u32,
+    /// Caches of one processor.
+    pub caches: Vec<Cache>,
+}
+
+/// An external connector, for type 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// What is printed next to it.
+    pub label: &'static str,
+    /// DSP0134 table 41, connector type.
+    pub connector: u8,
+    /// DSP0134 table 42, port type.
+    pub kind: u8,
+}
+
+/// A PCI slot on bus 0, for type 9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Device number, below 32.
+    pub device: u8,
+    /// Whether a device is in it.
+    pub in_use: bool,
+}
+
+/// A power supply, for type 39.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supply {
+    /// Name.
+    pub name: &'static str,
+    /// Maker.
+    pub manufacturer: &'static str,
+    /// Power, where it is known.
+    pub watts: Option<u16>,
+}
+
+/// What [`generate`] makes a table from.
+#[derive(Clone, Debug)]
+pub struct Input<'a> {
+    /// Where values come from.
+    pub mode: Mode,
+    /// Texts given by the user.
+    pub strings: Strings,
+    /// Ready-made structures: a row of 32-bit length and structure.
+    pub blob: &'a [u8],
+    /// The guest's UUID in the order it is written.
+    pub uuid: [u8; 16],
+    /// Default for the maker of the BIOS.
+    pub bios_vendor: &'a [u8],
+    /// Default for the BIOS and system versions.
+    pub bios_version: &'a [u8],
+    /// Default for the maker of all else.
+    pub manufacturer: &'a [u8],
+    /// Default for the product's name.
+    pub product: &'a [u8],
+    /// Processors.
+    pub cpu: Cpu<'a>,
+    /// Bytes of RAM below 4 GiB, from 0.
+    pub low_ram: u64,
+    /// Bytes of RAM from 4 GiB.
+    pub high_ram: u64,
+    /// Whether to show a battery.
+    pub battery: bool,
+    /// External connectors.
+    pub ports: &'a [Port],
+    /// PCI slots.
+    pub slots: &'a [Slot],
+    /// Power supplies.
+    pub supplies: &'a [Supply],
+}
+
+impl Default for Input<'_> {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            strings: Strings::default(),
+            blob: &[],
+            uuid: [0; 16],
+            bios_vendor: b"Firstlight",
+            bios_version: env!("CARGO_PKG_VERSION").as_bytes(),
+            manufacturer: b"Firstlight",
+            product: b"Virtual machine",
+            cpu: Cpu::default(),
+            low_ram: 0,
+            high_ram: 0,
+            battery: false,
+            ports: &[],
+            slots: &[],
+            supplies: &[],
+        }
+    }
+}
+
+/// A finished table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// All structures, the end-of-table structure last.
+    pub bytes: Vec<u8>,
+    /// Number of structures.
+    pub count: u32,
+    /// Bytes of the largest structure.
+    pub largest: u32,
+}
+
+impl Table {
+    fn push(&mut self, structure: &[u8]) {
+        self.count += 1;
+        self.largest = self.largest.max(structure.len() as u32);
+        self.bytes.extend_from_slice(structure);
+    }
+
+    fn finish(mut self) -> Self {
+        self.push(&Builder::new(END_OF_TABLE, 0x7f00).finish());
+        self
+    }
+}
+
+/// Makes the whole table.
+pub fn generate(input: &Input) -> Table {
+    let mut plain;
+    let input = if input.mode == Mode::Sysinfo {
+        input
+    } else {
+        plain = input.clone();
+        plain.strings = Strings::default();
+        &plain
+    };
+    let mut all = types::generate(input);
+    merge_blob(&mut all, input.mode, input.blob, &input.uuid);
+    let mut table = Table::default();
+    for structure in &all {
+        table.push(structure);
+    }
+    table.finish()
+}
+
+/// Takes `given`, the table that QEMU made, and adds what it leaves to the firmware: type 0, and what the blob has.
+pub fn complete(given: &[u8], input: &Input) -> Table {
+    let mut all = Vec::with_capacity(24);
+    let mut uuid = None;
+    let mut used = 0;
+    for structure in structures(given) {
+        used += structure.bytes().len();
+        uuid = uuid.or_else(|| type_1_uuid(structure));
+        if structure.kind() == OEM_STRINGS {
+            all.extend(types::visible_strings(
+                structure.strings(),
+                structure.handle(),
+            ));
+        } else {
+            all.push(structure.bytes().to_vec());
+        }
+    }
+    if Structure::parse(&given[used..]).is_err() {
+        warn!("SMBIOS: QEMU's table is broken from byte {used:#x} on");
+    }
+    if !all.iter().any(|structure| structure[0] == 0) {
+        all.insert(0, types::bios(input));
+    }
+    let uuid = uuid.map_or(input.uuid, |field| types::uuid_field(&field));
+    merge_blob(&mut all, input.mode, input.blob, &uuid);
+    let mut table = Table::default();
+    for structure in &all {
+        table.push(structure);
+    }
+    table.finish()
+}
+
+const UUID_OFFSET: usize = 8;
+
+fn type_1_uuid(structure: Structure) -> Option<[u8; 16]> {
+    if structure.kind() != 1 {
+        return None;
+    }
+    let field = structure.formatted().get(UUID_OFFSET..UUID_OFFSET + 16)?;
+    field.try_into().ok()
+}
+
+/// Puts the blob's structures into `all`: those of the specification's types in place of ours, the vendors' (128 and up)
+/// behind them.
+fn merge_blob(all: &mut Vec<Vec<u8>>, mode: Mode, blob: &[u8], uuid: &[u8; 16]) {
+    let wanted = |structure: &Structure| match mode {
+        Mode::Emulate => false,
+        Mode::Host => structure.kind() < 2,
+        Mode::Sysinfo => true,
+    };
+    if blob.is_empty() {
+        return;
+    }
+    let given: Vec<Structure> = blob_structures(blob).filter(wanted).collect();
+    all.retain(|ours| !given.iter().any(|theirs| theirs.kind() == ours[0]));
+    let mut next_free = 0x8000;
+    for structure in given {
+        let taken = |handle: u16| all.iter().any(|other| other[2..4] == handle.to_le_bytes());
+        let mut handle = structure.handle();
+        while taken(handle) && next_free < 0xff00 {
+            handle = next_free;
+            next_free += 1;
+        }
+        let mut bytes = if structure.kind() == OEM_STRINGS {
+            match types::visible_strings(structure.strings(), handle) {
+                Some(bytes) => bytes,
+                None => continue,
+            }
+        } else {
+            structure.bytes().to_vec()
+        };
+        bytes[2..4].copy_from_slice(&handle.to_le_bytes());
+        let no_uuid = type_1_uuid(structure).is_some_and(|field| field == [0; 16]);
+        if structure.kind() == 1 && (no_uuid || mode == Mode::Host) {
+            set_uuid(&mut bytes, uuid);
+        }
+        all.push(bytes);
+    }
+    all.sort_by_key(|structure| structure[0]);
+}
+
+/// Writes the UUID where a type 1 structure has room for one.
+fn set_uuid(bytes: &mut [u8], uuid: &[u8; 16]) {
+    if usize::from(bytes[1]) >= UUID_OFFSET + 16 {
+        bytes[UUID_OFFSET..UUID_OFFSET + 16].copy_from_slice(&types::uuid_field(uuid));
+    }
+}
+
+/// Which entry points to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entries {
+    /// Version in the 32-bit entry point, where there is to be one.
+    pub version_32: Option<Version>,
+    /// Version in the 64-bit entry point, where there is to be one.
+    pub version_64: Option<Version>,
+}
+
+impl Entries {
+    /// Both entry points, as our own tables have them.
+    pub const BOTH: Self = Self {
+        version_32: Some(Version { major: 2, minor: 8 }),
+        version_64: Some(Version { major: 3, minor: 0 }),
+    };
+
+    /// The entry point that QEMU's `etc/smbios/smbios-anchor` has; both where it is neither.
+    pub fn from_anchor(anchor: &[u8]) -> Self {
+        let version = |at: usize| {
+            let (major, minor) = (*anchor.get(at)?, *anchor.get(at + 1)?);
+            Some(Version { major, minor })
+        };
+        let (version_32, version_64) = match anchor {
+            [b'_', b'S', b'M', b'_', ..] => (version(6), None),
+            [b'_', b'S', b'M', b'3', b'_', ..] => (None, version(7)),
+            _ => (None, None),
+        };
+        if version_32.is_none() && version_64.is_none() {
+            return Self::BOTH;
+        }
+        Self {
+            version_32,
+            version_64,
+        }
+    }
+}
+
+/// No memory left for the table or its entry point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
+
+/// Places a table and its entry points, each at a multiple of 16 in the F segment. A table that is too large for the
+/// 32-bit entry point gets the 64-bit one.
+///
+/// # Errors
+/// [`NoMemory`] where the table found no place, or no entry point did.
+pub fn install(
+    table: &Table,
+    entries: Entries,
+    placer: &mut dyn Placer,
+) -> Result<TableInfo, NoMemory> {
+    let size = table.bytes.len();
+    let low = (size <= MAX_IN_F_SEGMENT)
+        .then(|| placer.allocate(Zone::FSegment, size, 16))
+        .flatten();
+    let block = low
+        .or_else(|| placer.allocate(Zone::High, size, 16))
+        .ok_or(NoMemory)?;
+    block.bytes.copy_from_slice(&table.bytes);
+    let info = TableInfo {
+        addr: block.addr,
+        size: size as u32,
+        count: table.count,
+        largest: table.largest,
+    };
+    let first = entries
+        .version_32
+        .and_then(|version| entry_32(version, &info));
+    let version_64 = match (first, entries.version_64) {
+        (None, None) => Entries::BOTH.version_64,
+        (_, version) => version,
+    };
+    let second = version_64.map(|version| entry_64(version, &info));
+    let first = first.as_ref().map(|entry| entry.as_slice());
+    let second = second.as_ref().map(|entry| entry.as_slice());
+    let mut published = false;
+    for entry in first.into_iter().chain(second) {
+        if let Some(block) = placer.allocate(Zone::FSegment, entry.len(), 16) {
+            block.bytes.copy_from_slice(entry);
+            published = true;
+        }
+    }
+    published.then_some(info).ok_or(NoMemory)
+}
+
+#[cfg(test)]
+mod tests;

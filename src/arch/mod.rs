@@ -9,6 +9,8 @@ mod exception;
 #[cfg(test)]
 pub mod fake;
 pub mod frame;
+#[cfg(not(test))]
+pub mod handoff;
 pub mod hw;
 #[cfg(not(test))]
 pub mod pc;

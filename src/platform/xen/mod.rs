@@ -10,5 +10,6 @@ pub mod hvm_info;
 pub mod hypercalls;
 pub mod leaves;
 pub mod memory;
+pub mod payload;
 pub mod start_info;
 pub mod xenstore;

@@ -3,6 +3,15 @@
 use super::hw::{Clock, PhysMem, Ports, RealMode, RealRegs};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+/// A device behind I/O ports.
+pub trait FakeDevice {
+    /// Answers a read of `size` bytes, if `port` is one of its own.
+    fn read(&mut self, hw: &Fake, port: u16, size: u8) -> Option<u32>;
+    /// Takes a write of `size` bytes, if `port` is one of its own.
+    fn write(&mut self, hw: &Fake, port: u16, size: u8, value: u32);
+}
 
 /// A machine with sparse memory, which reads as zero where nothing was written.
 #[derive(Default)]
@@ -14,6 +23,9 @@ pub struct Fake {
     /// Every call into real mode: vector (`None` for a far call), registers at the call.
     pub real_calls: RefCell<Vec<(Option<u8>, RealRegs)>>,
     time_us: Cell<u64>,
+    devices: RefCell<Vec<Rc<RefCell<dyn FakeDevice>>>>,
+    /// Reads and writes of ports.
+    pub port_accesses: Cell<u64>,
 }
 
 impl Fake {
@@ -24,7 +36,26 @@ impl Fake {
             .insert(port, values.iter().copied().collect());
     }
 
-    fn port_in(&self, port: u16) -> u32 {
+    /// Lets `device` answer its ports, before any script does.
+    pub fn attach(&self, device: Rc<RefCell<dyn FakeDevice>>) {
+        self.devices.borrow_mut().push(device);
+    }
+
+    fn port_out(&self, port: u16, size: u8, value: u32) {
+        self.port_accesses.set(self.port_accesses.get() + 1);
+        self.port_writes.borrow_mut().push((port, value));
+        for device in self.devices.borrow().iter() {
+            device.borrow_mut().write(self, port, size, value);
+        }
+    }
+
+    fn port_in(&self, port: u16, size: u8) -> u32 {
+        self.port_accesses.set(self.port_accesses.get() + 1);
+        for device in self.devices.borrow().iter() {
+            if let Some(value) = device.borrow_mut().read(self, port, size) {
+                return value;
+            }
+        }
         match self.port_reads.borrow_mut().get_mut(&port) {
             Some(queue) if queue.len() > 1 => queue.pop_front().unwrap_or(u32::MAX),
             Some(queue) => queue.front().copied().unwrap_or(u32::MAX),
@@ -41,22 +72,22 @@ impl Fake {
 
 impl Ports for Fake {
     fn in8(&self, port: u16) -> u8 {
-        self.port_in(port) as u8
+        self.port_in(port, 1) as u8
     }
     fn in16(&self, port: u16) -> u16 {
-        self.port_in(port) as u16
+        self.port_in(port, 2) as u16
     }
     fn in32(&self, port: u16) -> u32 {
-        self.port_in(port)
+        self.port_in(port, 4)
     }
     fn out8(&self, port: u16, value: u8) {
-        self.port_writes.borrow_mut().push((port, value.into()));
+        self.port_out(port, 1, value.into());
     }
     fn out16(&self, port: u16, value: u16) {
-        self.port_writes.borrow_mut().push((port, value.into()));
+        self.port_out(port, 2, value.into());
     }
     fn out32(&self, port: u16, value: u32) {
-        self.port_writes.borrow_mut().push((port, value));
+        self.port_out(port, 4, value);
     }
 }
 

@@ -48,6 +48,40 @@ pub enum BlockKind {
     Floppy,
 }
 
+/// A disk geometry as cylinders, heads and sectors a track; all zero where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chs {
+    /// Number of cylinders.
+    pub cylinders: u32,
+    /// Number of heads.
+    pub heads: u32,
+    /// Sectors a track.
+    pub sectors: u32,
+}
+
+/// How the device is reached, as far as a guest may ask (INT 13h AH=48h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// A parallel ATA channel with task file registers in I/O space.
+    Ata {
+        /// Command block registers.
+        command: u16,
+        /// Control block register.
+        control: u16,
+        /// Interrupt line.
+        irq: u8,
+        /// Drive 1 of the channel (the slave).
+        second: bool,
+    },
+    /// Serial ATA behind an AHCI controller.
+    Sata {
+        /// Port of the controller.
+        port: u8,
+    },
+    /// Something that the enhanced disk drive tables have no room for.
+    Other,
+}
+
 /// A block device's fixed properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockInfo {
@@ -63,6 +97,10 @@ pub struct BlockInfo {
     pub pci: Option<u16>,
     /// Unit on that controller: for ATA, channel × 2 + drive.
     pub unit: u8,
+    /// The geometry that the device itself reports.
+    pub geometry: Chs,
+    /// How it is reached.
+    pub interface: Interface,
 }
 
 /// A device that reads and writes whole sectors straight from and to guest memory.

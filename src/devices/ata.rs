@@ -1,0 +1,428 @@
+//! ATA disks on the PIIX and ICH IDE controllers, and CD drives as far as telling that they are there.
+//!
+//! True when this code first runs: PCI setup has given the controller its ports and allowed it to master the bus. A whole
+//! request is one command and one bus master transfer straight into the caller's buffer; the data register is for drives and
+//! controllers where that fails.
+
+mod channel;
+#[cfg(test)]
+pub mod fake;
+mod identify;
+#[cfg(test)]
+mod tests;
+
+use crate::arch::{Hardware, PhysMem};
+use crate::devices::block::{BlockDevice, BlockInfo, BlockKind, Chs, DiskError, Interface};
+use crate::devices::dma::DmaPool;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use channel::{Channel, Command};
+pub use channel::IdeChannel;
+use identify::{Flush, Identity};
+
+/// PCI class and subclass of IDE controllers.
+pub const PCI_CLASS: u16 = 0x0101;
+
+/// Prog-if bits: the channel uses the BARs and not the legacy ports.
+const NATIVE: [u8; 2] = [1 << 0, 1 << 2];
+/// Prog-if bit: the controller has bus master registers.
+const BUS_MASTER: u8 = 1 << 7;
+
+/// Bytes of one descriptor table.
+const PRD_TABLE_LEN: u64 = 4096;
+/// Bytes of the buffer for callers whose memory the bus master cannot reach.
+const BOUNCE_LEN: u64 = 32 * 1024;
+/// Most sectors of one command, so that the descriptors of 16 MiB always fit their table.
+const MOST_SECTORS: u32 = 0x8000;
+/// Most sectors of one command with 28-bit addresses.
+const MOST_SECTORS_28: u32 = 256;
+/// First sector beyond 28-bit addresses.
+const LBA28_END: u64 = 1 << 28;
+/// Times a command is tried.
+const ATTEMPTS: u32 = 3;
+
+/// Memory that all drives share: requests come one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct DmaArea {
+    prd: u64,
+    bounce: u64,
+}
+
+impl DmaArea {
+    /// Bytes that [`DmaArea::new`] takes, with room for alignment.
+    pub const LEN: usize = (PRD_TABLE_LEN * 2 + BOUNCE_LEN) as usize;
+
+    /// Takes the memory out of `pool`, which has to lie below 4 GiB; `None` when the pool is too small.
+    pub fn new(pool: &mut DmaPool) -> Option<Self> {
+        Some(Self {
+            prd: pool.take(PRD_TABLE_LEN, PRD_TABLE_LEN)?,
+            bounce: pool.take(BOUNCE_LEN, 4)?,
+        })
+    }
+}
+
+/// The two channels of a PCI IDE controller.
+///
+/// `bars` are the first five base address registers as PCI configuration space holds them, `irq` its interrupt line.
+///
+/// Source: PCI IDE Controller Specification, revision 1.0; Programming Interface for Bus Master IDE Controller.
+pub fn channels(pci: u16, prog_if: u8, bars: [u32; 5], irq: u8) -> [IdeChannel; 2] {
+    const LEGACY: [(u16, u16, u8); 2] = [(0x1f0, 0x3f6, 14), (0x170, 0x376, 15)];
+    let port = |bar: u32| (bar & 1 != 0).then_some((bar & 0xfffc) as u16);
+    let bus_master = port(bars[4]).filter(|&port| prog_if & BUS_MASTER != 0 && port != 0);
+    [0, 1].map(|index| {
+        let native = match (port(bars[2 * index]), port(bars[2 * index + 1])) {
+            (Some(command), Some(control)) if prog_if & NATIVE[index] != 0 => {
+                Some((command, control + 2, irq))
+            }
+            _ => None,
+        };
+        let (command, control, irq) = native.unwrap_or(LEGACY[index]);
+        IdeChannel {
+            command,
+            control,
+            bus_master: bus_master.map(|port| port + 8 * index as u16),
+            irq,
+            pci,
+            number: index as u8,
+        }
+    })
+}
+
+/// A drive that was found.
+pub enum Drive {
+    /// A disk, ready for use.
+    Disk(Disk),
+    /// A CD or DVD drive. Nothing reads it yet.
+    CdRom(BlockInfo),
+}
+
+/// Finds the drives of a channel. A missing drive costs a few accesses and no waiting.
+pub fn probe<H: Hardware>(hw: &H, ports: IdeChannel, area: Option<DmaArea>) -> Vec<Drive> {
+    let channel = Channel::new(hw, ports);
+    channel.begin();
+    let mut found = Vec::new();
+    for second in [false, true] {
+        if channel.present(second) {
+            found.extend(identify_drive(&channel, ports, second, area));
+        }
+    }
+    channel.end();
+    found
+}
+
+fn identify_drive<H: Hardware>(
+    channel: &Channel<H>,
+    ports: IdeChannel,
+    second: bool,
+    area: Option<DmaArea>,
+) -> Option<Drive> {
+    const IDENTIFY_DEVICE: u8 = 0xec;
+    const IDENTIFY_PACKET_DEVICE: u8 = 0xa1;
+    let place = place_name(&ports, second);
+    match channel.identify(IDENTIFY_DEVICE, second) {
+        Ok(data) => match identify::disk(&data) {
+            Ok(identity) => Some(Drive::Disk(Disk::new(ports, second, identity, area))),
+            Err(error) => {
+                log::warn!("{place}: not used: {error:?}");
+                None
+            }
+        },
+        Err(_) if channel.packet_signature() => {
+            let model = channel
+                .identify(IDENTIFY_PACKET_DEVICE, second)
+                .ok()
+                .and_then(|data| identify::cd(&data))?;
+            Some(Drive::CdRom(BlockInfo {
+                kind: BlockKind::CdRom,
+                name: format!("{model} ({place})"),
+                sector_size: 2048,
+                sectors: 0,
+                pci: Some(ports.pci),
+                unit: unit(&ports, second),
+                geometry: Chs::default(),
+                interface: interface(&ports, second),
+            }))
+        }
+        Err(_) => None,
+    }
+}
+
+fn unit(ports: &IdeChannel, second: bool) -> u8 {
+    ports.number * 2 + u8::from(second)
+}
+
+fn place_name(ports: &IdeChannel, second: bool) -> String {
+    format!(
+        "IDE {} {}",
+        if ports.number == 0 {
+            "primary"
+        } else {
+            "secondary"
+        },
+        if second { "slave" } else { "master" }
+    )
+}
+
+fn interface(ports: &IdeChannel, second: bool) -> Interface {
+    Interface::Ata {
+        command: ports.command,
+        control: ports.control,
+        irq: ports.irq,
+        second,
+    }
+}
+
+/// A disk.
+pub struct Disk {
+    info: BlockInfo,
+    ports: IdeChannel,
+    second: bool,
+    lba48: bool,
+    flush: Flush,
+    /// Bus master registers and memory for it, while DMA works.
+    dma: Option<(u16, DmaArea)>,
+}
+
+/// A part of a request that one command serves.
+#[derive(Clone, Copy)]
+struct Part {
+    lba: u64,
+    count: u32,
+    buffer: u64,
+    writes: bool,
+}
+
+/// The commands that move sectors, by (DMA, 48-bit address, write).
+fn opcode(dma: bool, ext: bool, writes: bool) -> u8 {
+    match (dma, ext, writes) {
+        (true, false, false) => 0xc8,
+        (true, false, true) => 0xca,
+        (true, true, false) => 0x25,
+        (true, true, true) => 0x35,
+        (false, false, false) => 0x20,
+        (false, false, true) => 0x30,
+        (false, true, false) => 0x24,
+        (false, true, true) => 0x34,
+    }
+}
+
+/// Whether the bus master reaches `len` bytes at `buffer` in RAM: even, below 4 GiB, outside the window between 640 KiB and
+/// 1 MiB where devices and shadow memory are.
+fn reachable(buffer: u64, len: u64) -> bool {
+    let end = buffer.saturating_add(len);
+    buffer & 1 == 0 && end <= 1 << 32 && (end <= 0xa_0000 || buffer >= 0x10_0000)
+}
+
+/// Writes the descriptors of `len` bytes at `buffer`, none of which crosses a 64 KiB boundary.
+fn write_prd(hw: &impl PhysMem, table: u64, buffer: u64, len: u64) {
+    const LAST: u64 = 1 << 63;
+    let (mut addr, end, mut entry) = (buffer, buffer + len, table);
+    while addr < end {
+        let next = ((addr | 0xffff) + 1).min(end);
+        let last = if next == end { LAST } else { 0 };
+        // A length of 64 KiB is written as zero.
+        hw.write64(entry, addr | ((next - addr) & 0xffff) << 32 | last);
+        (addr, entry) = (next, entry + 8);
+    }
+}
+
+impl Disk {
+    fn new(ports: IdeChannel, second: bool, identity: Identity, area: Option<DmaArea>) -> Self {
+        let place = place_name(&ports, second);
+        Self {
+            info: BlockInfo {
+                kind: BlockKind::HardDisk,
+                name: format!("{} ({place})", identity.model),
+                sector_size: identity.sector_size,
+                sectors: identity.sectors,
+                pci: Some(ports.pci),
+                unit: unit(&ports, second),
+                geometry: identity.geometry,
+                interface: interface(&ports, second),
+            },
+            ports,
+            second,
+            lba48: identity.lba48,
+            flush: identity.flush,
+            dma: ports.bus_master.filter(|_| identity.dma).zip(area),
+        }
+    }
+
+    fn bytes(&self, count: u32) -> u64 {
+        u64::from(count) * u64::from(self.info.sector_size)
+    }
+
+    /// Sectors of the next command for a request that still has `count` to go.
+    fn part_len(&self, lba: u64, count: u32, buffer: u64) -> u32 {
+        let short_address = lba + u64::from(count) <= LBA28_END;
+        let most = match (self.lba48, self.dma) {
+            (false, _) => MOST_SECTORS_28,
+            (true, _) if short_address && count <= MOST_SECTORS_28 => MOST_SECTORS_28,
+            (true, _) => MOST_SECTORS,
+        };
+        let count = count.min(most);
+        if self.dma.is_none() || reachable(buffer, self.bytes(count)) {
+            return count;
+        }
+        count.min((BOUNCE_LEN / u64::from(self.info.sector_size)) as u32)
+    }
+
+    fn command(&self, part: &Part, dma: bool) -> Command {
+        let ext = part.count > MOST_SECTORS_28 || part.lba + u64::from(part.count) > LBA28_END;
+        Command {
+            opcode: opcode(dma, ext, part.writes),
+            second: self.second,
+            lba: part.lba,
+            count: part.count,
+            ext,
+        }
+    }
+
+    fn by_dma<H: Hardware>(
+        &self,
+        hw: &H,
+        part: &Part,
+        bus_master: u16,
+        area: DmaArea,
+    ) -> Result<(), DiskError> {
+        let len = self.bytes(part.count);
+        let direct = reachable(part.buffer, len);
+        let target = if direct { part.buffer } else { area.bounce };
+        if !direct && part.writes {
+            hw.copy(target, part.buffer, len);
+        }
+        write_prd(hw, area.prd, target, len);
+        let channel = Channel::new(hw, self.ports);
+        let command = self.command(part, true);
+        channel.run_dma(&command, bus_master, area.prd, part.writes)?;
+        if !direct && !part.writes {
+            hw.copy(part.buffer, target, len);
+        }
+        Ok(())
+    }
+
+    fn by_pio<H: Hardware>(&self, hw: &H, part: &Part) -> Result<(), DiskError> {
+        let (size, command) = (self.info.sector_size, self.command(part, false));
+        Channel::new(hw, self.ports).run_pio(&command, size, part.buffer, part.writes)
+    }
+
+    /// Serves a part: by DMA with retries, then by the data register.
+    fn serve<H: Hardware>(&mut self, hw: &H, part: &Part) -> Result<(), DiskError> {
+        let channel = Channel::new(hw, self.ports);
+        let mut result = Err(DiskError::Controller);
+        for attempt in 0..ATTEMPTS {
+            result = match self.dma {
+                Some((bus_master, area)) => self.by_dma(hw, part, bus_master, area),
+                None => self.by_pio(hw, part),
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(DiskError::WriteProtected) => return result,
+                // A device that is silent twice would only hold up the guest.
+                Err(DiskError::Timeout) if attempt > 0 => {
+                    channel.reset(self.second)?;
+                    return result;
+                }
+                Err(_) => channel.reset(self.second)?,
+            }
+        }
+        if self.dma.is_none() {
+            return result;
+        }
+        let by_dma = result;
+        result = self.by_pio(hw, part);
+        match (by_dma, result) {
+            (Err(DiskError::Controller), Ok(())) => {
+                log::warn!("{}: DMA does not work, using PIO", self.info.name);
+                self.dma = None;
+            }
+            (_, Err(_)) => channel.reset(self.second)?,
+            _ => {}
+        }
+        result
+    }
+
+    fn transfer<H: Hardware>(
+        &mut self,
+        hw: &H,
+        lba: u64,
+        count: u32,
+        buffer: u64,
+        writes: bool,
+    ) -> Result<(), DiskError> {
+        let end = lba.checked_add(count.into());
+        if end.is_none_or(|end| end > self.info.sectors) {
+            return Err(DiskError::BadRequest);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        let channel = Channel::new(hw, self.ports);
+        channel.begin();
+        let mut result = Ok(());
+        let (mut lba, mut left, mut buffer) = (lba, count, buffer);
+        while left > 0 && result.is_ok() {
+            let count = self.part_len(lba, left, buffer);
+            result = self.serve(
+                hw,
+                &Part {
+                    lba,
+                    count,
+                    buffer,
+                    writes,
+                },
+            );
+            lba += u64::from(count);
+            left -= count;
+            buffer += self.bytes(count);
+        }
+        if writes && result.is_ok() {
+            result = self.flush(&channel);
+        }
+        channel.end();
+        if let Err(error) = result {
+            log::warn!("{}: sector {lba}: {error:?}", self.info.name);
+        }
+        result
+    }
+
+    /// Makes writes lasting: a BIOS caller has no other way to ask for it.
+    fn flush<H: Hardware>(&self, channel: &Channel<H>) -> Result<(), DiskError> {
+        const FLUSH_CACHE: u8 = 0xe7;
+        const FLUSH_CACHE_EXT: u8 = 0xea;
+        let opcode = match self.flush {
+            Flush::None => return Ok(()),
+            Flush::Flush => FLUSH_CACHE,
+            Flush::FlushExt => FLUSH_CACHE_EXT,
+        };
+        channel.run(&Command::plain(opcode, self.second))
+    }
+}
+
+impl<H: Hardware> BlockDevice<H> for Disk {
+    fn info(&self) -> &BlockInfo {
+        &self.info
+    }
+
+    fn read(&mut self, hw: &H, lba: u64, count: u32, buffer: u64) -> Result<(), DiskError> {
+        self.transfer(hw, lba, count, buffer, false)
+    }
+
+    fn write(&mut self, hw: &H, lba: u64, count: u32, buffer: u64) -> Result<(), DiskError> {
+        self.transfer(hw, lba, count, buffer, true)
+    }
+
+    fn reset(&mut self, hw: &H) -> Result<(), DiskError> {
+        let channel = Channel::new(hw, self.ports);
+        channel.begin();
+        let result = if channel.idle(self.second) {
+            Ok(())
+        } else {
+            channel.reset(self.second)
+        };
+        channel.end();
+        result
+    }
+}

@@ -1,0 +1,187 @@
+use super::fake::{DMA_START, FakeChannel, FakeDrive, PORTS, disk, probed};
+use super::*;
+use crate::arch::fake::Fake;
+
+const BUFFER: u64 = 0x2_0000;
+
+fn first_word(hw: &Fake, addr: u64) -> u64 {
+    hw.read64(addr)
+}
+
+#[test]
+fn finds_drives_and_skips_empty_places_cheaply() {
+    let hw = Fake::default();
+    FakeChannel::attach(&hw, None, None);
+    assert!(probed(&hw).is_empty());
+    assert!(hw.port_accesses.get() <= 12);
+
+    let hw = Fake::default();
+    assert!(probe(&hw, PORTS, None).is_empty(), "a floating bus");
+
+    let hw = Fake::default();
+    FakeChannel::attach(&hw, Some(FakeDrive::disk(100)), Some(FakeDrive::cd()));
+    let found = probed(&hw);
+    assert!(matches!(&found[0], Drive::Disk(disk) if disk.info.sectors == 100));
+    assert!(matches!(&found[1], Drive::CdRom(info) if info.unit == 1));
+    assert!(hw.port_accesses.get() <= 300);
+}
+
+#[test]
+fn reads_into_the_callers_buffer_with_few_accesses() {
+    let hw = Fake::default();
+    let (mut disk, channel) = disk(&hw, FakeDrive::disk(1 << 20));
+    hw.port_accesses.set(0);
+    disk.read(&hw, 1000, 127, BUFFER + 0x8002).unwrap();
+    assert!(hw.port_accesses.get() <= 22, "{}", hw.port_accesses.get());
+    for index in 0..127 {
+        let addr = BUFFER + 0x8002 + 512 * index;
+        assert_eq!(first_word(&hw, addr), 1000 + index);
+        assert_eq!(first_word(&hw, addr + 504), 1000 + index);
+    }
+    assert_eq!(channel.borrow_mut().first().commands, [(0xc8, 1000, 127)]);
+}
+
+#[test]
+fn long_and_far_requests_use_48_bit_addresses() {
+    let hw = Fake::default();
+    let (mut disk, channel) = disk(&hw, FakeDrive::disk(1 << 40));
+    disk.read(&hw, 5, 257, 0x10_0000).unwrap();
+    disk.read(&hw, (1 << 28) - 1, 2, 0x10_0000).unwrap();
+    assert_eq!(first_word(&hw, 0x10_0200), 1 << 28);
+    disk.read(&hw, (1 << 40) - 1, 1, 0x10_0000).unwrap();
+    assert_eq!(first_word(&hw, 0x10_0000), (1 << 40) - 1);
+    assert_eq!(
+        channel.borrow_mut().first().commands,
+        [
+            (0x25, 5, 257),
+            (0x25, (1 << 28) - 1, 2),
+            (0x25, (1 << 40) - 1, 1)
+        ]
+    );
+}
+
+#[test]
+fn memory_out_of_the_bus_masters_reach_goes_through_the_bounce_buffer() {
+    let hw = Fake::default();
+    let (mut disk, channel) = disk(&hw, FakeDrive::disk(1000));
+    for addr in [0x2_0001, 0xa_0000, 0x9_fe00, 1 << 32, (1 << 32) - 512] {
+        disk.read(&hw, 7, 65, addr).unwrap();
+        assert_eq!(first_word(&hw, addr), 7);
+        assert_eq!(first_word(&hw, addr + 64 * 512 + 504), 71);
+        disk.write(&hw, 500, 65, addr).unwrap();
+        assert_eq!(channel.borrow_mut().first().sector(564)[0], 71);
+    }
+    assert_eq!(channel.borrow_mut().first().commands[1].2, 1);
+}
+
+#[test]
+fn writes_are_flushed() {
+    let hw = Fake::default();
+    let (mut disk, channel) = disk(&hw, FakeDrive::disk(1000));
+    hw.write(BUFFER, &[0x5a; 1024]);
+    disk.write(&hw, 3, 2, BUFFER).unwrap();
+    let mut channel = channel.borrow_mut();
+    assert_eq!(channel.first().sector(4), [0x5a; 512]);
+    assert_eq!(channel.first().sector(5)[0], 5);
+    let opcodes: Vec<u8> = channel.first().commands.iter().map(|c| c.0).collect();
+    assert_eq!(opcodes, [0xca, 0xea]);
+}
+
+#[test]
+fn without_dma_the_data_register_serves() {
+    let hw = Fake::default();
+    let channel = FakeChannel::attach(&hw, Some(FakeDrive::disk(1000)), None);
+    let Some(Drive::Disk(mut disk)) = probe(&hw, PORTS, None).pop() else {
+        panic!("no disk");
+    };
+    disk.read(&hw, 20, 3, BUFFER + 1).unwrap();
+    assert_eq!(first_word(&hw, BUFFER + 1 + 1024), 22);
+    disk.write(&hw, 30, 2, BUFFER + 1).unwrap();
+    let mut channel = channel.borrow_mut();
+    assert_eq!(channel.first().sector(31)[0], 21);
+    let opcodes: Vec<u8> = channel.first().commands[1..].iter().map(|c| c.0).collect();
+    assert_eq!(opcodes, [0x20, 0x30, 0xea]);
+}
+
+#[test]
+fn requests_outside_the_disk_never_reach_it() {
+    let hw = Fake::default();
+    let (mut disk, channel) = disk(&hw, FakeDrive::disk(1000));
+    for (lba, count) in [(1000, 1), (999, 2), (u64::MAX, 1), (0, u32::MAX)] {
+        let result = disk.read(&hw, lba, count, BUFFER);
+        assert_eq!(result, Err(DiskError::BadRequest));
+    }
+    assert_eq!(disk.read(&hw, 1000, 0, BUFFER), Ok(()));
+    assert!(channel.borrow_mut().first().commands.is_empty());
+}
+
+#[test]
+fn a_bad_sector_is_tried_again_and_reported() {
+    let hw = Fake::default();
+    let mut drive = FakeDrive::disk(1000);
+    drive.bad = vec![12];
+    let (mut disk, channel) = disk(&hw, drive);
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Err(DiskError::Media));
+    let opcodes: Vec<u8> = channel.borrow_mut().first().commands.iter().map(|c| c.0).collect();
+    assert_eq!(opcodes, [0xc8, 0xc8, 0xc8, 0x20]);
+    assert_eq!(disk.read(&hw, 13, 1, BUFFER), Ok(()));
+}
+
+#[test]
+fn a_stuck_command_is_reset_and_repeated() {
+    let hw = Fake::default();
+    let mut drive = FakeDrive::disk(1000);
+    drive.identity = identify::tests::sample(1000);
+    let (mut disk, channel) = disk(&hw, drive);
+    channel.borrow_mut().first().hang = 1;
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Ok(()));
+    assert_eq!(channel.borrow_mut().first().resets, 1);
+    channel.borrow_mut().first().hang = 9;
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Err(DiskError::Timeout));
+    assert!(channel.borrow_mut().first().commands.len() < 6);
+    channel.borrow_mut().first().hang = 0;
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Ok(()));
+}
+
+#[test]
+fn a_bus_master_that_does_not_work_is_given_up() {
+    let hw = Fake::default();
+    let (mut disk, channel) = disk(&hw, FakeDrive::disk(1000));
+    channel.borrow_mut().first().bus_errors = 3;
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Ok(()));
+    assert_eq!(disk.read(&hw, 11, 4, BUFFER), Ok(()));
+    let mut channel = channel.borrow_mut();
+    let opcodes: Vec<u8> = channel.first().commands.iter().map(|c| c.0).collect();
+    assert_eq!(opcodes, [0xc8, 0xc8, 0xc8, 0x20, 0x20]);
+}
+
+#[test]
+fn a_healthy_drive_is_not_reset() {
+    let hw = Fake::default();
+    let (mut disk, channel) = disk(&hw, FakeDrive::disk(1000));
+    disk.reset(&hw).unwrap();
+    assert_eq!(channel.borrow_mut().first().resets, 0);
+}
+
+#[test]
+fn channels_of_a_controller() {
+    let [first, second] = channels(0x0009, 0x80, [0, 0, 0, 0, 0xc001], 0);
+    assert_eq!(first, PORTS);
+    assert_eq!((second.command, second.control, second.irq), (0x170, 0x376, 15));
+    assert_eq!(second.bus_master, Some(0xc008));
+    let [first, second] = channels(0, 0x85, [0xd001, 0xd101, 0xd201, 0xd301, 1], 11);
+    assert_eq!((first.command, first.control, first.irq), (0xd000, 0xd102, 11));
+    assert_eq!((second.command, second.control), (0xd200, 0xd302));
+    assert_eq!(second.bus_master, None);
+}
+
+#[test]
+fn descriptors_end_at_64_kib() {
+    let hw = Fake::default();
+    write_prd(&hw, DMA_START, 0x1_fe00, 0x2_0400);
+    let entries: Vec<u64> = (0..4).map(|i| hw.read64(DMA_START + 8 * i)).collect();
+    assert_eq!(
+        entries,
+        [0x200_0001_fe00, 0x2_0000, 0x3_0000, 0x8000_0200_0004_0000]
+    );
+}

@@ -17,8 +17,8 @@ use crate::devices::dma::DmaPool;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use channel::{Channel, Command};
 pub use channel::IdeChannel;
+use channel::{Channel, Command};
 use identify::{Flush, Identity};
 
 /// PCI class and subclass of IDE controllers.
@@ -394,8 +394,8 @@ impl Disk {
         const FLUSH_CACHE_EXT: u8 = 0xea;
         let opcode = match self.flush {
             Flush::None => return Ok(()),
-            Flush::Flush => FLUSH_CACHE,
-            Flush::FlushExt => FLUSH_CACHE_EXT,
+            Flush::Short => FLUSH_CACHE,
+            Flush::Ext => FLUSH_CACHE_EXT,
         };
         channel.run(&Command::plain(opcode, self.second))
     }

@@ -103,7 +103,11 @@ const STUCK: u8 = 0xd0;
 
 impl FakeChannel {
     /// A channel that answers on `hw`.
-    pub fn attach(hw: &Fake, first: Option<FakeDrive>, second: Option<FakeDrive>) -> Rc<RefCell<Self>> {
+    pub fn attach(
+        hw: &Fake,
+        first: Option<FakeDrive>,
+        second: Option<FakeDrive>,
+    ) -> Rc<RefCell<Self>> {
         let channel = Rc::new(RefCell::new(Self {
             drives: [first, second],
             latency: 3,
@@ -229,9 +233,16 @@ impl FakeChannel {
         let mut entry = u64::from(self.prd);
         loop {
             let (addr, len) = (hw.read32(entry), hw.read32(entry + 4));
-            let bytes = if len & 0xffff == 0 { 0x10000 } else { len & 0xffff };
+            let bytes = if len & 0xffff == 0 {
+                0x10000
+            } else {
+                len & 0xffff
+            };
             assert_eq!(addr & 1, 0);
-            assert!(addr % 0x10000 + bytes <= 0x10000, "descriptor crosses 64 KiB");
+            assert!(
+                addr % 0x10000 + bytes <= 0x10000,
+                "descriptor crosses 64 KiB"
+            );
             places.push((u64::from(addr), u64::from(bytes)));
             if len >> 31 != 0 {
                 break;
@@ -280,7 +291,10 @@ impl FakeDevice for FakeChannel {
                 if self.data.is_empty() {
                     self.status = READY;
                 }
-                bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u32::from(byte))
+                bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |sum, &byte| sum << 8 | u32::from(byte))
             }
             0x1f7 | 0x3f6 if absent => 0,
             0x1f7 | 0x3f6 => self.status.into(),

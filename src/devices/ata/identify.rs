@@ -16,9 +16,9 @@ pub enum Flush {
     /// The drive caches no writes.
     None,
     /// FLUSH CACHE.
-    Flush,
+    Short,
     /// FLUSH CACHE EXT.
-    FlushExt,
+    Ext,
 }
 
 /// A disk's properties.
@@ -119,8 +119,8 @@ pub fn disk(data: &[u8; IDENTIFY_LEN]) -> Result<Identity, IdentityError> {
     }
     let caches = words.word(85) & 1 << 5 != 0;
     let flush = match (caches, features & 1 << 13 != 0, features & 1 << 12 != 0) {
-        (true, true, _) if lba48 => Flush::FlushExt,
-        (true, _, true) => Flush::Flush,
+        (true, true, _) if lba48 => Flush::Ext,
+        (true, _, true) => Flush::Short,
         _ => Flush::None,
     };
     Ok(Identity {
@@ -190,7 +190,7 @@ pub mod tests {
         assert_eq!(identity.sector_size, 512);
         assert_eq!(identity.geometry.cylinders, 16383);
         assert!(identity.lba48 && identity.dma);
-        assert_eq!(identity.flush, Flush::FlushExt);
+        assert_eq!(identity.flush, Flush::Ext);
     }
 
     #[test]
@@ -198,7 +198,7 @@ pub mod tests {
         let data = with(&sample(3 << 31), &[(83, 1 << 14 | 1 << 12)]);
         let identity = disk(&data).unwrap();
         assert_eq!(identity.sectors, (1 << 28) - 1);
-        assert_eq!(identity.flush, Flush::Flush);
+        assert_eq!(identity.flush, Flush::Short);
         let data = with(&data, &[(85, 0)]);
         assert_eq!(disk(&data).unwrap().flush, Flush::None);
     }

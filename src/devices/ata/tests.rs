@@ -122,7 +122,13 @@ fn a_bad_sector_is_tried_again_and_reported() {
     drive.bad = vec![12];
     let (mut disk, channel) = disk(&hw, drive);
     assert_eq!(disk.read(&hw, 10, 4, BUFFER), Err(DiskError::Media));
-    let opcodes: Vec<u8> = channel.borrow_mut().first().commands.iter().map(|c| c.0).collect();
+    let opcodes: Vec<u8> = channel
+        .borrow_mut()
+        .first()
+        .commands
+        .iter()
+        .map(|c| c.0)
+        .collect();
     assert_eq!(opcodes, [0xc8, 0xc8, 0xc8, 0x20]);
     assert_eq!(disk.read(&hw, 13, 1, BUFFER), Ok(()));
 }
@@ -167,10 +173,16 @@ fn a_healthy_drive_is_not_reset() {
 fn channels_of_a_controller() {
     let [first, second] = channels(0x0009, 0x80, [0, 0, 0, 0, 0xc001], 0);
     assert_eq!(first, PORTS);
-    assert_eq!((second.command, second.control, second.irq), (0x170, 0x376, 15));
+    assert_eq!(
+        (second.command, second.control, second.irq),
+        (0x170, 0x376, 15)
+    );
     assert_eq!(second.bus_master, Some(0xc008));
     let [first, second] = channels(0, 0x85, [0xd001, 0xd101, 0xd201, 0xd301, 1], 11);
-    assert_eq!((first.command, first.control, first.irq), (0xd000, 0xd102, 11));
+    assert_eq!(
+        (first.command, first.control, first.irq),
+        (0xd000, 0xd102, 11)
+    );
     assert_eq!((second.command, second.control), (0xd200, 0xd302));
     assert_eq!(second.bus_master, None);
 }

@@ -16,6 +16,7 @@ use talc::{TalcLock, source::Manual};
 
 core::arch::global_asm!(
     include_str!("arch/entry.s"),
+    include_str!("arch/kernel.s"),
     include_str!("arch/bridge.s"),
     options(att_syntax, raw)
 );

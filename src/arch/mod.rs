@@ -13,6 +13,8 @@ pub mod frame;
 pub mod handoff;
 pub mod hw;
 #[cfg(not(test))]
+pub mod kernel;
+#[cfg(not(test))]
 pub mod pc;
 #[cfg(not(test))]
 pub mod xen;

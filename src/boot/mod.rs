@@ -1,1 +1,2 @@
 //! What is booted: candidates, order, hand-off.
+pub mod linux;

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Returns the file `NAME-<hash of recipe>.EXTENSION` of the cache, for `name` = `NAME.EXTENSION`.
+/// Returns the file or directory `NAME-<hash of recipe>.EXTENSION` of the cache, for `name` = `NAME.EXTENSION`.
 ///
 /// If it is not there, `make` is called with an empty temporary directory and leaves the file there under the path that is its
 /// second argument; the file then appears in the cache at once and whole. A second process that wants a file of the same name
@@ -77,7 +77,12 @@ fn delete_others(directory: &Path, stem: &str, extension: &str, keep: &Path) -> 
                     })
                 });
         if of_another_recipe && path != keep {
-            fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+            let deleted = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            deleted.with_context(|| format!("cannot delete {}", path.display()))?;
         }
     }
     Ok(())

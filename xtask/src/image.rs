@@ -6,15 +6,16 @@
 
 mod boot_sector;
 
+use crate::command::{as_if_root, run_quietly};
 use crate::progress::Progress;
 use crate::{cache, setup};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use boot_sector::{PARTITION_START, SECTOR};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const BEFORE_PACKAGES: &str = include_str!("image/before-packages.sh");
 const CUSTOMIZE: &str = include_str!("image/customize.sh");
@@ -149,7 +150,7 @@ fn bootstrap(source: &Source, work: &Path, tree: &Path) -> Result<()> {
         .arg(format!("--essential-hook={}", before.display()))
         .arg(format!("--customize-hook={}", customize.display()));
     command.arg(&source.suite).arg(tree).args(&source.mirror);
-    run(&mut command)
+    run_quietly(&mut command)
 }
 
 /// Writes a hook that mmdebstrap can start, as whichever user it does so.
@@ -169,14 +170,7 @@ fn make_file_system(work: &Path, tree: &Path, disk: &Path) -> Result<()> {
     let kilobytes = (u64::from(SIZE_MIB) << 10) - offset as u64 / 1024;
     let unpack_and_fill = "set -e; tar -C \"$1\" -xf \"$2\"; mkfs.ext4 -q -F -m 0 -U \"$3\" -O \"$4\" -E \"offset=$5\" -d \"$1\" \"$6\" \"$7k\"";
     // As root, or with a library that makes it seem so: the files have to belong to root on the disk.
-    let mut command = if setup::is_root()? {
-        Command::new("sh")
-    } else {
-        Command::new("fakeroot")
-    };
-    if !setup::is_root()? {
-        command.arg("sh");
-    }
+    let mut command = as_if_root("sh")?;
     command
         .args(["-c", unpack_and_fill, "sh"])
         .args([&directory, tree])
@@ -185,7 +179,7 @@ fn make_file_system(work: &Path, tree: &Path, disk: &Path) -> Result<()> {
     // mkfs is outside a user's search path on Debian.
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    run(&mut command)
+    run_quietly(&mut command)
 }
 
 /// Writes GRUB and the partition table in front of the partition.
@@ -196,7 +190,7 @@ fn install_grub(work: &Path, disk: &Path) -> Result<()> {
         .args(["-O", "i386-pc", "-p", GRUB_PREFIX, "-o"])
         .arg(&core)
         .args(GRUB_MODULES);
-    run(&mut command)?;
+    run_quietly(&mut command)?;
     let boot_image =
         fs::read("/usr/lib/grub/i386-pc/boot.img").context("cannot read GRUB's boot.img")?;
     let sectors = SIZE_MIB * 2048 - PARTITION_START;
@@ -205,24 +199,5 @@ fn install_grub(work: &Path, disk: &Path) -> Result<()> {
         .write(true)
         .open(disk)?
         .write_all(&area)?;
-    Ok(())
-}
-
-/// Runs a program to its end without showing what it prints, unless it fails.
-fn run(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {name}"))?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let tail = said.lines().rev().take(30).collect::<Vec<_>>();
-    ensure!(
-        output.status.success(),
-        "{name} failed ({}):\n{}",
-        output.status,
-        tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-    );
     Ok(())
 }

@@ -1,19 +1,10 @@
 //! Builds, runs, tests and measures Firstlight: `cargo xtask --help`.
 //!
-//! One module a command. Each command's arguments are a [`clap::Args`] structure in its module, beside a `main` function that
-//! carries the command out.
-
-mod build;
-mod cache;
-mod image;
-mod progress;
-mod project;
-mod qemu;
-mod run;
-mod setup;
-mod test;
+//! One module of the library a command. Each command's arguments are a [`clap::Args`] structure in its module, beside a `main`
+//! function that carries the command out.
 
 use clap::{Parser, Subcommand};
+use xtask::{build, run, test, xen};
 
 /// Developer commands of Firstlight, the boot firmware for virtual machines.
 #[derive(Parser)]
@@ -28,6 +19,7 @@ enum Command {
     Build(build::Args),
     Run(run::Args),
     Test(test::Args),
+    Xen(xen::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -35,5 +27,6 @@ fn main() -> anyhow::Result<()> {
         Command::Build(args) => build::main(args),
         Command::Run(args) => run::main(args),
         Command::Test(args) => test::main(args),
+        Command::Xen(args) => xen::main(args),
     }
 }

@@ -14,6 +14,8 @@ pub enum Need {
     DebianDisk,
     /// Assemble the small guests that tests and benchmarks start, and make disks for them.
     Guests,
+    /// Make and start a test bed of Xen.
+    XenBed,
 }
 
 impl Need {
@@ -29,6 +31,13 @@ impl Need {
                 "grub-pc-bin",
             ],
             Need::Guests => &["binutils", "qemu-utils"],
+            Need::XenBed => &[
+                "mmdebstrap",
+                "debian-archive-keyring",
+                "e2fsprogs",
+                "kmod",
+                "xz-utils",
+            ],
         }
     }
 }
@@ -62,7 +71,11 @@ pub fn ensure(needs: &[Need], consent: Consent) -> Result<()> {
         .flat_map(|need| need.packages())
         .copied()
         .collect();
-    if needs.contains(&Need::DebianDisk) && !is_root()? {
+    if needs
+        .iter()
+        .any(|need| matches!(need, Need::DebianDisk | Need::XenBed))
+        && !is_root()?
+    {
         wanted.extend(UNPRIVILEGED);
     }
     let Some(missing) = missing(&wanted)? else {

@@ -1,0 +1,13 @@
+//! What `cargo xtask` is made of, as a library: the integration tests start their guests with it too.
+
+pub mod build;
+pub mod cache;
+pub mod command;
+pub mod image;
+pub mod progress;
+pub mod project;
+pub mod qemu;
+pub mod run;
+pub mod setup;
+pub mod test;
+pub mod xen;

@@ -1,0 +1,445 @@
+//! The test bed at work: one QEMU that runs Xen and its dom0, in which any number of guests is started.
+
+use super::dom0::{self, Version};
+use super::guest::Guest;
+use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long Xen and dom0 may take to come up, on a busy machine without hardware virtualisation.
+const BOOT: Duration = Duration::from_secs(300);
+/// How long one command in dom0 may take.
+const COMMAND: Duration = Duration::from_secs(180);
+/// How often a guest's serial log is looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// How much of a log a failure shows, in bytes.
+const TAIL: usize = 4000;
+
+/// What a test bed is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    version: Version,
+    memory_mib: u32,
+    disks: Vec<PathBuf>,
+    console: bool,
+    lifetime: Duration,
+}
+
+impl Config {
+    /// A test bed of 4 GiB, of which dom0 takes one, that ends by itself after half an hour.
+    pub fn new(version: Version) -> Self {
+        Self {
+            version,
+            memory_mib: 4096,
+            disks: Vec::new(),
+            console: false,
+            lifetime: Duration::from_secs(1800),
+        }
+    }
+
+    /// The machine's memory in MiB.
+    pub fn memory_mib(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Makes a raw disk image of the host a block device of dom0: the first is /dev/vdb, the second /dev/vdc. What is written to
+    /// it is lost when the test bed ends.
+    pub fn disk(mut self, image: &Path) -> Self {
+        self.disks.push(image.to_owned());
+        self
+    }
+
+    /// Connects this process's standard input and output to the serial port that [`Bed::attach`] names.
+    pub fn console(mut self) -> Self {
+        self.console = true;
+        self
+    }
+
+    /// When the test bed ends by itself, whatever it does.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Starts the test bed and waits until dom0 is up.
+    ///
+    /// # Errors
+    /// The images cannot be made, QEMU is not installed, or Xen or dom0 do not come up: the end of their log is in the error.
+    pub fn start(&self) -> Result<Bed> {
+        let images = dom0::images(self.version)?;
+        let files = TempDir::with_prefix("firstlight-xen-")?;
+        fs::create_dir(files.path().join("job"))?;
+        let mut qemu = Command::new("timeout");
+        qemu.args([
+            "--foreground",
+            "-k",
+            "5",
+            &self.lifetime.as_secs().to_string(),
+        ])
+        .args(self.qemu(&images, files.path()));
+        let child = qemu
+            .stdin(if self.console {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
+            .stdout(if self.console {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
+            .stderr(File::create(files.path().join("qemu.log"))?)
+            .spawn()
+            .context("cannot start QEMU")?;
+        let mut bed = Bed {
+            child,
+            agent: None,
+            files,
+            dmesg: String::new(),
+        };
+        bed.connect()?;
+        Ok(bed)
+    }
+
+    fn qemu(&self, images: &dom0::Images, files: &Path) -> Vec<OsString> {
+        let path = |path: &Path| path.display().to_string().replace(',', ",,");
+        let file = |name: &str| path(&files.join(name));
+        let xen = "console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M bootscrub=0 noreboot loglvl=warning guest_loglvl=all \
+                   conring_size=256k";
+        let linux = "console=hvc0 loglevel=4 mitigations=off audit=0";
+        let mut arguments: Vec<OsString> = [
+            "qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -nodefaults -display none -no-reboot",
+            "-device virtio-serial -chardev socket,id=agent,server=on,wait=off",
+        ]
+        .iter()
+        .flat_map(|line| line.split(' '))
+        .map(OsString::from)
+        .collect();
+        let agent = arguments.last_mut().expect("the agent's character device");
+        agent.push(format!(",path={}", file("agent.socket")));
+        let mut add = |pair: [&str; 2]| arguments.extend(pair.map(OsString::from));
+        add(["-device", "virtserialport,chardev=agent,name=agent"]);
+        add(["-m", &format!("{}M", self.memory_mib)]);
+        add(["-serial", &format!("file:{}", file("xen.log"))]);
+        add(["-kernel", &images.xen.display().to_string()]);
+        add(["-append", xen]);
+        add([
+            "-initrd",
+            &format!("{} {linux},{}", path(&images.kernel), path(&images.initrd)),
+        ]);
+        add([
+            "-virtfs",
+            &format!(
+                "local,path={},mount_tag=job,security_model=none",
+                file("job")
+            ),
+        ]);
+        for disk in [&images.root].into_iter().chain(&self.disks) {
+            add([
+                "-drive",
+                &format!("file={},if=virtio,format=raw,snapshot=on", path(disk)),
+            ]);
+        }
+        if self.console {
+            add(["-chardev", "stdio,id=console,mux=on,signal=off"]);
+            add(["-device", "virtserialport,chardev=console,name=console"]);
+        }
+        arguments
+    }
+}
+
+/// A running test bed. Dropping it ends it and removes its files.
+#[derive(Debug)]
+pub struct Bed {
+    child: Child,
+    agent: Option<BufReader<UnixStream>>,
+    files: TempDir,
+    dmesg: String,
+}
+
+/// What a command in dom0 came to.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its exit status.
+    pub status: i32,
+    /// What it printed, on either stream.
+    pub text: String,
+}
+
+impl Bed {
+    /// Waits for the agent in dom0 to say that it is up.
+    fn connect(&mut self) -> Result<()> {
+        let socket = self.files.path().join("agent.socket");
+        let deadline = Instant::now() + BOOT;
+        let stream = loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => break stream,
+                Err(_) if Instant::now() < deadline && self.child.try_wait()?.is_none() => {
+                    std::thread::sleep(POLL)
+                }
+                Err(error) => bail!("QEMU does not start: {error}\n{}", self.tails()),
+            }
+        };
+        self.agent = Some(BufReader::new(stream));
+        let line = self
+            .line(deadline)
+            .with_context(|| format!("Xen or its dom0 does not come up\n{}", self.tails()))?;
+        ensure!(
+            line.starts_with("firstlight-bed up"),
+            "dom0 said {line:?}\n{}",
+            self.tails()
+        );
+        Ok(())
+    }
+
+    /// A line that the agent says before `deadline`.
+    fn line(&mut self, deadline: Instant) -> Result<String> {
+        let agent = self.agent.as_mut().context("dom0 is gone")?;
+        let mut line = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "the time is over");
+            agent.get_ref().set_read_timeout(Some(left))?;
+            match agent.read_until(b'\n', &mut line) {
+                Ok(_) if line.ends_with(b"\n") => {
+                    return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
+                }
+                Ok(_) => bail!("dom0 ended"),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The directory of the host that dom0 has as /job.
+    pub fn job(&self) -> PathBuf {
+        self.files.path().join("job")
+    }
+
+    /// Runs a shell script in dom0.
+    ///
+    /// # Errors
+    /// dom0 does not answer in three minutes. A script that fails is no error: see [`Output::status`].
+    pub fn run(&mut self, script: &str) -> Result<Output> {
+        fs::write(self.job().join("command"), script)?;
+        let deadline = Instant::now() + COMMAND;
+        self.agent
+            .as_mut()
+            .context("dom0 is gone")?
+            .get_mut()
+            .write_all(b"run\n")?;
+        let mut text = String::new();
+        loop {
+            let line = self
+                .line(deadline)
+                .with_context(|| format!("in dom0: {script}\n{text}\n{}", self.tails()))?;
+            match line.split_once("firstlight-bed status ") {
+                Some((before, status)) => {
+                    text.push_str(before);
+                    let status = status
+                        .trim()
+                        .parse()
+                        .with_context(|| format!("dom0 said {line:?}"))?;
+                    return Ok(Output { status, text });
+                }
+                None => text.extend([line.as_str(), "\n"]),
+            }
+        }
+    }
+
+    /// Runs a shell script in dom0 that has to succeed, and returns what it printed.
+    ///
+    /// # Errors
+    /// As [`Bed::run`], or the script's status is not 0.
+    pub fn check(&mut self, script: &str) -> Result<String> {
+        let output = self.run(script)?;
+        ensure!(
+            output.status == 0,
+            "in dom0: {script}\nstatus {}\n{}{}",
+            output.status,
+            output.text,
+            self.tails()
+        );
+        Ok(output.text)
+    }
+
+    /// Creates a guest and lets it run.
+    ///
+    /// # Errors
+    /// The guest's files cannot be handed to dom0, or xl refuses.
+    pub fn create(&mut self, guest: &Guest) -> Result<()> {
+        guest.prepare(&self.job())?;
+        let name = guest.name();
+        // Two emulations deep, the toolstack's own deadlines of 10 s are short on a busy machine.
+        for _ in 0..2 {
+            let output = self.run(&format!("xl create {}", guest.file()))?;
+            if output.status == 0 {
+                return Ok(());
+            }
+            self.run(&format!("xl destroy {name}"))?;
+            ensure!(
+                output.text.contains("timed out"),
+                "xl create {name}: {}\n{}",
+                output.text,
+                self.tails()
+            );
+        }
+        bail!("xl create {name} timed out twice\n{}", self.tails());
+    }
+
+    /// Creates a guest, waits until it has written `text` to its serial port, and returns all that it has written.
+    ///
+    /// # Errors
+    /// As [`Bed::create`] and [`Bed::wait_for`].
+    pub fn boot(&mut self, guest: &Guest, text: &str, deadline: Duration) -> Result<String> {
+        self.create(guest)?;
+        self.wait_for(guest, text, deadline)
+    }
+
+    /// What a guest has written to its serial port so far; bytes that are not UTF-8 are replaced.
+    pub fn serial(&self, guest: &Guest) -> String {
+        String::from_utf8_lossy(&fs::read(self.job().join(guest.serial())).unwrap_or_default())
+            .into_owned()
+    }
+
+    /// Waits until a guest has written `text` to its serial port, and returns all that it has written.
+    ///
+    /// # Errors
+    /// It has not within `deadline`: the ends of its log and of Xen's are in the error.
+    pub fn wait_for(&mut self, guest: &Guest, text: &str, deadline: Duration) -> Result<String> {
+        self.wait_until(guest, &format!("{text:?}"), deadline, |serial| {
+            serial.contains(text)
+        })
+    }
+
+    /// Waits until `check` is satisfied with what a guest has written to its serial port, and returns that.
+    ///
+    /// # Errors
+    /// As [`Bed::wait_for`].
+    pub fn wait_until(
+        &mut self,
+        guest: &Guest,
+        what: &str,
+        deadline: Duration,
+        check: impl Fn(&str) -> bool,
+    ) -> Result<String> {
+        let end = Instant::now() + deadline;
+        loop {
+            let serial = self.serial(guest);
+            if check(&serial) {
+                return Ok(serial);
+            }
+            let gone = self.child.try_wait()?.is_some();
+            if gone || Instant::now() > end {
+                let dmesg = if gone { String::new() } else { self.dmesg()? };
+                let name = guest.name();
+                let limit = deadline.as_secs();
+                bail!(
+                    "{name}: no {what} in {limit} s\n--- serial ---\n{}\n--- xl dmesg ---\n{}\n{}",
+                    tail(&serial),
+                    tail(&dmesg),
+                    self.tails()
+                );
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Ends all guests.
+    ///
+    /// # Errors
+    /// dom0 does not answer.
+    pub fn destroy_all(&mut self) -> Result<()> {
+        self.run("xl list | awk 'NR > 1 && $2 > 0 { print $2 }' | while read -r id; do xl destroy $id; done")?;
+        Ok(())
+    }
+
+    /// What Xen's console has got since the last call: what guests write to port 0xE9 is there, a line each, as `(dN) ...`.
+    ///
+    /// # Errors
+    /// dom0 does not answer.
+    pub fn dmesg(&mut self) -> Result<String> {
+        let text = self.check("xl dmesg -c")?;
+        self.dmesg.push_str(&text);
+        Ok(text)
+    }
+
+    /// Connects a guest's serial port, configured as `pty`, with the terminal: see [`Config::console`]. Returns when the guest is
+    /// gone.
+    ///
+    /// # Errors
+    /// dom0 ends first.
+    pub fn attach(&mut self, guest: &Guest) -> Result<()> {
+        let name = guest.name();
+        let script = format!(
+            "for dir in /sys/class/virtio-ports/*; do [ \"$(cat $dir/name)\" = console ] && port=/dev/${{dir##*/}}; done\n\
+             exec 4<>$port\n\
+             while xl domid {name} >/dev/null 2>&1; do xl console -t serial {name} <&4 >&4 2>&1; sleep 1; done\n"
+        );
+        fs::write(self.job().join("command"), script)?;
+        self.agent
+            .as_mut()
+            .context("dom0 is gone")?
+            .get_mut()
+            .write_all(b"run\n")?;
+        // A person decides when this ends.
+        let deadline = Instant::now() + Duration::from_secs(1 << 30);
+        while !self.line(deadline)?.contains("firstlight-bed status ") {}
+        Ok(())
+    }
+
+    /// The ends of Xen's log and of QEMU's, for a failure message.
+    pub fn tails(&self) -> String {
+        let read = |name| {
+            String::from_utf8_lossy(&fs::read(self.files.path().join(name)).unwrap_or_default())
+                .into_owned()
+        };
+        let mut text = String::new();
+        for name in ["qemu.log", "xen.log"] {
+            text.push_str(&format!("--- {name} ---\n{}\n", tail(&read(name))));
+        }
+        text
+    }
+}
+
+fn tail(text: &str) -> &str {
+    let start = text.len().saturating_sub(TAIL);
+    let start = (start..=text.len())
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(text.len());
+    &text[start..]
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // Without the agent's connection dom0 has nothing to wait for, but it need not be asked: nothing it has is kept.
+        // `timeout` passes the signal on to QEMU.
+        let _ = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_starts_at_a_character() {
+        let text = "ä".repeat(TAIL);
+        assert_eq!(tail(&text), "ä".repeat(TAIL / 2));
+        assert_eq!(tail("short"), "short");
+    }
+}

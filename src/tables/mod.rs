@@ -2,5 +2,8 @@
 
 pub mod e820;
 pub mod loader;
+pub mod mp;
+pub mod pir;
 pub mod place;
+pub mod routing;
 pub mod smbios;

@@ -5,6 +5,7 @@ use super::hypercalls::Hypercalls;
 use super::start_info::checked_range;
 use super::xenstore::{Store, StoreError};
 use crate::arch::Hardware;
+use crate::tables::smbios::{Strings, setting};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -21,8 +22,6 @@ const DIRECTORIES: [&str; 6] = [
 ];
 /// More keys than this in one directory are not for us.
 const MAX_KEYS: usize = 256;
-/// Prefix of OEM strings that are settings of ours.
-const SETTING_PREFIX: &str = "firstlight.";
 
 /// Keys and values as they are in xenstore, by path.
 pub type Keys = BTreeMap<String, Vec<u8>>;
@@ -81,7 +80,7 @@ pub enum Firmware {
 }
 
 /// The configuration. Sizes and addresses are in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// hvmloader/bios.
     pub firmware: Firmware,
@@ -109,10 +108,8 @@ pub struct Config {
     pub smbios_blob: Option<Range<u64>>,
     /// hvmloader/smbios/default_battery: whether SMBIOS has a portable battery.
     pub default_battery: bool,
-    /// bios-strings, by the name below it, without OEM strings.
-    pub strings: BTreeMap<String, String>,
-    /// bios-strings/oem-1 to oem-99 in order, without our settings.
-    pub oem_strings: Vec<String>,
+    /// bios-strings, with oem-1 to oem-99 in order, our settings among them.
+    pub strings: Strings,
     /// The user's settings: platform/firstlight/NAME, then OEM strings `firstlight.NAME=VALUE`. The first of a name counts.
     pub settings: Vec<(String, String)>,
 }
@@ -126,11 +123,12 @@ impl Default for Config {
 impl Config {
     /// Makes sense of the keys.
     pub fn from_keys(keys: &Keys) -> Self {
-        let (oem_strings, oem_settings) = oem(keys);
+        let strings = strings(keys);
         let mut settings: Vec<_> = below(keys, "platform/firstlight/")
             .map(|(name, value)| (name.into(), text(value)))
             .collect();
-        settings.extend(oem_settings);
+        let oem = strings.oem.iter().filter_map(|string| setting(string));
+        settings.extend(oem.map(|(name, value)| (name.into(), text(value))));
         let tpm = number(keys, "platform/tpm_version", 0);
         Self {
             firmware: firmware(keys),
@@ -148,11 +146,7 @@ impl Config {
             acpi_blob: blob(keys, "hvmloader/acpi"),
             smbios_blob: blob(keys, "hvmloader/smbios"),
             default_battery: flag(keys, "hvmloader/smbios/default_battery", false),
-            strings: below(keys, "bios-strings/")
-                .filter(|(name, _)| !name.starts_with("oem-"))
-                .map(|(name, value)| (name.into(), text(value)))
-                .collect(),
-            oem_strings,
+            strings,
             settings,
         }
     }
@@ -253,25 +247,19 @@ fn generation_id(keys: &Keys) -> Option<[u8; 16]> {
     (id != 0).then(|| id.to_le_bytes())
 }
 
-/// The OEM strings in the order of their numbers: the guest's, and those that are our settings.
-fn oem(keys: &Keys) -> (Vec<String>, Vec<(String, String)>) {
-    let mut guest = Vec::new();
-    let mut settings = Vec::new();
-    for number in 1..=99 {
-        let Some(value) = keys.get(&alloc::format!("bios-strings/oem-{number}")) else {
-            continue;
-        };
-        let value = text(value);
-        match value
-            .strip_prefix(SETTING_PREFIX)
-            .map(|setting| setting.split_once('='))
-        {
-            None => guest.push(value),
-            Some(Some((name, value))) => settings.push((name.into(), value.into())),
-            Some(None) => log::warn!("Xen: OEM string {number} has no value: \"{value}\"; ignored"),
+fn strings(keys: &Keys) -> Strings {
+    let mut strings = Strings::default();
+    for (name, value) in below(keys, "bios-strings/") {
+        if !name.starts_with("oem-") && !strings.set(name, value) {
+            log::info!("Xen: bios-strings/{name} is not known; ignored");
         }
     }
-    (guest, settings)
+    for number in 1..=99 {
+        if let Some(value) = keys.get(&alloc::format!("bios-strings/oem-{number}")) {
+            strings.add_oem(value);
+        }
+    }
+    strings
 }
 
 #[cfg(test)]
@@ -321,11 +309,11 @@ mod tests {
             ("bios-strings/oem-1", "first"),
             ("bios-strings/bios-vendor", "ACME"),
         ]));
-        assert_eq!(config.oem_strings, ["first", "last"]);
+        assert_eq!(config.strings.oem.len(), 4);
+        assert_eq!(config.strings.oem[3], b"last");
         assert_eq!(config.setting("menu"), Some("no"));
         assert_eq!(config.setting("order"), Some("cd=1"));
-        assert_eq!(config.strings["bios-vendor"], "ACME");
-        assert_eq!(config.strings.len(), 1);
+        assert_eq!(config.strings.get("bios-vendor"), Some(&b"ACME"[..]));
     }
 
     #[test]
@@ -354,7 +342,7 @@ mod tests {
             firmware: Firmware::Unknown("bio?s".into()),
             ..Config::default()
         };
-        assert_eq!(config, expected);
+        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
     }
 
     proptest! {

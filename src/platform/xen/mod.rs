@@ -6,6 +6,7 @@
 pub mod config;
 #[cfg(test)]
 mod fake;
+pub mod guest;
 pub mod hvm_info;
 pub mod hypercalls;
 pub mod leaves;

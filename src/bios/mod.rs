@@ -1,11 +1,24 @@
 //! The services that a guest calls, one file an interrupt.
 
+pub mod apm;
+pub mod bda;
+pub mod ebda;
+pub mod int15;
+pub mod int16;
+pub mod int1a;
+pub mod ivt;
+pub mod keyboard;
+mod layout;
+pub mod pcibios;
+
 use crate::arch::{Frame, Hardware, Outcome};
 use crate::devices::block::BlockDevice;
 use crate::platform::Machine;
 use crate::settings::Settings;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use bda::Bda;
+use core::ops::Range;
 use spin::Mutex;
 
 /// What the services remember between two calls.
@@ -16,6 +29,21 @@ pub struct Bios<H: Hardware> {
     pub settings: Settings,
     /// Hard disks, in the order of their drive numbers from 80h.
     pub hard_disks: Vec<Box<dyn BlockDevice<H>>>,
+    /// What the services other than the disk's keep.
+    pub services: Services,
+}
+
+/// What the services other than the disk's keep out of the guest's reach.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    /// Our own memory, which no service writes to on a caller's behalf.
+    pub resident: Range<u64>,
+    /// The highest PCI bus number.
+    pub last_pci_bus: u8,
+    /// Physical address of the PCI interrupt routing table.
+    pub routing_table: Option<u64>,
+    /// Who waits in INT 15h AH=86h.
+    pub waiter: Option<int15::wait::Waiter>,
 }
 
 /// Serves one call, or one hardware interrupt that Rust handles.
@@ -23,12 +51,54 @@ pub struct Bios<H: Hardware> {
 /// The lock is taken by each service for as long as it needs the state, and never over a call into real mode, since that code
 /// can raise any interrupt and so come back here.
 pub fn dispatch<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
-    let _ = (bios, hw);
-    #[allow(clippy::match_single_binding)]
     match frame.vector {
-        _ => {
-            frame.fail(0x86);
-            Outcome::Return
-        }
+        0x11 => frame.set_ax(Bda::equipment().get(hw)),
+        0x12 => frame.set_ax(Bda::memory_kb().get(hw)),
+        0x15 => return int15::serve(bios, hw, frame),
+        0x16 => return int16::serve(hw, frame),
+        0x1a => return int1a::serve(bios, hw, frame),
+        0x70 => int1a::interrupt(hw),
+        0x74 => int15::mouse::interrupt(hw),
+        _ => frame.fail(0x86),
+    }
+    Outcome::Return
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+    use crate::platform::{Cpus, PlatformKind};
+    use crate::tables::e820::E820Map;
+
+    /// Services of a machine with nothing in it.
+    pub fn bios() -> Mutex<Bios<Fake>> {
+        Mutex::new(Bios {
+            machine: Machine {
+                platform: PlatformKind::Qemu,
+                low_ram_end: 0,
+                high_ram: 0,
+                cpus: Cpus::default(),
+                e820: E820Map::new(),
+            },
+            settings: Settings::default(),
+            hard_disks: Vec::new(),
+            services: Services::default(),
+        })
+    }
+
+    #[test]
+    fn equipment_and_memory_size() {
+        let hw = Fake::default();
+        bda::init(&hw, ebda::SEGMENT, 639);
+        let mut frame = Frame {
+            vector: 0x12,
+            ..Frame::default()
+        };
+        dispatch(&bios(), &hw, &mut frame);
+        assert_eq!(frame.ax(), 639);
+        frame.vector = 0x11;
+        dispatch(&bios(), &hw, &mut frame);
+        assert_eq!(frame.ax(), 0x26);
     }
 }

@@ -1,0 +1,213 @@
+//! INT 1Ah AH=B1h: the PCI BIOS in real mode.
+//!
+//! Source: PCI BIOS Specification 2.1. Configuration mechanism 1.
+
+use super::Bios;
+use crate::arch::{Frame, Hardware, PhysMem, Ports, linear};
+use spin::Mutex;
+
+const UNSUPPORTED: u8 = 0x81;
+const BAD_VENDOR: u8 = 0x83;
+const NOT_FOUND: u8 = 0x86;
+const BAD_REGISTER: u8 = 0x87;
+const BUFFER_TOO_SMALL: u8 = 0x89;
+
+/// "PCI ".
+const SIGNATURE: u32 = 0x2049_4350;
+const ADDRESS: u16 = 0xcf8;
+const DATA: u16 = 0xcfc;
+/// Bytes a slot takes in the interrupt routing table.
+const SLOT_SIZE: u64 = 16;
+/// Offset of the slots in the interrupt routing table.
+const SLOTS: u64 = 32;
+
+/// Serves one call.
+pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) {
+    let (last_bus, routing) = {
+        let bios = bios.lock();
+        (bios.services.last_pci_bus, bios.services.routing_table)
+    };
+    let result = match frame.al() {
+        0x01 => {
+            frame.set_al(0x01);
+            frame.set_bx(0x0210);
+            frame.set_cl(last_bus);
+            frame.edx = SIGNATURE;
+            Ok(())
+        }
+        0x02 if frame.dx() == 0xffff => Err(BAD_VENDOR),
+        0x02 => {
+            let wanted = u32::from(frame.cx()) << 16 | u32::from(frame.dx());
+            find(hw, frame, last_bus, |hw, bdf| config_read32(hw, bdf, 0) == wanted)
+        }
+        0x03 => {
+            let class = frame.ecx & 0xff_ffff;
+            find(hw, frame, last_bus, |hw, bdf| config_read32(hw, bdf, 8) >> 8 == class)
+        }
+        0x08..=0x0d => access(hw, frame),
+        0x0e => routing_options(hw, frame, routing),
+        _ => Err(UNSUPPORTED),
+    };
+    match result {
+        Ok(()) => frame.succeed(),
+        Err(status) => frame.fail(status),
+    }
+}
+
+fn select(hw: &impl Ports, bdf: u16, register: u16) {
+    let register = u32::from(register & 0xfc);
+    hw.out32(ADDRESS, 1 << 31 | u32::from(bdf) << 8 | register);
+}
+
+fn config_read32(hw: &impl Ports, bdf: u16, register: u16) -> u32 {
+    select(hw, bdf, register);
+    hw.in32(DATA)
+}
+
+/// Puts the SI-th function that `matches` into BX.
+fn find<H: Hardware>(
+    hw: &H,
+    frame: &mut Frame,
+    last_bus: u8,
+    matches: impl Fn(&H, u16) -> bool,
+) -> Result<(), u8> {
+    let bdf = functions(hw, last_bus)
+        .filter(|&bdf| matches(hw, bdf))
+        .nth(frame.si().into())
+        .ok_or(NOT_FOUND)?;
+    frame.set_bx(bdf);
+    Ok(())
+}
+
+/// Every function on buses 0 to `last_bus`: function 0 of each device, and the others of a multi-function device.
+fn functions<H: Hardware>(hw: &H, last_bus: u8) -> impl Iterator<Item = u16> {
+    const MULTI_FUNCTION: u32 = 1 << 23;
+    let devices = 0..(u16::from(last_bus) + 1) * 32;
+    devices.flat_map(move |device| {
+        let first = device << 3;
+        let count = match config_read32(hw, first, 0) as u16 {
+            0xffff | 0 => 0,
+            _ if config_read32(hw, first, 0x0c) & MULTI_FUNCTION != 0 => 8,
+            _ => 1,
+        };
+        (first..first.saturating_add(count))
+            .filter(move |&bdf| bdf == first || config_read32(hw, bdf, 0) as u16 != 0xffff)
+    })
+}
+
+fn access(hw: &impl Ports, frame: &mut Frame) -> Result<(), u8> {
+    let (bdf, register) = (frame.bx(), frame.di());
+    let width = 1 << ((frame.al() - 0x08) % 3);
+    if register > 0xff || register % width != 0 {
+        return Err(BAD_REGISTER);
+    }
+    select(hw, bdf, register);
+    let port = DATA + (register & 3);
+    match frame.al() {
+        0x08 => frame.set_cl(hw.in8(port)),
+        0x09 => frame.set_cx(hw.in16(port)),
+        0x0a => frame.ecx = hw.in32(port),
+        0x0b => hw.out8(port, frame.cl()),
+        0x0c => hw.out16(port, frame.cx()),
+        _ => hw.out32(port, frame.ecx),
+    }
+    Ok(())
+}
+
+/// Copies the routing table's slots to the caller's buffer, which ES:DI describes: size, then offset and segment.
+fn routing_options(hw: &impl PhysMem, frame: &mut Frame, routing: Option<u64>) -> Result<(), u8> {
+    let table = routing.ok_or(UNSUPPORTED)?;
+    let description = linear(frame.es, frame.di());
+    let room = hw.read16(description);
+    let size = hw.read16(table + 6).saturating_sub(SLOTS as u16);
+    hw.write16(description, size);
+    if room < size {
+        return Err(BUFFER_TOO_SMALL);
+    }
+    let target = linear(hw.read16(description + 4), hw.read16(description + 2));
+    for slot in 0..u64::from(size) / SLOT_SIZE {
+        let bytes: [u8; SLOT_SIZE as usize] = hw.read_as(table + SLOTS + slot * SLOT_SIZE);
+        hw.write(target + slot * SLOT_SIZE, &bytes);
+    }
+    frame.set_bx(hw.read16(table + 10));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+    use crate::arch::frame::CARRY;
+    use crate::bios::tests::bios;
+
+    fn call(hw: &Fake, frame: &mut Frame) {
+        serve(&bios(), hw, frame);
+    }
+
+    #[test]
+    fn says_that_it_is_there() {
+        let mut frame = Frame {
+            eax: 0xb101,
+            ..Frame::default()
+        };
+        call(&Fake::default(), &mut frame);
+        assert_eq!((frame.ax(), frame.bx(), frame.edx), (1, 0x210, SIGNATURE));
+        assert_eq!(frame.flags & CARRY, 0);
+    }
+
+    #[test]
+    fn misaligned_and_unknown_are_errors() {
+        let hw = Fake::default();
+        for (ax, di, status) in [
+            (0xb109, 1, BAD_REGISTER),
+            (0xb10a, 2, BAD_REGISTER),
+            (0xb108, 0x100, BAD_REGISTER),
+            (0xb177, 0, UNSUPPORTED),
+            (0xb103, 0, NOT_FOUND),
+        ] {
+            let mut frame = Frame {
+                eax: ax,
+                edi: di,
+                ..Frame::default()
+            };
+            call(&hw, &mut frame);
+            assert_eq!((frame.ah(), frame.flags & CARRY), (status, CARRY));
+        }
+    }
+
+    #[test]
+    fn reads_go_to_the_right_byte() {
+        let hw = Fake::default();
+        hw.script_port(0xcfe, &[0x5a]);
+        let mut frame = Frame {
+            eax: 0xb108,
+            ebx: 0x0108,
+            edi: 0x3e,
+            ..Frame::default()
+        };
+        call(&hw, &mut frame);
+        assert_eq!(frame.cl(), 0x5a);
+        assert_eq!(*hw.port_writes.borrow(), [(0xcf8, 0x8001_083c)]);
+    }
+
+    #[test]
+    fn routing_table_is_copied_when_it_fits() {
+        let hw = Fake::default();
+        hw.write16(0xf5506, 64);
+        hw.write16(0xf550a, 0x0e00);
+        hw.write(0xf5520, b"0123456789abcdefghijklmnopqrstuv");
+        let mut frame = Frame {
+            es: 0x1000,
+            ..Frame::default()
+        };
+        assert_eq!(
+            routing_options(&hw, &mut frame, Some(0xf5500)),
+            Err(BUFFER_TOO_SMALL)
+        );
+        assert_eq!(hw.read16(0x10000), 32);
+        hw.write16(0x10004, 0x2000);
+        assert_eq!(routing_options(&hw, &mut frame, Some(0xf5500)), Ok(()));
+        assert_eq!(hw.read8(0x2001f), b'v');
+        assert_eq!(frame.bx(), 0x0e00);
+    }
+}

@@ -1,6 +1,6 @@
 //! The Rust side of `bridge.s`: real-mode callers come in through [`install`]'s dispatcher, and [`call`] goes out to them.
 
-use super::frame::{Frame, Outcome};
+use super::frame::{Entries, Frame, Outcome};
 use super::hw::{PhysMem, RealRegs};
 use super::pc::Pc;
 use core::mem::offset_of;
@@ -13,6 +13,7 @@ unsafe extern "C" {
     static start_guest: u8;
     fn bridge_call();
     static ap_msrs: u8;
+    static call_words: u8;
     static master_irq: u8;
     static slave_irq: u8;
     static int18: u8;
@@ -28,29 +29,6 @@ unsafe extern "C" {
 pub const PMM: u16 = 0x101;
 /// [`Frame::vector`] of a far call to the Plug and Play BIOS's 16-bit entry.
 pub const PNP: u16 = 0x102;
-
-/// Entry points in segment F000h whose place no program knows, by offset.
-#[derive(Clone, Copy, Debug)]
-pub struct Entries {
-    /// Ends an interrupt of the first controller that nothing serves.
-    pub master_irq: u16,
-    /// Ends an interrupt of the second controller that nothing serves.
-    pub slave_irq: u16,
-    /// INT 18h, boot failure.
-    pub int18: u16,
-    /// INT 70h, real-time clock interrupt.
-    pub int70: u16,
-    /// INT 74h, mouse interrupt.
-    pub int74: u16,
-    /// INT 75h, x87 error.
-    pub int75: u16,
-    /// INT 76h and 77h, hard disk interrupts.
-    pub int76: u16,
-    /// POST memory manager, far-called.
-    pub pmm: u16,
-    /// Plug and Play BIOS, far-called.
-    pub pnp: u16,
-}
 
 /// Where `bridge.s` put the entries that have no fixed address.
 pub fn entries() -> Entries {
@@ -185,12 +163,23 @@ extern "C" fn enter(frame: &mut Frame) -> u32 {
 
 /// Runs real-mode code at `regs.cs:regs.ip` until it returns: by IRET if it is an interrupt handler, else by RETF.
 pub fn call(regs: &mut RealRegs, interrupt: bool) {
+    enter_real_mode(regs, interrupt.into());
+}
+
+/// Runs real-mode code at `regs.cs:regs.ip` until it returns by RETF, with `words` on its stack, the last one lowest.
+pub fn call_with(regs: &mut RealRegs, words: &[u16; 4]) {
+    let place = F_SEGMENT + u64::from(fseg_offset(addr_of!(call_words)));
+    Pc.write_as(place, words);
+    enter_real_mode(regs, 2);
+}
+
+fn enter_real_mode(regs: &mut RealRegs, kind: u32) {
     let address = F_SEGMENT + u64::from(fseg_offset(bridge_call as *const u8));
     // SAFETY: the address is that of bridge_call's copy in the F segment, which `install` put there; it keeps the registers
     // that the C calling convention wants kept and comes back when the real-mode code returns.
     unsafe {
         let entry: extern "C" fn(*mut RealRegs, u32) = core::mem::transmute(address);
-        entry(regs, interrupt.into());
+        entry(regs, kind);
     }
 }
 

@@ -41,12 +41,16 @@ fseg_start:
     .balign 16
 slot:
     .fill SLOT_SIZE, 1, 0
-# struct RealRegs of hw.rs, for calls into real mode; `call_int` tells whether FLAGS go on the callee's stack.
+# struct RealRegs of hw.rs, for calls into real mode; `call_int` tells whether FLAGS go on the callee's stack (1) or the four
+# `call_words` (2).
     .balign 4
 call_slot:
     .fill 40, 1, 0
 call_int:
     .long 0
+    .globl call_words
+call_words:
+    .fill 4, 2, 0
 
 # What Rust fills in: struct Variables of bridge.rs.
     .balign 16
@@ -248,7 +252,8 @@ protected_caller:
     movb $0x86, %ah
     iretw
 
-# Calls real-mode code: RDI = RealRegs, ESI = 1 if FLAGS go on the callee's stack as INT puts them there.
+# Calls real-mode code: RDI = RealRegs, ESI = 1 if FLAGS go on the callee's stack as INT puts them
+# there, 2 if `call_words` do.
     .code64
     .globl bridge_call
 bridge_call:
@@ -298,7 +303,13 @@ call16:
     movw $0xf000, %ax
     movw %ax, %ss
     movl %cs:(v_rm_sp - F000), %esp
-    movw %cs:(C_DS), %ds
+    cmpw $2, %cs:(call_int - F000)
+    jne 1f
+    pushw %cs:(call_words - F000)
+    pushw %cs:(call_words - F000 + 2)
+    pushw %cs:(call_words - F000 + 4)
+    pushw %cs:(call_words - F000 + 6)
+1:  movw %cs:(C_DS), %ds
     movw %cs:(C_ES), %es
     movl %cs:(C_EBX), %ebx
     movl %cs:(C_ECX), %ecx
@@ -308,8 +319,8 @@ call16:
     movl %cs:(C_EBP), %ebp
     movl %cs:(C_EAX), %eax
     pushw %cs:(C_FLAGS)
-    cmpw $0, %cs:(call_int - F000)
-    jne 2f
+    cmpw $1, %cs:(call_int - F000)
+    je 2f
     popfw
 2:  lcallw *%cs:(C_IP)
     pushfw

@@ -150,6 +150,9 @@ impl RealMode for Fake {
     fn call_far(&self, regs: &mut RealRegs) {
         self.real_calls.borrow_mut().push((None, *regs));
     }
+    fn call_far_with(&self, regs: &mut RealRegs, _words: &[u16; 4]) {
+        self.call_far(regs);
+    }
     fn call_int(&self, vector: u8, regs: &mut RealRegs) {
         self.real_calls.borrow_mut().push((Some(vector), *regs));
     }

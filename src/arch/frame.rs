@@ -122,6 +122,29 @@ impl Frame {
     }
 }
 
+/// Entry points in segment F000h whose place no program knows, by offset.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries {
+    /// Ends an interrupt of the first controller that nothing serves.
+    pub master_irq: u16,
+    /// Ends an interrupt of the second controller that nothing serves.
+    pub slave_irq: u16,
+    /// INT 18h, boot failure.
+    pub int18: u16,
+    /// INT 70h, real-time clock interrupt.
+    pub int70: u16,
+    /// INT 74h, mouse interrupt.
+    pub int74: u16,
+    /// INT 75h, x87 error.
+    pub int75: u16,
+    /// INT 76h and 77h, hard disk interrupts.
+    pub int76: u16,
+    /// POST memory manager, far-called.
+    pub pmm: u16,
+    /// Plug and Play BIOS, far-called.
+    pub pnp: u16,
+}
+
 /// Physical address of `segment:offset`, without wrapping at 1 MiB.
 pub const fn linear(segment: u16, offset: u16) -> u64 {
     ((segment as u64) << 4) + offset as u64

@@ -165,6 +165,8 @@ pub struct RealRegs {
 pub trait RealMode {
     /// Far-calls `regs.cs:regs.ip`, as option ROM entry points expect.
     fn call_far(&self, regs: &mut RealRegs);
+    /// Far-calls `regs.cs:regs.ip` with `words` on its stack, pushed first to last, and takes them off again afterwards.
+    fn call_far_with(&self, regs: &mut RealRegs, words: &[u16; 4]);
     /// Raises interrupt `vector` through the guest's interrupt vector table.
     fn call_int(&self, vector: u8, regs: &mut RealRegs);
 }

@@ -19,5 +19,5 @@ pub mod pc;
 #[cfg(not(test))]
 pub mod xen;
 
-pub use frame::{Frame, Outcome, linear};
+pub use frame::{Entries, Frame, Outcome, linear};
 pub use hw::{Clock, Hardware, PhysMem, Ports, RealMode, RealRegs};

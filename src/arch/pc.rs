@@ -223,6 +223,9 @@ impl RealMode for Pc {
     fn call_far(&self, regs: &mut RealRegs) {
         bridge::call(regs, false);
     }
+    fn call_far_with(&self, regs: &mut RealRegs, words: &[u16; 4]) {
+        bridge::call_with(regs, words);
+    }
     fn call_int(&self, vector: u8, regs: &mut RealRegs) {
         regs.ip = self.read16(4 * u64::from(vector));
         regs.cs = self.read16(4 * u64::from(vector) + 2);

@@ -1,9 +1,9 @@
 //! The interrupt vector table and the entry points it starts with.
 //!
 //! Programs jump to some entry points by address, so those keep the place they had in the first PC BIOS (IBM PS/2 and PC BIOS
-//! Interface Technical Reference, "Compatibility addresses"). The others are wherever the assembler put them: [`Stubs`].
+//! Interface Technical Reference, "Compatibility addresses"). The others are wherever the assembler put them: [`Entries`].
 
-use crate::arch::PhysMem;
+use crate::arch::{Entries, PhysMem};
 
 /// The segment of every entry point.
 pub const SEGMENT: u16 = 0xf000;
@@ -56,25 +56,6 @@ pub mod entry {
     pub const INT_05: u16 = 0xff54;
 }
 
-/// Entry points whose place no program knows, as offsets in segment F000h.
-#[derive(Clone, Copy, Debug)]
-pub struct Stubs {
-    /// Ends an interrupt of the first controller that nothing serves.
-    pub master_irq: u16,
-    /// Ends an interrupt of the second controller that nothing serves.
-    pub slave_irq: u16,
-    /// INT 18h, boot failure.
-    pub int18: u16,
-    /// INT 70h, real-time clock interrupt.
-    pub int70: u16,
-    /// INT 74h, mouse interrupt.
-    pub int74: u16,
-    /// INT 75h, x87 error.
-    pub int75: u16,
-    /// INT 76h and 77h, hard disk interrupts.
-    pub int76: u16,
-}
-
 /// The far pointer in vector `vector`: offset, segment.
 pub fn get(hw: &impl PhysMem, vector: u8) -> [u16; 2] {
     hw.read_as(u64::from(vector) * 4)
@@ -92,13 +73,13 @@ pub fn is_ours(hw: &impl PhysMem, vector: u8, offset: u16) -> bool {
 
 /// Writes all 256 vectors: what we serve, a lone IRET for the rest, and zero where programs expect nothing (60h to 66h are
 /// the user's; 79h is found unused by a zero).
-pub fn init(hw: &impl PhysMem, stubs: &Stubs) {
+pub fn init(hw: &impl PhysMem, entries: &Entries) {
     use entry::*;
     let mut vectors = [[IRET, SEGMENT]; 256];
     vectors[0x60..0x67].fill([0, 0]);
     vectors[0x79] = [0, 0];
-    vectors[0x0a..0x10].fill([stubs.master_irq, SEGMENT]);
-    vectors[0x70..0x78].fill([stubs.slave_irq, SEGMENT]);
+    vectors[0x0a..0x10].fill([entries.master_irq, SEGMENT]);
+    vectors[0x70..0x78].fill([entries.slave_irq, SEGMENT]);
     let ours = [
         (0x02, INT_02),
         (0x05, INT_05),
@@ -113,16 +94,16 @@ pub fn init(hw: &impl PhysMem, stubs: &Stubs) {
         (0x15, INT_15),
         (0x16, INT_16),
         (0x17, INT_17),
-        (0x18, stubs.int18),
+        (0x18, entries.int18),
         (0x19, INT_19),
         (0x1a, INT_1A),
         (0x1e, DISKETTE_TABLE),
         (0x40, INT_40),
-        (0x70, stubs.int70),
-        (0x74, stubs.int74),
-        (0x75, stubs.int75),
-        (0x76, stubs.int76),
-        (0x77, stubs.int76),
+        (0x70, entries.int70),
+        (0x74, entries.int74),
+        (0x75, entries.int75),
+        (0x76, entries.int76),
+        (0x77, entries.int76),
     ];
     for (vector, offset) in ours {
         vectors[vector] = [offset, SEGMENT];
@@ -138,7 +119,7 @@ mod tests {
     #[test]
     fn vectors_lead_to_entry_points_or_an_iret() {
         let hw = Fake::default();
-        let stubs = Stubs {
+        let entries = Entries {
             master_irq: 1,
             slave_irq: 2,
             int18: 3,
@@ -146,8 +127,10 @@ mod tests {
             int74: 5,
             int75: 6,
             int76: 7,
+            pmm: 9,
+            pnp: 10,
         };
-        init(&hw, &stubs);
+        init(&hw, &entries);
         assert!(is_ours(&hw, 0x13, 0xe3fe));
         assert!(is_ours(&hw, 0x0b, 1));
         assert!(is_ours(&hw, 0x71, 2));

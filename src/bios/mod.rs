@@ -10,6 +10,7 @@ pub mod ivt;
 pub mod keyboard;
 mod layout;
 pub mod pcibios;
+pub mod post;
 
 use crate::arch::{Frame, Hardware, Outcome};
 use crate::devices::block::BlockDevice;

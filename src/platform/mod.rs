@@ -2,6 +2,7 @@
 
 pub mod xen;
 
+use crate::tables::e820::E820Map;
 use alloc::vec::Vec;
 
 /// The hypervisor's side.
@@ -35,4 +36,6 @@ pub struct Machine {
     pub high_ram: u64,
     /// The CPUs.
     pub cpus: Cpus,
+    /// The guest's memory map.
+    pub e820: E820Map,
 }

@@ -110,7 +110,9 @@ fn read_date(hw: &impl Hardware, frame: &mut Frame) -> bool {
 pub fn init_ticks(hw: &impl Hardware) {
     match rtc::seconds_of_day(hw) {
         Ok(seconds) => Bda::ticks().set(hw, pit::ticks(seconds).min(pit::TICKS_PER_DAY - 1)),
-        Err(rtc::Busy) => log::warn!("the real-time clock does not end its update; the time of day starts at midnight"),
+        Err(rtc::Busy) => log::warn!(
+            "the real-time clock does not end its update; the time of day starts at midnight"
+        ),
     }
 }
 

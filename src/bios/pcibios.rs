@@ -38,11 +38,15 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) {
         0x02 if frame.dx() == 0xffff => Err(BAD_VENDOR),
         0x02 => {
             let wanted = u32::from(frame.cx()) << 16 | u32::from(frame.dx());
-            find(hw, frame, last_bus, |hw, bdf| config_read32(hw, bdf, 0) == wanted)
+            find(hw, frame, last_bus, |hw, bdf| {
+                config_read32(hw, bdf, 0) == wanted
+            })
         }
         0x03 => {
             let class = frame.ecx & 0xff_ffff;
-            find(hw, frame, last_bus, |hw, bdf| config_read32(hw, bdf, 8) >> 8 == class)
+            find(hw, frame, last_bus, |hw, bdf| {
+                config_read32(hw, bdf, 8) >> 8 == class
+            })
         }
         0x08..=0x0d => access(hw, frame),
         0x0e => routing_options(hw, frame, routing),

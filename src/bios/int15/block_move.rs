@@ -35,8 +35,7 @@ impl Descriptor {
 
     /// Bytes in the segment.
     fn size(&self) -> u64 {
-        let limit =
-            u64::from(self.limit_low) | u64::from(self.limit_high_and_flags & 0x0f) << 16;
+        let limit = u64::from(self.limit_low) | u64::from(self.limit_high_and_flags & 0x0f) << 16;
         if self.limit_high_and_flags & 0x80 == 0 {
             limit + 1
         } else {

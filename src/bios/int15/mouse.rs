@@ -200,7 +200,13 @@ fn collect(hw: &impl Hardware, byte: u8) -> Option<([u16; 2], [u16; 4])> {
         // Eight-byte packets carry a word each.
         [0, 2, 4, 6].map(|at| u16::from_le_bytes([data[at], data[at + 1]]))
     } else {
-        let sized = [0, 1, 2, 3].map(|at| if at <= flags & 7 { data[usize::from(at)] } else { 0 });
+        let sized = [0, 1, 2, 3].map(|at| {
+            if at <= flags & 7 {
+                data[usize::from(at)]
+            } else {
+                0
+            }
+        });
         sized.map(u16::from)
     };
     Some((handler, words))

@@ -7,10 +7,7 @@ use crate::arch::{PhysMem, linear};
 
 /// The buffer's first offset and the one behind it. A guest may move the buffer; nonsense gives the usual place.
 fn bounds(hw: &impl PhysMem) -> (u16, u16) {
-    let (start, end) = (
-        Bda::keyboard_start().get(hw),
-        Bda::keyboard_end().get(hw),
-    );
+    let (start, end) = (Bda::keyboard_start().get(hw), Bda::keyboard_end().get(hw));
     if end > start && (end - start) % 2 == 0 {
         (start, end)
     } else {

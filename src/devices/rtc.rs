@@ -118,7 +118,7 @@ fn to_bcd(value: u8, status_b: u8) -> u8 {
     if status_b & BINARY == 0 {
         value
     } else {
-        (value / 10 % 10) << 4 | value % 10
+        ((value / 10 % 10) << 4) | (value % 10)
     }
 }
 
@@ -273,8 +273,8 @@ mod tests {
         let time = time(&hw).unwrap();
         assert_eq!((time.hours, time.minutes, time.seconds), (0x23, 0x34, 0x59));
         assert_eq!(to_bcd(59, BINARY), 0x59);
-        assert_eq!(hours_to_bcd(0x92, 0), 0x00 + 0x12);
-        assert_eq!(hours_to_bcd(0x12, 0), 0x00);
+        assert_eq!(hours_to_bcd(0x92, 0), 0x12);
+        assert_eq!(hours_to_bcd(0x12, 0), 0);
         assert_eq!(hours_to_bcd(0x80 | 11, BINARY), 0x23);
     }
 

@@ -7,10 +7,11 @@ extern crate alloc;
 use alloc::vec::Vec;
 use firstlight::arch::pc::Pc;
 use firstlight::arch::{Frame, Outcome, Ports, bridge, cpu};
-use firstlight::bios::{self, Bios};
+use firstlight::bios::{self, Bios, Services, post};
 use firstlight::logger;
 use firstlight::platform::{Cpus, Machine, PlatformKind};
 use firstlight::settings::Settings;
+use firstlight::tables::e820::E820Map;
 use spin::{Mutex, Once};
 use talc::{TalcLock, source::Manual};
 
@@ -40,11 +41,18 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     logger::start();
     let machine = discover(start_info);
     bridge::install(dispatch);
+    post::low_memory(&Pc, &bridge::entries());
+    post::interrupts_and_time(&Pc);
+    post::keyboard(&Pc);
     BIOS.call_once(|| {
         Mutex::new(Bios {
             machine,
             settings: Settings::default(),
             hard_disks: Vec::new(),
+            services: Services {
+                resident: cpu::resident(),
+                ..Services::default()
+            },
         })
     });
     bridge::start_guest_boot()
@@ -60,6 +68,7 @@ fn discover(_start_info: u32) -> Machine {
         low_ram_end: cpu::resident().end,
         high_ram: 0,
         cpus: Cpus::default(),
+        e820: E820Map::new(),
     }
 }
 

@@ -6,12 +6,13 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 use firstlight::arch::pc::Pc;
-use firstlight::arch::{Frame, Outcome, Ports, bridge, cpu};
+use firstlight::arch::{Frame, Outcome, bridge, cpu};
 use firstlight::bios::{self, Bios, Services, post};
+use firstlight::devices::chipset::Chipset;
+use firstlight::devices::mtrr;
 use firstlight::logger;
-use firstlight::platform::{Cpus, Machine, PlatformKind};
+use firstlight::platform::{Machine, qemu};
 use firstlight::settings::Settings;
-use firstlight::tables::e820::E820Map;
 use spin::{Mutex, Once};
 use talc::{TalcLock, source::Manual};
 
@@ -39,18 +40,20 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
             .claim(heap.start as *mut u8, (heap.end - heap.start) as usize)
     };
     logger::start();
-    let machine = discover(start_info);
+    let (machine, settings) = discover(start_info);
     bridge::install(dispatch);
     post::low_memory(&Pc, &bridge::entries());
     post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);
+    let last_pci_bus = machine.last_pci_bus();
     BIOS.call_once(|| {
         Mutex::new(Bios {
             machine,
-            settings: Settings::default(),
+            settings,
             hard_disks: Vec::new(),
             services: Services {
                 resident: cpu::resident(),
+                last_pci_bus,
                 ..Services::default()
             },
         })
@@ -58,18 +61,19 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bridge::start_guest_boot()
 }
 
-fn discover(_start_info: u32) -> Machine {
-    Pc.out32(0xcf8, 0x8000_0058);
-    Pc.out32(0xcfc, 0x3333_3000);
-    Pc.out32(0xcf8, 0x8000_005c);
-    Pc.out32(0xcfc, 0x3333_3333);
-    Machine {
-        platform: PlatformKind::Qemu,
-        low_ram_end: cpu::resident().end,
-        high_ram: 0,
-        cpus: Cpus::default(),
-        e820: E820Map::new(),
+/// Learns what machine this is, and sets up its memory, its PCI functions and its processors.
+fn discover(_start_info: u32) -> (Machine, Settings) {
+    let chipset = Chipset::detect(&Pc);
+    chipset.unlock_shadow(&Pc);
+    let (mut machine, settings) = qemu::discover(&Pc, chipset, cpu::resident());
+    let cpuid = |leaf| cpu::cpuid(leaf, 0);
+    qemu::set_up_pci(&Pc, &mut machine, mtrr::phys_bits(cpuid));
+    if let Some(capabilities) = mtrr::Capabilities::detect(cpuid, cpu::read_msr) {
+        for (msr, value) in mtrr::plan(capabilities, chipset.pci_hole_start(machine.low_ram_end)) {
+            cpu::write_msr(msr, value);
+        }
     }
+    (machine, settings)
 }
 
 fn dispatch(frame: &mut Frame) -> Outcome {

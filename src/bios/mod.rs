@@ -69,19 +69,11 @@ pub fn dispatch<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -
 pub(crate) mod tests {
     use super::*;
     use crate::arch::fake::Fake;
-    use crate::platform::{Cpus, PlatformKind};
-    use crate::tables::e820::E820Map;
 
     /// Services of a machine with nothing in it.
     pub fn bios() -> Mutex<Bios<Fake>> {
         Mutex::new(Bios {
-            machine: Machine {
-                platform: PlatformKind::Qemu,
-                low_ram_end: 0,
-                high_ram: 0,
-                cpus: Cpus::default(),
-                e820: E820Map::new(),
-            },
+            machine: Machine::default(),
             settings: Settings::default(),
             hard_disks: Vec::new(),
             services: Services::default(),

@@ -1,8 +1,12 @@
 //! Drivers, one a file, and what a driver looks like from outside.
 
+pub mod apic;
 pub mod ata;
 pub mod block;
+pub mod chipset;
 pub mod dma;
+pub mod mtrr;
+pub mod pci;
 pub mod pic;
 pub mod pit;
 pub mod poll;

@@ -1,14 +1,21 @@
 //! Who started us, and what they told us: QEMU's fw_cfg or Xen's start_info, one [`Machine`] out.
 
+pub mod qemu;
 pub mod xen;
 
-use crate::tables::e820::E820Map;
 use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::devices::chipset::Chipset;
+use crate::devices::pci::{ConfigAccess, PciDevice};
+use crate::tables::e820::E820Map;
+use qemu::fw_cfg::FwCfg;
 
 /// The hypervisor's side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlatformKind {
     /// QEMU, by its ROM's reset vector.
+    #[default]
     Qemu,
     /// Xen's domain builder, by the ELF entry.
     Xen,
@@ -25,8 +32,8 @@ pub struct Cpus {
     pub apic_ids: Vec<u32>,
 }
 
-/// Everything the platform told us that the later steps use.
-#[derive(Clone, Debug)]
+/// Everything the platform told us that the later steps use, and the devices that were found.
+#[derive(Clone, Debug, Default)]
 pub struct Machine {
     /// Who started us.
     pub platform: PlatformKind,
@@ -34,8 +41,41 @@ pub struct Machine {
     pub low_ram_end: u64,
     /// Bytes of RAM from 4 GiB up.
     pub high_ram: u64,
+    /// First address above 4 GiB that neither has RAM nor is kept for memory hot-plug; 4 GiB where there is neither.
+    pub high_end: u64,
     /// The CPUs.
     pub cpus: Cpus,
-    /// The guest's memory map.
+    /// The guest's memory map, as INT 15h AX=E820h tells it.
     pub e820: E820Map,
+    /// What the firmware occupies for as long as the guest runs.
+    pub resident: Range<u64>,
+    /// The chipset.
+    pub chipset: Chipset,
+    /// How PCI configuration space is reached.
+    pub config: ConfigAccess,
+    /// All PCI functions, a bridge before what is behind it; empty until PCI has been set up.
+    pub pci: Vec<PciDevice>,
+    /// QEMU's configuration device, where there is one (under Xen only with a kernel to start).
+    pub fw_cfg: Option<FwCfg>,
+}
+
+impl Machine {
+    /// All PCI functions with this class and subclass.
+    pub fn pci_class(&self, subclass: u16) -> impl Iterator<Item = &PciDevice> {
+        self.pci
+            .iter()
+            .filter(move |device| device.subclass() == subclass)
+    }
+
+    /// The highest PCI bus number that is in use.
+    pub fn last_pci_bus(&self) -> u8 {
+        self.pci
+            .iter()
+            .map(|device| match device.bridge {
+                Some(bridge) => bridge.subordinate,
+                None => device.bdf.bus(),
+            })
+            .max()
+            .unwrap_or(0)
+    }
 }

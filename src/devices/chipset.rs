@@ -1,0 +1,196 @@
+//! The two chipsets that QEMU and Xen give a PC: i440FX with PIIX3, and Q35 with ICH9.
+//!
+//! Sources: Intel datasheets 290549 (82441FX), 290550 (82371SB), 290562 (82371AB), 316966 (Q35), 316972 (ICH9).
+
+use super::pci::{Bdf, ConfigAccess, PciDevice};
+use crate::arch::{PhysMem, Ports};
+
+/// What stands between the CPU and everything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Chipset {
+    /// None that is known: a machine without PCI.
+    #[default]
+    None,
+    /// i440FX and PIIX3: QEMU's `pc`, and Xen's HVM guests.
+    I440fx,
+    /// Q35 and ICH9: QEMU's `q35`.
+    Q35,
+}
+
+/// Where Q35's memory-mapped configuration space is: one MiB a bus, 256 buses.
+pub const MMCONFIG: core::ops::Range<u64> = 0xb000_0000..0xc000_0000;
+/// ICH9's root complex registers.
+pub const ROOT_COMPLEX: core::ops::Range<u64> = 0xfed1_c000..0xfed2_0000;
+/// First port of the power management block: the PM timer is 8 ports on. A guest reads it from the FADT.
+pub const PM_BASE: u16 = 0x600;
+/// First port of the SMBus controller.
+pub const SMBUS_BASE: u16 = 0x700;
+/// The ACPI interrupt.
+pub const SCI_IRQ: u8 = 9;
+
+const HOST: Bdf = Bdf::new(0, 0, 0);
+const ENABLE: u32 = 1;
+/// Trigger modes of the first PIC's inputs: a set bit makes one level-triggered.
+const PORT_ELCR1: u16 = 0x4d0;
+/// The same of the second PIC.
+const PORT_ELCR2: u16 = 0x4d1;
+const NOTHING: u64 = 0xffff_ffff;
+
+impl Chipset {
+    /// Asks the host bridge what it is.
+    pub fn detect(hw: &(impl Ports + PhysMem)) -> Self {
+        match ConfigAccess::Ports.read32(hw, HOST, 0) {
+            0x1237_8086 => Self::I440fx,
+            0x29c0_8086 => Self::Q35,
+            id => {
+                if u64::from(id) != NOTHING {
+                    log::warn!("PCI host bridge {id:08x} is not known: its memory stays as it is");
+                }
+                Self::None
+            }
+        }
+    }
+
+    /// Makes C0000h to FFFFFh RAM that can be read and written. What the ROM showed there is gone.
+    ///
+    /// The registers around the PAM registers keep their reset value of zero.
+    pub fn unlock_shadow(self, hw: &(impl Ports + PhysMem)) {
+        let config = ConfigAccess::Ports;
+        match self {
+            Self::None => {}
+            Self::I440fx => {
+                config.write32(hw, HOST, 0x58, 0x3333_3000);
+                config.write32(hw, HOST, 0x5c, 0x3333_3333);
+            }
+            Self::Q35 => {
+                config.write32(hw, HOST, 0x90, 0x3333_3330);
+                config.write32(hw, HOST, 0x94, 0x0033_3333);
+            }
+        }
+    }
+
+    /// The fastest way to configuration space: on Q35 this enables the memory-mapped one, if it does not hide RAM.
+    pub fn config_access(self, hw: &(impl Ports + PhysMem), low_ram_end: u64) -> ConfigAccess {
+        if self != Self::Q35 || low_ram_end > MMCONFIG.start {
+            return ConfigAccess::Ports;
+        }
+        // PCIEXBAR with 256 MiB; the high half is zero after reset.
+        ConfigAccess::Ports.write32(hw, HOST, 0x60, MMCONFIG.start as u32 | ENABLE);
+        ConfigAccess::Mmconfig(MMCONFIG.start)
+    }
+
+    /// Where memory below 4 GiB stops being RAM and starts being PCI's, for the MTRRs and the windows.
+    pub fn pci_hole_start(self, low_ram_end: u64) -> u64 {
+        let usual: &[u64] = match self {
+            Self::Q35 => &[0x8000_0000, MMCONFIG.start],
+            _ => &[0x8000_0000, 0xc000_0000, 0xe000_0000],
+        };
+        let start = usual.iter().copied().find(|start| low_ram_end <= *start);
+        start.unwrap_or(low_ram_end.next_multiple_of(16 << 20))
+    }
+}
+
+/// Sets up what is special about `device`, once its BARs have their addresses. Most functions have nothing special.
+pub fn init_device(
+    hw: &(impl Ports + PhysMem),
+    config: ConfigAccess,
+    device: &PciDevice,
+    routing: &Routing,
+) {
+    if device.vendor != 0x8086 {
+        return;
+    }
+    let bdf = device.bdf;
+    match device.device {
+        // PIIX3 ISA bridge.
+        0x7000 => {
+            config.write32(hw, bdf, 0x60, u32::from_le_bytes(routing.irqs));
+            routing.set_level_triggered(hw);
+        }
+        // PIIX3 and PIIX4 IDE: decode both channels at their legacy ports.
+        0x7010 | 0x7111 => config.write32(hw, bdf, 0x40, 0x8000_8000),
+        // PIIX4 power management and SMBus.
+        0x7113 => {
+            config.write32(hw, bdf, 0x40, u32::from(PM_BASE) | ENABLE);
+            config.write8(hw, bdf, 0x80, 1);
+            config.write32(hw, bdf, 0x90, u32::from(SMBUS_BASE) | ENABLE);
+            // Host enabled, interrupts by IRQ 9.
+            config.write8(hw, bdf, 0xd2, 0x09);
+        }
+        // ICH9 LPC bridge.
+        0x2918 => {
+            config.write32(hw, bdf, 0x60, u32::from_le_bytes(routing.irqs));
+            config.write32(hw, bdf, 0x68, u32::from_le_bytes(routing.irqs));
+            routing.set_level_triggered(hw);
+            config.write32(hw, bdf, 0x40, u32::from(PM_BASE) | ENABLE);
+            // ACPI on, its interrupt on IRQ 9.
+            config.write8(hw, bdf, 0x44, 0x80);
+            config.write32(hw, bdf, 0xf0, ROOT_COMPLEX.start as u32 | ENABLE);
+        }
+        // ICH9 SMBus: host enabled.
+        0x2930 => config.write8(hw, bdf, 0x40, 1),
+        _ => {}
+    }
+}
+
+/// How a slot's interrupt pins reach the four PIRQ lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// They rotate with the slot, from slot 1 on (QEMU's hw/pci-host/i440fx.c).
+    FromSlot1,
+    /// They rotate with the slot up to slot 24; from 25 on the pin decides alone (ICH9's D*IR registers after reset).
+    UpToSlot24,
+    /// They rotate with the slot, from slot 0 on (Xen's hvm_pci_intx_link).
+    FromSlot0,
+}
+
+/// The way of PCI interrupts to the PIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// From pins to PIRQ lines.
+    pub rotation: Rotation,
+    /// PIC inputs that PIRQA# to PIRQD# reach, and on ICH9 PIRQE# to PIRQH# in the same order.
+    pub irqs: [u8; 4],
+}
+
+impl Routing {
+    /// The routing that QEMU's ACPI tables and other firmware have for `chipset`.
+    pub fn of(chipset: Chipset) -> Self {
+        Self {
+            rotation: match chipset {
+                Chipset::Q35 => Rotation::UpToSlot24,
+                _ => Rotation::FromSlot1,
+            },
+            irqs: [10, 10, 11, 11],
+        }
+    }
+
+    /// The PIC input that pin `intx` (0 for INTA#) of `device` on a root bus reaches.
+    pub fn irq(&self, device: u8, intx: u8) -> u8 {
+        let (slot, intx) = (usize::from(device), usize::from(intx));
+        let line = match self.rotation {
+            Rotation::FromSlot1 => intx + slot + 3,
+            Rotation::UpToSlot24 if slot >= 25 => intx,
+            Rotation::UpToSlot24 | Rotation::FromSlot0 => intx + slot,
+        };
+        self.irqs[line & 3]
+    }
+
+    /// PCI interrupts are level-triggered: tells both PICs, of which the reset value is edge for all.
+    fn set_level_triggered(&self, hw: &impl Ports) {
+        let mask = self
+            .irqs
+            .iter()
+            .fold(0u16, |mask, irq| mask | 1 << (irq & 15));
+        for (port, bits) in [PORT_ELCR1, PORT_ELCR2].into_iter().zip(mask.to_le_bytes()) {
+            if bits != 0 {
+                hw.out8(port, bits);
+            }
+        }
+    }
+}
+
+/// BARs that belong at a fixed address: the index and the address.
+pub fn fixed_bar(device: &PciDevice) -> Option<(usize, u64)> {
+    device.is(0x8086, 0x2930).then_some((4, SMBUS_BASE.into()))
+}

@@ -1,0 +1,132 @@
+//! Which memory is cached how: the MTRRs that every processor gets.
+//!
+//! Source: Intel SDM volume 3, section 12.11. Everything is write-back but video memory and the range from the end of low
+//! RAM to 4 GiB, where devices are. Memory above 4 GiB that devices get is made uncacheable by the guest, by PAT.
+
+use alloc::vec::Vec;
+
+const CAPABILITIES: u32 = 0xfe;
+const PHYS_BASE0: u32 = 0x200;
+const FIX_64K: u32 = 0x250;
+const FIX_16K: [u32; 2] = [0x258, 0x259];
+const FIX_4K: core::ops::RangeInclusive<u32> = 0x268..=0x26f;
+const DEFAULT_TYPE: u32 = 0x2ff;
+
+const WRITE_BACK: u64 = 6;
+const UNCACHEABLE: u64 = 0;
+const WRITE_BACK_ALL: u64 = 0x0606_0606_0606_0606;
+const MASK_VALID: u64 = 1 << 11;
+const ENABLE: u64 = 1 << 11;
+const ENABLE_FIXED: u64 = 1 << 10;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// What the processor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Variable ranges.
+    pub variable: u8,
+    /// Fixed ranges.
+    pub fixed: bool,
+    /// Bits of a physical address.
+    pub phys_bits: u8,
+}
+
+impl Capabilities {
+    /// Asks the processor, by CPUID and RDMSR. `None` where it has no MTRRs.
+    pub fn detect(cpuid: impl Fn(u32) -> [u32; 4], read_msr: impl Fn(u32) -> u64) -> Option<Self> {
+        if cpuid(1)[3] & 1 << 12 == 0 {
+            return None;
+        }
+        let bits = read_msr(CAPABILITIES);
+        Some(Self {
+            variable: bits as u8,
+            fixed: bits & 1 << 8 != 0,
+            phys_bits: phys_bits(cpuid),
+        })
+    }
+}
+
+/// Bits of a physical address, by CPUID leaf 80000008h; 36 where the processor does not say.
+pub fn phys_bits(cpuid: impl Fn(u32) -> [u32; 4]) -> u8 {
+    if cpuid(0x8000_0000)[0] < 0x8000_0008 {
+        return 36;
+    }
+    (cpuid(0x8000_0008)[0] as u8).clamp(32, 52)
+}
+
+/// The registers to write, in this order, on every processor: number and value.
+///
+/// `hole` is where the range of devices below 4 GiB starts.
+pub fn plan(capabilities: Capabilities, hole: u64) -> Vec<(u32, u64)> {
+    let mut registers = Vec::new();
+    if capabilities.fixed {
+        registers.push((FIX_64K, WRITE_BACK_ALL));
+        registers.push((FIX_16K[0], WRITE_BACK_ALL));
+        registers.push((FIX_16K[1], UNCACHEABLE));
+        registers.extend(FIX_4K.map(|register| (register, WRITE_BACK_ALL)));
+    }
+    let address_mask = (1u64 << capabilities.phys_bits.clamp(32, 52)) - 1;
+    let mut start = hole;
+    for range in 0..u32::from(capabilities.variable) {
+        if start == 0 || start >= FOUR_GIB {
+            break;
+        }
+        // The largest block that is aligned to its size and ends by 4 GiB: what is left to there ends at 4 GiB, so its
+        // lowest bit is the alignment of the start.
+        let size = start & start.wrapping_neg();
+        registers.push((PHYS_BASE0 + 2 * range, start | UNCACHEABLE));
+        let mask = !(size - 1) & address_mask | MASK_VALID;
+        registers.push((PHYS_BASE0 + 2 * range + 1, mask));
+        start += size;
+    }
+    if start < FOUR_GIB {
+        log::warn!("MTRRs: too few to cover the devices from {start:#x}");
+    }
+    let fixed = if capabilities.fixed { ENABLE_FIXED } else { 0 };
+    registers.push((DEFAULT_TYPE, ENABLE | fixed | WRITE_BACK));
+    registers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const USUAL: Capabilities = Capabilities {
+        variable: 8,
+        fixed: true,
+        phys_bits: 40,
+    };
+
+    #[test]
+    fn covers_the_hole_with_one_range() {
+        let registers = plan(USUAL, 0x8000_0000);
+        assert_eq!(registers.len(), 14);
+        assert_eq!(
+            registers[11..],
+            [
+                (0x200, 0x8000_0000),
+                (0x201, 0xff_8000_0800),
+                (0x2ff, 0xc06)
+            ]
+        );
+        assert_eq!(plan(USUAL, 0xb000_0000).len(), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_hole_is_uncacheable(hole in 1u64..256) {
+            let hole = hole << 24;
+            let registers = plan(USUAL, hole);
+            let pairs: Vec<_> = registers[11..registers.len() - 1]
+                .chunks(2)
+                .map(|pair| (pair[0].1, pair[1].1 & !0xfff))
+                .collect();
+            for block in 0..256u64 {
+                let addr = block << 24;
+                let hit = pairs.iter().any(|(base, mask)| addr & mask == base & mask);
+                prop_assert_eq!(hit, addr >= hole);
+            }
+        }
+    }
+}

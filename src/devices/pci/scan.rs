@@ -1,0 +1,276 @@
+//! Finding functions: bus numbers depth first, then what each function asks for.
+
+use alloc::vec::Vec;
+
+use super::{Bar, BarKind, Bdf, Bridge, ConfigAccess, PciDevice, ROM_BAR, Spare, reg};
+use crate::arch::{PhysMem, Ports};
+
+const CLASS_HOST_BRIDGE: u16 = 0x0600;
+const CLASS_ISA_BRIDGE: u16 = 0x0601;
+const CLASS_PCI_BRIDGE: u16 = 0x0604;
+
+const MULTIFUNCTION: u32 = 1 << 23;
+const STATUS_CAPABILITIES: u16 = 1 << 4;
+const CAP_VENDOR: u8 = 0x09;
+const CAP_SHPC: u8 = 0x0c;
+const CAP_EXPRESS: u8 = 0x10;
+
+/// I/O a hot-plug bridge keeps free: the least a window can hold.
+const SPARE_IO: u64 = 0x1000;
+/// Memory a hot-plug bridge keeps free, in each of its windows; what Linux keeps by default.
+const SPARE_MEMORY: u64 = 2 << 20;
+
+/// Functions of QEMU's machines of which the register layout is known, and which BARs they have, as a mask: nothing else
+/// is worth asking. (Intel 290550, 290562 and 316972 datasheets; QEMU's docs/specs/standard-vga.rst.)
+const KNOWN_BARS: [(u16, u16, u8); 6] = [
+    (0x8086, 0x7010, 1 << 4),
+    (0x8086, 0x7111, 1 << 4),
+    (0x8086, 0x7113, 0),
+    (0x8086, 0x2922, 1 << 4 | 1 << 5),
+    (0x8086, 0x2930, 1 << 4),
+    (0x1234, 0x1111, 1 << 0 | 1 << 2 | 1 << ROM_BAR),
+];
+
+/// Finds all functions and numbers all buses. `extra_roots` is how many root buses there are beside bus 0.
+///
+/// A bridge comes before the functions behind it.
+pub fn scan(hw: &(impl Ports + PhysMem), config: ConfigAccess, extra_roots: u64) -> Vec<PciDevice> {
+    let mut scan = Scan {
+        hw,
+        config,
+        devices: Vec::new(),
+        last_bus: 0,
+    };
+    scan.bus(0, None, 32);
+    let mut found = 0;
+    while found < extra_roots && scan.last_bus < 0xff {
+        scan.last_bus += 1;
+        let before = scan.devices.len();
+        scan.bus(scan.last_bus, None, 32);
+        found += u64::from(scan.devices.len() > before);
+    }
+    scan.devices
+}
+
+struct Scan<'a, H> {
+    hw: &'a H,
+    config: ConfigAccess,
+    devices: Vec<PciDevice>,
+    last_bus: u8,
+}
+
+impl<H: Ports + PhysMem> Scan<'_, H> {
+    fn bus(&mut self, bus: u8, parent: Option<usize>, slots: u8) {
+        for slot in 0..slots {
+            let bdf = Bdf::new(bus, slot, 0);
+            let Some(multifunction) = self.function(bdf, parent) else {
+                continue;
+            };
+            if multifunction {
+                for function in 1..8 {
+                    self.function(Bdf::new(bus, slot, function), parent);
+                }
+            }
+        }
+    }
+
+    /// Looks at one function; tells whether it has siblings, where it is there at all.
+    fn function(&mut self, bdf: Bdf, parent: Option<usize>) -> Option<bool> {
+        let id = self.config.read32(self.hw, bdf, reg::ID);
+        if matches!(id as u16, 0 | 0xffff) {
+            return None;
+        }
+        let mut device = PciDevice {
+            bdf,
+            vendor: id as u16,
+            device: (id >> 16) as u16,
+            class: self.config.read32(self.hw, bdf, reg::CLASS) >> 8,
+            bars: [Bar::NONE; 7],
+            pin: 0,
+            irq: None,
+            bridge: None,
+            parent,
+        };
+        let multifunction = bdf.function() == 0
+            && self.config.read32(self.hw, bdf, reg::HEADER) & MULTIFUNCTION != 0;
+        let class = device.subclass();
+        if !matches!(class, CLASS_HOST_BRIDGE | CLASS_ISA_BRIDGE) {
+            self.size_bars(&mut device);
+            let interrupt = self.config.read16(self.hw, bdf, reg::INTERRUPT);
+            device.pin = match interrupt >> 8 {
+                pin @ 1..=4 => pin as u8,
+                _ => 0,
+            };
+        }
+        self.devices.push(device);
+        if class == CLASS_PCI_BRIDGE {
+            self.bridge(self.devices.len() - 1);
+        }
+        Some(multifunction)
+    }
+
+    fn bridge(&mut self, index: usize) {
+        let bdf = self.devices[index].bdf;
+        let Some(secondary) = self.last_bus.checked_add(1) else {
+            log::warn!("PCI {bdf}: no bus number left for what is behind this bridge");
+            return;
+        };
+        self.last_bus = secondary;
+        let mut bridge = self.bridge_abilities(bdf);
+        bridge.secondary = secondary;
+        self.write_buses(bdf, secondary, 0xff);
+        self.devices[index].bridge = Some(bridge);
+        self.bus(
+            secondary,
+            Some(index),
+            if bridge.express_port { 1 } else { 32 },
+        );
+        self.last_bus = self
+            .last_bus
+            .max(secondary.saturating_add(bridge.spare.buses));
+        bridge.subordinate = self.last_bus;
+        self.write_buses(bdf, secondary, bridge.subordinate);
+        self.devices[index].bridge = Some(bridge);
+    }
+
+    fn write_buses(&self, bdf: Bdf, secondary: u8, subordinate: u8) {
+        let buses = u32::from_le_bytes([bdf.bus(), secondary, subordinate, 0]);
+        self.config.write32(self.hw, bdf, reg::BUSES, buses);
+    }
+
+    fn bridge_abilities(&self, bdf: Bdf) -> Bridge {
+        let (hw, config) = (self.hw, self.config);
+        // A window that the bridge lacks reads as zero; these values also close the windows, base above limit.
+        let io = config.write_and_read32(hw, bdf, reg::IO_WINDOW, 0x00f0);
+        let pref = config.write_and_read32(hw, bdf, reg::PREF_WINDOW, 0xfff0);
+        config.write32(hw, bdf, reg::MEM_WINDOW, 0xfff0);
+        let express = capability(hw, config, bdf, |id, _| id == CAP_EXPRESS)
+            .map(|at| config.read16(hw, bdf, at + 2));
+        // Root ports are type 4, downstream ports of a switch 6; bit 8 says that there is a slot.
+        let port = express.is_some_and(|flags| matches!(flags >> 4 & 0xf, 4 | 6));
+        let express_slot = port && express.is_some_and(|flags| flags & 1 << 8 != 0);
+        let mut spare = Spare::default();
+        if express_slot || capability(hw, config, bdf, |id, _| id == CAP_SHPC).is_some() {
+            // PCI Express devices work without I/O, of which there is little.
+            spare.io = if express_slot { 0 } else { SPARE_IO };
+            spare.memory = SPARE_MEMORY;
+            spare.pref = SPARE_MEMORY;
+        }
+        self.requested_spare(bdf, &mut spare);
+        Bridge {
+            has_io: io & 0xf0 != 0,
+            has_pref: pref & 0xfff0 != 0,
+            pref64: pref & 0xf == 1,
+            express_port: port,
+            spare,
+            ..Bridge::default()
+        }
+    }
+
+    /// Takes over what QEMU's user asked for (QEMU's docs/pcie_pci_bridge.txt: a vendor capability of type 1).
+    fn requested_spare(&self, bdf: Bdf, spare: &mut Spare) {
+        const UNSET: u32 = u32::MAX;
+        let (hw, config) = (self.hw, self.config);
+        // The capability has 32 bytes: header, bus count, I/O, memory, then prefetchable of either kind.
+        let is_reserve =
+            |id, at| id == CAP_VENDOR && config.read16(hw, bdf, at + 2) == 0x0100 | RESERVE_SIZE;
+        if config.read16(hw, bdf, reg::ID) != RED_HAT {
+            return;
+        }
+        let Some(at) = capability(hw, config, bdf, is_reserve).filter(|at| *at <= 0xe0) else {
+            return;
+        };
+        let word = |offset| config.read32(hw, bdf, at + offset);
+        let known = |value: u32| (value != UNSET).then_some(u64::from(value));
+        spare.buses = known(word(4)).map_or(spare.buses, |buses| buses.min(0xff) as u8);
+        spare.io = known(word(8)).unwrap_or(spare.io).min(0x8000);
+        spare.memory = known(word(16)).unwrap_or(spare.memory);
+        let pref = known(word(20)).or_else(|| {
+            let low = known(word(24))?;
+            Some(low | u64::from(word(28)) << 32)
+        });
+        spare.pref = pref.unwrap_or(spare.pref).min(1 << 40);
+    }
+
+    fn size_bars(&self, device: &mut PciDevice) {
+        let is_bridge = device.subclass() == CLASS_PCI_BRIDGE;
+        let known = KNOWN_BARS
+            .iter()
+            .find(|(vendor, id, _)| device.is(*vendor, *id));
+        let mask = known.map_or(0x7f, |(_, _, mask)| *mask);
+        let count = if is_bridge { 2 } else { 6 };
+        let mut index = 0;
+        while index < count {
+            if mask & 1 << index != 0 {
+                let at = reg::BAR0 + 4 * index as u16;
+                device.bars[index] = self.size_bar(device.bdf, at, index + 1 < count);
+            }
+            index += match device.bars[index].kind {
+                BarKind::Memory64 => 2,
+                _ => 1,
+            };
+        }
+        if mask & 1 << ROM_BAR != 0 {
+            let at = if is_bridge { reg::BRIDGE_ROM } else { reg::ROM };
+            let bits = self
+                .config
+                .write_and_read32(self.hw, device.bdf, at, 0xffff_f800);
+            device.bars[ROM_BAR].size = lowest_bit(u64::from(bits & 0xffff_f800));
+        }
+    }
+
+    fn size_bar(&self, bdf: Bdf, at: u16, has_next: bool) -> Bar {
+        let bits = self.config.write_and_read32(self.hw, bdf, at, u32::MAX);
+        if bits & 1 != 0 {
+            return Bar {
+                kind: BarKind::Io,
+                size: lowest_bit(u64::from(bits & 0xfffc)),
+                ..Bar::NONE
+            };
+        }
+        let mut bar = Bar {
+            prefetchable: bits & 8 != 0,
+            size: lowest_bit(u64::from(bits & !0xf)),
+            ..Bar::NONE
+        };
+        if bits & 6 == 4 && has_next {
+            bar.kind = BarKind::Memory64;
+            if bar.size == 0 {
+                let high = self.config.write_and_read32(self.hw, bdf, at + 4, u32::MAX);
+                bar.size = lowest_bit(u64::from(high) << 32);
+            }
+        }
+        bar
+    }
+}
+
+const RED_HAT: u16 = 0x1b36;
+const RESERVE_SIZE: u16 = 32;
+
+fn lowest_bit(bits: u64) -> u64 {
+    bits & bits.wrapping_neg()
+}
+
+/// Offset of the first capability for which `wanted(id, offset)` holds. A list that never ends is given up.
+pub fn capability(
+    hw: &(impl Ports + PhysMem),
+    config: ConfigAccess,
+    bdf: Bdf,
+    wanted: impl Fn(u8, u16) -> bool,
+) -> Option<u16> {
+    if config.read16(hw, bdf, reg::STATUS) & STATUS_CAPABILITIES == 0 {
+        return None;
+    }
+    let mut at = u16::from(config.read8(hw, bdf, reg::CAPABILITIES) & 0xfc);
+    for _ in 0..48 {
+        if at < 0x40 {
+            return None;
+        }
+        let head = config.read16(hw, bdf, at);
+        if wanted(head as u8, at) {
+            return Some(at);
+        }
+        at = head >> 8 & 0xfc;
+    }
+    None
+}

@@ -1,0 +1,195 @@
+//! The whole of PCI set-up, in the order in which it happens.
+
+use alloc::vec::Vec;
+
+pub use super::plan::Windows;
+use super::plan::plan;
+use super::{
+    Bar, BarKind, Bridge, ConfigAccess, PciDevice, ROM_BAR, Window, command, reg, scan::scan,
+};
+use crate::arch::{PhysMem, Ports};
+pub use crate::devices::chipset::Routing;
+use crate::devices::chipset::{self, MMCONFIG, SCI_IRQ};
+use crate::platform::Machine;
+
+/// What set-up has to know of the machine.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// How to reach configuration space.
+    pub config: ConfigAccess,
+    /// Root buses beside bus 0.
+    pub extra_roots: u64,
+    /// The addresses that functions may have.
+    pub windows: Windows,
+    /// The way of the interrupts.
+    pub routing: Routing,
+}
+
+/// Finds every function, gives each its addresses and its interrupt, and turns its decoders on.
+pub fn setup(hw: &(impl Ports + PhysMem), input: &Input) -> Vec<PciDevice> {
+    let mut devices = scan(hw, input.config, input.extra_roots);
+    for device in &mut devices {
+        if let Some((index, address)) = chipset::fixed_bar(device) {
+            device.bars[index].address = Some(address);
+        }
+    }
+    let unplaced = plan(&mut devices, &input.windows);
+    if unplaced > 0 {
+        log::warn!("PCI: no room for {unplaced} base addresses; their functions stay disabled");
+    }
+    route(&mut devices, &input.routing);
+    for index in 0..devices.len() {
+        apply(hw, input, &devices, index);
+    }
+    devices
+}
+
+/// The addresses that functions may have on QEMU's machines. `phys_bits` is how many bits a physical address has.
+pub fn windows(machine: &Machine, phys_bits: u8) -> Windows {
+    const MEMORY_END: u64 = 0xfec0_0000;
+    const FOUR_GIB: u64 = 1 << 32;
+    const GIB: u64 = 1 << 30;
+    let hole = machine.chipset.pci_hole_start(machine.low_ram_end);
+    let memory = match machine.config {
+        ConfigAccess::Mmconfig(_) => alloc::vec![MMCONFIG.end..MEMORY_END, hole..MMCONFIG.start],
+        ConfigAccess::Ports => alloc::vec![hole..MEMORY_END],
+    };
+    // QEMU's ACPI tables tell the guest of this start (pc_pci_hole64_start in hw/i386/pc.c).
+    let high = machine.high_end.max(FOUR_GIB).checked_next_multiple_of(GIB);
+    let high = high.unwrap_or(u64::MAX);
+    let limit = 1u64.checked_shl(phys_bits.into()).unwrap_or(u64::MAX);
+    Windows {
+        // QEMU's own devices have ports below 1000h and from a000h to bfffh.
+        io: alloc::vec![0xc000..0x1_0000, 0x1000..0xa000],
+        memory,
+        high: high..limit.max(high),
+    }
+}
+
+fn route(devices: &mut [PciDevice], routing: &Routing) {
+    for index in 0..devices.len() {
+        if devices[index].pin == 0 {
+            continue;
+        }
+        let mut at = &devices[index];
+        let mut pin = at.pin - 1;
+        // Each bridge rotates the pins by the device number (PCI-to-PCI bridge specification, section 9.1).
+        while let Some(parent) = at.parent {
+            pin = (pin + at.bdf.device()) & 3;
+            at = &devices[parent];
+        }
+        let irq = match devices[index].is(0x8086, 0x7113) {
+            true => SCI_IRQ,
+            false => routing.irq(at.bdf.device(), pin),
+        };
+        devices[index].irq = Some(irq);
+    }
+}
+
+fn apply(hw: &(impl Ports + PhysMem), input: &Input, devices: &[PciDevice], index: usize) {
+    let config = input.config;
+    let device = &devices[index];
+    let bdf = device.bdf;
+    for (number, bar) in device.bars.iter().enumerate() {
+        write_bar(hw, config, device, number, bar);
+    }
+    if let Some(bridge) = &device.bridge {
+        write_bridge(hw, config, device, bridge);
+        if has_vga_behind(devices, index) {
+            // Legacy VGA ranges go through, with all 16 bits of the port decoded.
+            config.write16(hw, bdf, reg::BRIDGE_CONTROL, 1 << 3 | 1 << 4);
+        }
+    }
+    if let Some(irq) = device.irq {
+        config.write8(hw, bdf, reg::INTERRUPT, irq);
+    }
+    chipset::init_device(hw, config, device, &input.routing);
+    config.write16(hw, bdf, reg::COMMAND, command_bits(device));
+}
+
+/// A kind of address is decoded only if every BAR of that kind has one.
+fn command_bits(device: &PciDevice) -> u16 {
+    let missing = |io: bool| {
+        device.bars[..ROM_BAR]
+            .iter()
+            .any(|bar| bar.size != 0 && bar.address.is_none() && (bar.kind == BarKind::Io) == io)
+    };
+    let mut bits = command::SERR;
+    if !missing(true) {
+        bits |= command::IO;
+    }
+    if !missing(false) {
+        bits |= command::MEMORY;
+    }
+    if device.bridge.is_some() {
+        bits |= command::BUS_MASTER;
+    }
+    bits
+}
+
+fn write_bar(
+    hw: &(impl Ports + PhysMem),
+    config: ConfigAccess,
+    device: &PciDevice,
+    number: usize,
+    bar: &Bar,
+) {
+    if bar.size == 0 {
+        return;
+    }
+    let at = match number {
+        ROM_BAR if device.bridge.is_some() => reg::BRIDGE_ROM,
+        ROM_BAR => reg::ROM,
+        _ => reg::BAR0 + 4 * number as u16,
+    };
+    let address = bar.address.unwrap_or(0);
+    config.write32(hw, device.bdf, at, address as u32);
+    if bar.kind == BarKind::Memory64 {
+        config.write32(hw, device.bdf, at + 4, (address >> 32) as u32);
+    }
+}
+
+fn write_bridge(
+    hw: &(impl Ports + PhysMem),
+    config: ConfigAccess,
+    device: &PciDevice,
+    bridge: &Bridge,
+) {
+    let bdf = device.bdf;
+    if let Some((base, limit)) = bridge.io {
+        let value = (base >> 8 & 0xf0 | limit & 0xf000) as u32;
+        config.write32(hw, bdf, reg::IO_WINDOW, value);
+        config.write32(hw, bdf, reg::IO_WINDOW_HIGH, 0);
+    }
+    if bridge.memory.is_some() {
+        config.write32(hw, bdf, reg::MEM_WINDOW, memory_window(bridge.memory));
+    }
+    if let Some((base, limit)) = bridge.pref {
+        config.write32(hw, bdf, reg::PREF_WINDOW, memory_window(bridge.pref));
+        config.write32(hw, bdf, reg::PREF_BASE_HIGH, (base >> 32) as u32);
+        config.write32(hw, bdf, reg::PREF_LIMIT_HIGH, (limit >> 32) as u32);
+    }
+}
+
+/// Bits 31:20 of base and limit, in bits 15:4 and 31:20.
+fn memory_window(window: Window) -> u32 {
+    window.map_or(0xfff0, |(base, limit)| {
+        (base as u32 >> 16 & 0xfff0) | (limit as u32 & 0xfff0_0000)
+    })
+}
+
+fn has_vga_behind(devices: &[PciDevice], bridge: usize) -> bool {
+    const CLASS_VGA: u16 = 0x0300;
+    // Only the first VGA adapter gets the legacy ranges.
+    let Some(vga) = devices.iter().find(|device| device.subclass() == CLASS_VGA) else {
+        return false;
+    };
+    let mut at = vga.parent;
+    while let Some(parent) = at {
+        if parent == bridge {
+            return true;
+        }
+        at = devices[parent].parent;
+    }
+    false
+}

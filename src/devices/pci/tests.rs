@@ -1,0 +1,321 @@
+use proptest::prelude::*;
+
+use super::fake::{FakePci, Function};
+use super::plan::{Windows, plan};
+use super::setup::{Input, Routing, setup, windows};
+use super::*;
+use crate::devices::chipset::{Chipset, MMCONFIG};
+use crate::platform::Machine;
+
+fn pc(extra: impl IntoIterator<Item = Function>) -> FakePci {
+    let mut functions = vec![
+        Function::new(0, 0x8086, 0x1237, 0x06_0000),
+        Function::new(1, 0x8086, 0x7000, 0x06_0100).multifunction(),
+        Function::new(1, 0x8086, 0x7010, 0x01_0180)
+            .function(1)
+            .bar(4, 16, 1),
+        Function::new(1, 0x8086, 0x7113, 0x06_8000)
+            .function(3)
+            .pin(1),
+        Function::new(2, 0x1234, 0x1111, 0x03_0000)
+            .bar(0, 16 << 20, 8)
+            .bar(2, 4096, 0)
+            .rom(0x1_0000),
+    ];
+    functions.extend(extra);
+    FakePci::new(functions)
+}
+
+fn windows_of(chipset: Chipset, phys_bits: u8) -> Windows {
+    let machine = Machine {
+        chipset,
+        config: config(chipset),
+        low_ram_end: 256 << 20,
+        ..Machine::default()
+    };
+    windows(&machine, phys_bits)
+}
+
+fn config(chipset: Chipset) -> ConfigAccess {
+    match chipset {
+        Chipset::Q35 => ConfigAccess::Mmconfig(MMCONFIG.start),
+        _ => ConfigAccess::Ports,
+    }
+}
+
+fn input(chipset: Chipset) -> Input {
+    Input {
+        config: config(chipset),
+        extra_roots: 0,
+        windows: windows_of(chipset, 36),
+        routing: Routing::of(chipset),
+    }
+}
+
+#[test]
+fn sets_up_a_plain_pc_in_few_accesses() {
+    let pci = pc([]);
+    let devices = setup(&pci, &input(Chipset::I440fx));
+    assert_eq!(devices.len(), 5);
+    let cost = pci.accesses.get();
+    assert!(cost <= 160, "{cost} accesses");
+    let vga = &devices[4];
+    assert_eq!(vga.memory(0), Some(0x8000_0000));
+    assert_eq!(pci.register(4, reg::BAR0), 0x8000_0008);
+    assert_eq!(vga.bars[ROM_BAR].size, 0x1_0000);
+    assert_eq!(devices[2].io(4), Some(0xc000));
+    assert_eq!(pci.register(2, 0x20), 0xc001);
+    assert_eq!(devices[3].irq, Some(9));
+    assert_eq!(pci.register(4, reg::COMMAND) as u16, 0x103);
+    assert_eq!(*pci.port_writes.borrow(), [(0x4d1, 0x0c)]);
+}
+
+#[test]
+fn an_empty_mmconfig_bus_takes_one_access_a_slot() {
+    let pci = FakePci::new(vec![Function::new(0, 0x8086, 0x29c0, 0x06_0000)]);
+    setup(&pci, &input(Chipset::Q35));
+    assert!(pci.accesses.get() < 40);
+}
+
+#[test]
+fn routes_interrupts_through_bridges() {
+    // Bridges at 3 and, behind it, at 5; a function with INTB# in slot 7 behind both.
+    let pci = pc([
+        Function::bridge(3),
+        Function::bridge(5).behind(5),
+        Function::new(7, 1, 1, 0x02_0000).behind(6).pin(2),
+        Function::new(4, 1, 2, 0x02_0000).pin(1),
+    ]);
+    let devices = setup(&pci, &input(Chipset::I440fx));
+    assert_eq!(devices[7].bdf, Bdf::new(2, 7, 0));
+    // INTB# (1) + 7 + 5 arrives as INTB#; on slot 3 that is PIRQ (1 + 3 - 1) & 3.
+    assert_eq!(devices[7].irq, Some(11));
+    assert_eq!(devices[8].bdf, Bdf::new(0, 4, 0));
+    assert_eq!(devices[8].irq, Some(11));
+    assert_eq!(pci.register(7, reg::INTERRUPT) & 0xff, 11);
+    assert_eq!(pci.register(5, reg::BUSES) & 0xff_ffff, 0x02_0100);
+    assert_eq!(pci.register(6, reg::BUSES) & 0xff_ffff, 0x02_0201);
+}
+
+#[test]
+fn thirty_devices_behind_bridges_all_work() {
+    let mut extra = vec![
+        Function::bridge(3),
+        Function::bridge(4),
+        Function::bridge(1).behind(5),
+    ];
+    for i in 0..30u8 {
+        let parent = 5 + usize::from(i % 3);
+        extra.push(
+            Function::new(2 + i / 3, 0x1af4, 0x1000, 0x02_0000)
+                .behind(parent)
+                .bar(0, 32, 1)
+                .bar(1, 4096, 0)
+                .bar(4, 16384, 0xc)
+                .rom(0x4_0000)
+                .pin(1),
+        );
+    }
+    let pci = pc(extra);
+    let devices = setup(&pci, &input(Chipset::I440fx));
+    assert_eq!(devices.len(), 38);
+    check(&devices, &windows_of(Chipset::I440fx, 36)).unwrap();
+    for device in &devices {
+        let left = device
+            .bars
+            .iter()
+            .filter(|b| b.size != 0 && b.address.is_none());
+        assert_eq!(left.count(), 0, "{device:?}");
+    }
+}
+
+#[test]
+fn what_cannot_fit_is_left_disabled() {
+    let pci = pc([
+        Function::new(5, 1, 1, 0x02_0000)
+            .bar(0, 1 << 31, 0)
+            .bar(1, 64, 1),
+        Function::new(6, 1, 1, 0x02_0000).bar(0, 1 << 38, 4),
+        Function::new(7, 1, 1, 0x02_0000).bar(0, 1 << 33, 0xc),
+    ]);
+    let devices = setup(&pci, &input(Chipset::I440fx));
+    assert_eq!(devices[5].memory(0), None);
+    assert_eq!(pci.register(5, reg::COMMAND) as u16, 0x101);
+    assert_eq!(pci.register(5, reg::BAR0), 0);
+    assert_eq!(pci.register(6, reg::COMMAND) as u16, 0x101);
+    assert_eq!(devices[7].memory(0), Some(1 << 33));
+    assert_eq!(pci.register(7, reg::BAR0 + 4), 2);
+}
+
+#[test]
+fn bus_numbers_run_out_gracefully() {
+    let mut extra = vec![Function::bridge(3)];
+    for i in 1..300 {
+        extra.push(Function::bridge(1).behind(4 + i));
+    }
+    let devices = setup(&pc(extra), &input(Chipset::I440fx));
+    assert_eq!(devices.iter().filter(|d| d.bridge.is_some()).count(), 255);
+}
+
+fn bar_strategy() -> impl Strategy<Value = Bar> {
+    (0..3u8, any::<bool>(), 0..34u32).prop_map(|(kind, prefetchable, log)| match kind {
+        0 => Bar {
+            kind: BarKind::Io,
+            size: 4 << (log % 7),
+            ..Bar::NONE
+        },
+        1 => Bar {
+            size: 16 << (log % 24),
+            prefetchable,
+            ..Bar::NONE
+        },
+        _ => Bar {
+            kind: BarKind::Memory64,
+            size: 16 << log,
+            prefetchable,
+            address: None,
+        },
+    })
+}
+
+fn machine_strategy() -> impl Strategy<Value = Vec<PciDevice>> {
+    let device = (
+        any::<prop::sample::Index>(),
+        prop::collection::vec(bar_strategy(), 0..4),
+        prop::option::weighted(0.3, (any::<[bool; 3]>(), any::<bool>())),
+    );
+    prop::collection::vec(device, 0..60).prop_map(|list| {
+        let mut devices: Vec<PciDevice> = Vec::new();
+        for (parent, bars, bridge) in list {
+            let bridges: Vec<usize> = (0..devices.len())
+                .filter(|i| devices[*i].bridge.is_some())
+                .collect();
+            let choice = parent.index(bridges.len() + 1);
+            let mut all = [Bar::NONE; 7];
+            all[..bars.len()].copy_from_slice(&bars);
+            devices.push(PciDevice {
+                bdf: Bdf(devices.len() as u16),
+                vendor: 1,
+                device: 1,
+                class: 0,
+                bars: all,
+                pin: 0,
+                irq: None,
+                bridge: bridge.map(|([has_io, has_pref, pref64], spare)| Bridge {
+                    has_io,
+                    has_pref,
+                    pref64,
+                    spare: Spare {
+                        buses: 0,
+                        io: if spare { 0x1000 } else { 0 },
+                        memory: if spare { 0x20_0000 } else { 0 },
+                        pref: if spare { 0x20_0000 } else { 0 },
+                    },
+                    ..Bridge::default()
+                }),
+                parent: bridges.get(choice).copied(),
+            });
+        }
+        devices
+    })
+}
+
+/// Everything that has an address is aligned, inside every bridge above it and the machine's windows, and alone there.
+fn check(devices: &[PciDevice], windows: &Windows) -> Result<(), TestCaseError> {
+    let mut ranges = Vec::new();
+    for (index, device) in devices.iter().enumerate() {
+        for bar in device.bars.iter().filter(|bar| bar.size != 0) {
+            let Some(start) = bar.address else { continue };
+            let range = start..start + bar.size;
+            let io = bar.kind == BarKind::Io;
+            prop_assert_eq!(start % bar.size, 0);
+            prop_assert!(start >> 32 == 0 || bar.kind == BarKind::Memory64);
+            let mut at = device.parent;
+            while let Some(parent) = at {
+                let bridge = devices[parent].bridge.unwrap();
+                let of_kind = if io {
+                    [bridge.io, None]
+                } else {
+                    [bridge.memory, bridge.pref]
+                };
+                let inside = |w: &Window| w.is_some_and(|(a, b)| a <= start && range.end - 1 <= b);
+                prop_assert!(of_kind.iter().any(inside), "{device:?} in {bridge:?}");
+                if bridge.pref.is_some_and(|(a, b)| a <= start && start <= b) && !io {
+                    prop_assert!(bar.prefetchable);
+                }
+                at = devices[parent].parent;
+            }
+            let allowed = if io {
+                windows.io.clone()
+            } else {
+                let mut all = windows.memory.clone();
+                all.push(windows.high.clone());
+                all
+            };
+            prop_assert!(
+                allowed
+                    .iter()
+                    .any(|w| w.start <= start && range.end <= w.end)
+            );
+            ranges.push((io, range.start, range.end, index, false));
+        }
+        if let Some(bridge) = device.bridge {
+            for (io, window) in [
+                (true, bridge.io),
+                (false, bridge.memory),
+                (false, bridge.pref),
+            ] {
+                if let Some((start, last)) = window {
+                    prop_assert!(start <= last);
+                    prop_assert_eq!(start & if io { 0xfff } else { 0xf_ffff }, 0);
+                    prop_assert!(io || bridge.pref64 || last >> 32 == 0);
+                    ranges.push((io, start, last + 1, index, true));
+                }
+            }
+        }
+    }
+    let behind = |mut index: usize, bridge: usize| loop {
+        match devices[index].parent {
+            Some(parent) if parent == bridge => return true,
+            Some(parent) => index = parent,
+            None => return false,
+        }
+    };
+    for (n, a) in ranges.iter().enumerate() {
+        for b in &ranges[n + 1..] {
+            let nested = a.4 && behind(b.3, a.3) || b.4 && behind(a.3, b.3);
+            prop_assert!(
+                a.0 != b.0 || nested || a.2 <= b.1 || b.2 <= a.1,
+                "{a:?} {b:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn plans_are_sound(mut devices in machine_strategy(), high in any::<bool>()) {
+        let windows = windows_of(Chipset::Q35, if high { 40 } else { 32 });
+        let unplaced = plan(&mut devices, &windows);
+        check(&devices, &windows)?;
+        let small = devices.iter().flat_map(|d| &d.bars).all(|b| b.kind != BarKind::Io && b.size <= 1 << 20);
+        if small && devices.len() < 40 {
+            prop_assert_eq!(unplaced, 0);
+        }
+    }
+
+    #[test]
+    fn any_registers_are_survived(
+        registers in prop::collection::vec(prop::collection::vec(any::<u8>(), 256), 1..8)
+    ) {
+        let functions = registers.iter().enumerate().map(|(slot, bytes)| {
+            let mut function = Function::new(slot as u8, 1, 1, 0);
+            function.registers.copy_from_slice(bytes);
+            function.writable.copy_from_slice(&bytes.iter().map(|b| !b).collect::<Vec<_>>());
+            function
+        });
+        let pci = FakePci::new(functions.collect());
+        setup(&pci, &input(Chipset::I440fx));
+    }
+}

@@ -1,0 +1,99 @@
+//! QEMU: what its configuration device and CMOS tell.
+
+pub mod fw_cfg;
+mod memory;
+
+use core::ops::Range;
+
+use super::{Cpus, Machine, PlatformKind};
+use crate::arch::{Clock, PhysMem, Ports};
+use crate::devices::chipset::Chipset;
+use crate::devices::pci::setup::{Input, Routing, setup, windows};
+use crate::settings::Settings;
+use fw_cfg::{FwCfg, key};
+
+/// Where user's settings are, by fw_cfg file name.
+const SETTINGS_PREFIX: &[u8] = b"opt/firstlight/";
+/// The most bytes that a setting can have.
+const SETTING_LIMIT: u32 = 256;
+
+/// Asks QEMU for everything that does not lie on a PCI bus. `resident` is the firmware's own place.
+///
+/// What QEMU does not tell is taken from CMOS or assumed, and logged.
+pub fn discover(
+    hw: &(impl Ports + PhysMem + Clock),
+    chipset: Chipset,
+    resident: Range<u64>,
+) -> (Machine, Settings) {
+    let fw_cfg = FwCfg::open(hw)
+        .inspect_err(|error| log::warn!("fw_cfg: {error}; memory size from CMOS, one CPU"))
+        .ok();
+    let memory = memory::discover(hw, fw_cfg.as_ref(), chipset, &resident);
+    let mut settings = Settings::default();
+    let mut cpus = Cpus {
+        present: 1,
+        possible: 1,
+        ..Cpus::default()
+    };
+    if let Some(fw_cfg) = &fw_cfg {
+        read_settings(hw, fw_cfg, &mut settings);
+        cpus.present = (fw_cfg.number::<2>(hw, key::NB_CPUS) as u32).max(1);
+        cpus.possible = (fw_cfg.number::<2>(hw, key::MAX_CPUS) as u32).max(cpus.present);
+    }
+    let machine = Machine {
+        platform: PlatformKind::Qemu,
+        low_ram_end: memory.low_ram_end,
+        high_ram: memory.high_ram,
+        high_end: memory.high_end,
+        cpus,
+        e820: memory.map,
+        resident,
+        chipset,
+        fw_cfg,
+        ..Machine::default()
+    };
+    (machine, settings)
+}
+
+/// Sets up the PCI functions and keeps them in `machine`. `phys_bits` is how many bits a physical address has.
+pub fn set_up_pci(hw: &(impl Ports + PhysMem + Clock), machine: &mut Machine, phys_bits: u8) {
+    machine.config = machine.chipset.config_access(hw, machine.low_ram_end);
+    let extra_roots = machine
+        .fw_cfg
+        .as_ref()
+        .and_then(|fw_cfg| fw_cfg.number_file(hw, b"etc/extra-pci-roots"));
+    let input = Input {
+        config: machine.config,
+        extra_roots: extra_roots.unwrap_or(0),
+        windows: windows(machine, phys_bits),
+        routing: Routing::of(machine.chipset),
+    };
+    if machine.chipset != Chipset::None {
+        machine.pci = setup(hw, &input);
+    }
+}
+
+fn read_settings(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg, settings: &mut Settings) {
+    for (_, file) in fw_cfg.files() {
+        let Some(name) = file.strip_prefix(SETTINGS_PREFIX) else {
+            continue;
+        };
+        let Some(value) = fw_cfg.read_file(hw, file, SETTING_LIMIT) else {
+            continue;
+        };
+        let (name, value) = (name.utf8_chunks(), value.utf8_chunks());
+        let text = |chunks: core::str::Utf8Chunks| {
+            chunks
+                .map(|chunk| chunk.valid())
+                .collect::<alloc::string::String>()
+        };
+        let (name, value) = (text(name), text(value));
+        let value = value.trim_matches(|c: char| c == '\0' || c.is_whitespace());
+        if let Err(error) = settings.set(&name, value) {
+            log::warn!("opt/firstlight/{name}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

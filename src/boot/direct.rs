@@ -1,0 +1,261 @@
+//! A kernel that the platform gives in place of a disk: QEMU's `-kernel`, `-initrd` and `-append`, by fw_cfg.
+//!
+//! QEMU takes the file apart and leaves three kinds (its hw/i386/x86-common.c and multiboot.c say what in which item): a Linux
+//! kernel with its setup sectors, a PVH kernel that is in memory already, and a Multiboot kernel whose information structure
+//! wants the memory map.
+
+use super::linux::{self, Entry, KernelError, Setup};
+use crate::arch::{Clock, PhysMem, Ports};
+use crate::platform::qemu::fw_cfg::{FwCfg, FwCfgError, key};
+use crate::tables::e820::{E820Map, Kind};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+/// More than any setup code has: 255 sectors and the boot sector.
+const SETUP_MAX: u64 = 256 * 512;
+/// EAX at the entry of a Multiboot kernel (Multiboot 0.6.96, 3.2).
+const MULTIBOOT_MAGIC: u32 = 0x2bad_b002;
+/// `hvm_start_info.magic` (Xen public header arch-x86/hvm/start_info.h).
+const PVH_MAGIC: u32 = 0x336e_c578;
+/// Where the PVH start information goes: low memory, beside the command line.
+const PVH_INFO: u64 = linux::SETUP_ADDRESS;
+const MIB: u64 = 1 << 20;
+
+/// Why a given kernel cannot be booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectError {
+    /// The Linux kernel itself is at fault, or memory is too small for it.
+    Kernel(KernelError),
+    /// fw_cfg did not give what it announced.
+    FwCfg(FwCfgError),
+    /// A PVH or Multiboot kernel wants memory that is not RAM, or that the firmware occupies.
+    NotRam {
+        /// First byte.
+        start: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// The Multiboot information structure is too short.
+    BadMultibootInfo,
+}
+
+impl fmt::Display for DirectError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            DirectError::Kernel(error) => error.fmt(f),
+            DirectError::FwCfg(error) => error.fmt(f),
+            DirectError::NotRam { start, size } => {
+                write!(f, "the image wants {size} bytes at {start:#x}, which is not free RAM")
+            }
+            DirectError::BadMultibootInfo => write!(f, "the Multiboot information is too short"),
+        }
+    }
+}
+
+impl From<KernelError> for DirectError {
+    fn from(error: KernelError) -> Self {
+        DirectError::Kernel(error)
+    }
+}
+
+impl From<FwCfgError> for DirectError {
+    fn from(error: FwCfgError) -> Self {
+        DirectError::FwCfg(error)
+    }
+}
+
+/// A kernel in memory, and how to enter it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// 64-bit code, RSI = `boot_params`.
+    Long {
+        /// Address of the first instruction.
+        entry: u64,
+        /// RSI.
+        params: u64,
+    },
+    /// 32-bit code, paging off.
+    Protected {
+        /// Address of the first instruction.
+        entry: u32,
+        /// ESI.
+        esi: u32,
+        /// EBX.
+        ebx: u32,
+        /// EAX.
+        eax: u32,
+    },
+    /// Linux setup code in real mode; it needs the BIOS services.
+    Real,
+}
+
+/// The given kernel, once it is known that there is one.
+pub struct Given<'a, H> {
+    hw: &'a H,
+    fw_cfg: &'a FwCfg,
+    kernel_size: u64,
+}
+
+impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
+    /// Whether the platform gives a kernel.
+    pub fn find(hw: &'a H, fw_cfg: &'a FwCfg) -> Option<Self> {
+        let kernel_size = fw_cfg.number::<4>(hw, key::KERNEL_SIZE);
+        (kernel_size != 0).then_some(Given { hw, fw_cfg, kernel_size })
+    }
+
+    /// Loads everything to its place. `map` is the guest's memory map, `rsdp` the ACPI root pointer or zero.
+    ///
+    /// # Errors
+    /// Why the kernel cannot run; memory outside free RAM is untouched then.
+    pub fn load(&self, map: &E820Map, rsdp: u64) -> Result<Ready, DirectError> {
+        let setup_size = self.number(key::SETUP_SIZE).min(SETUP_MAX);
+        let mut setup = vec![0; setup_size as usize];
+        if setup.is_empty() {
+            return self.load_multiboot(map);
+        }
+        self.fw_cfg.read(self.hw, key::SETUP_DATA, &mut setup)?;
+        if setup.starts_with(b"\x7fELF") {
+            return self.load_pvh(map, rsdp);
+        }
+        self.load_linux(&setup, map, rsdp)
+    }
+
+    fn number(&self, key: u16) -> u64 {
+        self.fw_cfg.number::<4>(self.hw, key)
+    }
+
+    fn fetch(&self, key: u16, range: Range<u64>) -> Result<(), DirectError> {
+        let size = (range.end - range.start) as u32;
+        Ok(self.fw_cfg.read_to(self.hw, key, 0, range.start, size)?)
+    }
+
+    fn load_linux(&self, setup: &[u8], map: &E820Map, rsdp: u64) -> Result<Ready, DirectError> {
+        let header = Setup::parse(setup)?;
+        if setup.len() < header.real_mode_size() {
+            return Err(KernelError::Truncated.into());
+        }
+        let plan = header.plan(self.kernel_size, self.number(key::INITRD_SIZE), map)?;
+        self.load_cmdline()?;
+        self.fetch(key::KERNEL_DATA, plan.kernel..plan.kernel + self.kernel_size)?;
+        if let Some(initrd) = plan.initrd.clone() {
+            self.fetch(key::INITRD_DATA, initrd)?;
+        }
+        let params = linux::SETUP_ADDRESS;
+        Ok(match plan.entry {
+            Entry::Real => {
+                self.hw.write(params, &header.real_mode_part(&plan));
+                Ready::Real
+            }
+            Entry::Long(entry) => {
+                self.hw.write(params, &header.boot_params(&plan, map, rsdp));
+                Ready::Long { entry, params }
+            }
+            Entry::Protected(entry) => {
+                self.hw.write(params, &header.boot_params(&plan, map, rsdp));
+                Ready::Protected { entry, esi: params as u32, ebx: 0, eax: 0 }
+            }
+        })
+    }
+
+    /// Puts the command line, which always ends with a zero, at [`linux::CMDLINE_ADDRESS`].
+    fn load_cmdline(&self) -> Result<(), DirectError> {
+        let size = self.number(key::CMDLINE_SIZE);
+        if size >= linux::CMDLINE_MAX as u64 {
+            return Err(KernelError::CommandLineTooLong(size as usize).into());
+        }
+        let end = linux::CMDLINE_ADDRESS + size;
+        self.fetch(key::CMDLINE_DATA, linux::CMDLINE_ADDRESS..end)?;
+        self.hw.write8(end, 0);
+        Ok(())
+    }
+
+    /// QEMU has put the kernel in memory; the start information is ours (start_info.h of Xen's public headers, version 1).
+    fn load_pvh(&self, map: &E820Map, rsdp: u64) -> Result<Ready, DirectError> {
+        let kernel = self.number(key::KERNEL_ADDR);
+        let kernel = self.free_ram(map, kernel, self.kernel_size)?;
+        self.load_cmdline()?;
+        let initrd_size = self.number(key::INITRD_SIZE);
+        let initrd = match initrd_size {
+            0 => None,
+            size => {
+                let limit = 1 << 32;
+                let no_room = KernelError::NoRoomForInitrd { size, limit };
+                let mut free = map.clone();
+                free.insert(0..kernel.end.max(MIB), Kind::Reserved).map_err(|_| no_room)?;
+                let start = free.find_ram_top(limit, size, 4096).ok_or(no_room)?;
+                self.fetch(key::INITRD_DATA, start..start + size)?;
+                Some(start)
+            }
+        };
+        let modules = PVH_INFO + 56;
+        let map_at = modules + 32;
+        let mut info = Vec::new();
+        for word in [PVH_MAGIC, 1, 0, u32::from(initrd.is_some())] {
+            info.extend_from_slice(&word.to_le_bytes());
+        }
+        for address in [modules, linux::CMDLINE_ADDRESS, rsdp, map_at, map.entries().len() as u64] {
+            info.extend_from_slice(&address.to_le_bytes());
+        }
+        for field in [initrd.unwrap_or(0), initrd_size, 0, 0] {
+            info.extend_from_slice(&field.to_le_bytes());
+        }
+        for entry in map.entries() {
+            info.extend_from_slice(&entry.to_bytes());
+            info.extend_from_slice(&[0; 4]);
+        }
+        self.hw.write(PVH_INFO, &info);
+        let entry = self.number(key::KERNEL_ENTRY) as u32;
+        Ok(Ready::Protected { entry, esi: 0, ebx: PVH_INFO as u32, eax: 0 })
+    }
+
+    /// Kernel and modules come as one block; the information structure lacks the memory sizes and the map
+    /// (Multiboot 0.6.96, 3.3).
+    fn load_multiboot(&self, map: &E820Map) -> Result<Ready, DirectError> {
+        const MEM_LOWER: usize = 4;
+        const MMAP_LENGTH: usize = 44;
+        let kernel = self.free_ram(map, self.number(key::KERNEL_ADDR), self.kernel_size)?;
+        let address = self.number(key::INITRD_ADDR);
+        let mut info = vec![0; self.number(key::INITRD_SIZE).min(4096) as usize];
+        if info.len() < MMAP_LENGTH + 8 {
+            return Err(DirectError::BadMultibootInfo);
+        }
+        self.fw_cfg.read(self.hw, key::INITRD_DATA, &mut info)?;
+        let mut entries = Vec::new();
+        for entry in map.entries() {
+            entries.extend_from_slice(&20u32.to_le_bytes());
+            entries.extend_from_slice(&entry.to_bytes());
+        }
+        let above = map.entries().iter().find(|e| e.start <= MIB && e.end > MIB);
+        let upper = above.map_or(0, |e| (e.end - MIB) >> 10) as u32;
+        let lower = map.entries().first().map_or(0, |e| e.end.min(MIB) >> 10) as u32;
+        let map_at = address + info.len() as u64;
+        put32(&mut info, 0, u32::from_le_bytes([info[0], info[1], info[2], info[3]]) | 1 | 1 << 6);
+        put32(&mut info, MEM_LOWER, lower);
+        put32(&mut info, MEM_LOWER + 4, upper);
+        put32(&mut info, MMAP_LENGTH, entries.len() as u32);
+        put32(&mut info, MMAP_LENGTH + 4, map_at as u32);
+        info.append(&mut entries);
+        let place = self.free_ram(map, address, info.len() as u64)?;
+        self.fetch(key::KERNEL_DATA, kernel)?;
+        self.hw.write(place.start, &info);
+        let entry = self.number(key::KERNEL_ENTRY) as u32;
+        Ok(Ready::Protected { entry, esi: 0, ebx: address as u32, eax: MULTIBOOT_MAGIC })
+    }
+
+    /// The range, if all of it is RAM that the guest may use.
+    fn free_ram(&self, map: &E820Map, start: u64, size: u64) -> Result<Range<u64>, DirectError> {
+        let end = start.saturating_add(size);
+        match map.ram_in(start..end) == size {
+            true => Ok(start..end),
+            false => Err(DirectError::NotRam { start, size }),
+        }
+    }
+}
+
+fn put32(bytes: &mut [u8], offset: usize, value: u32) {
+    if let Some(place) = bytes.get_mut(offset..offset + 4) {
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+}

@@ -42,3 +42,10 @@ pub fn start() {
     let _ = log::set_logger(&DebugPort);
     log::set_max_level(LevelFilter::Warn);
 }
+
+/// Changes how much goes out, if the user said so.
+pub fn set_level(level: Option<LevelFilter>) {
+    if let Some(level) = level {
+        log::set_max_level(level);
+    }
+}

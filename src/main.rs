@@ -5,11 +5,12 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use firstlight::arch::pc::Pc;
-use firstlight::arch::{Frame, Outcome, bridge, cpu};
+use firstlight::arch::pc::{self, Pc};
+use firstlight::arch::{Frame, Outcome, bridge, cpu, kernel};
 use firstlight::bios::{self, Bios, Services, post};
-use firstlight::devices::chipset::Chipset;
-use firstlight::devices::mtrr;
+use firstlight::devices::chipset::{self, Chipset};
+use firstlight::boot::direct::{self, Ready};
+use firstlight::devices::{apic, mtrr};
 use firstlight::logger;
 use firstlight::platform::{Machine, qemu};
 use firstlight::settings::Settings;
@@ -41,7 +42,10 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     };
     logger::start();
     let (machine, settings) = discover(start_info);
+    logger::set_level(settings.log);
     bridge::install(dispatch);
+    start_processors(&machine);
+    boot_given_kernel(&machine);
     post::low_memory(&Pc, &bridge::entries());
     post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);
@@ -61,19 +65,47 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bridge::start_guest_boot()
 }
 
-/// Learns what machine this is, and sets up its memory, its PCI functions and its processors.
+/// Learns what machine this is, and sets up its memory and its PCI functions.
 fn discover(_start_info: u32) -> (Machine, Settings) {
     let chipset = Chipset::detect(&Pc);
     chipset.unlock_shadow(&Pc);
     let (mut machine, settings) = qemu::discover(&Pc, chipset, cpu::resident());
-    let cpuid = |leaf| cpu::cpuid(leaf, 0);
     qemu::set_up_pci(&Pc, &mut machine, mtrr::phys_bits(cpuid));
-    if let Some(capabilities) = mtrr::Capabilities::detect(cpuid, cpu::read_msr) {
-        for (msr, value) in mtrr::plan(capabilities, chipset.pci_hole_start(machine.low_ram_end)) {
-            cpu::write_msr(msr, value);
-        }
-    }
+    pc::set_pm_timer(chipset::PM_TIMER);
     (machine, settings)
+}
+
+/// Gives every processor its memory types, lets legacy interrupts through to this one, and parks the others.
+fn start_processors(machine: &Machine) {
+    let hole = machine.chipset.pci_hole_start(machine.low_ram_end);
+    let msrs = mtrr::Capabilities::detect(cpuid, cpu::read_msr)
+        .map(|capabilities| mtrr::plan(capabilities, hole))
+        .unwrap_or_default();
+    for (msr, value) in &msrs {
+        cpu::write_msr(*msr, *value);
+    }
+    apic::virtual_wire(&Pc);
+    cpu::start_others(machine.cpus.present - 1, &msrs);
+}
+
+/// Starts the kernel that the platform gives in place of a disk; returns when there is none or it cannot be started.
+fn boot_given_kernel(machine: &Machine) {
+    let Some(fw_cfg) = &machine.fw_cfg else {
+        return;
+    };
+    let Some(kernel) = direct::Given::find(&Pc, fw_cfg) else {
+        return;
+    };
+    match kernel.load(&machine.e820, 0) {
+        Ok(Ready::Long { entry, params }) => kernel::long(entry, params),
+        Ok(Ready::Protected { entry, esi, ebx, eax }) => kernel::protected(entry, esi, ebx, eax),
+        Ok(Ready::Real) => log::error!("not yet"),
+        Err(error) => log::error!("the given kernel cannot be started: {error}"),
+    }
+}
+
+fn cpuid(leaf: u32) -> [u32; 4] {
+    cpu::cpuid(leaf, 0)
 }
 
 fn dispatch(frame: &mut Frame) -> Outcome {

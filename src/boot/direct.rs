@@ -231,7 +231,8 @@ impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
         let upper = above.map_or(0, |e| (e.end - MIB) >> 10) as u32;
         let lower = map.entries().first().map_or(0, |e| e.end.min(MIB) >> 10) as u32;
         let map_at = address + info.len() as u64;
-        put32(&mut info, 0, u32::from_le_bytes([info[0], info[1], info[2], info[3]]) | 1 | 1 << 6);
+        // Flags: memory sizes and memory map are valid.
+        info[0] |= 1 | 1 << 6;
         put32(&mut info, MEM_LOWER, lower);
         put32(&mut info, MEM_LOWER + 4, upper);
         put32(&mut info, MMAP_LENGTH, entries.len() as u32);

@@ -23,6 +23,8 @@ pub const MMCONFIG: core::ops::Range<u64> = 0xb000_0000..0xc000_0000;
 pub const ROOT_COMPLEX: core::ops::Range<u64> = 0xfed1_c000..0xfed2_0000;
 /// First port of the power management block: the PM timer is 8 ports on. A guest reads it from the FADT.
 pub const PM_BASE: u16 = 0x600;
+/// I/O port of the ACPI PM timer (PIIX4 datasheet, PMTMR; ICH9 datasheet, PM1_TMR).
+pub const PM_TIMER: u16 = PM_BASE + 8;
 /// First port of the SMBus controller.
 pub const SMBUS_BASE: u16 = 0x700;
 /// The ACPI interrupt.

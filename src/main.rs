@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::{Frame, Outcome, bridge, cpu, kernel};
 use firstlight::bios::{self, Bios, Services, post};
-use firstlight::devices::chipset::{self, Chipset};
 use firstlight::boot::direct::{self, Ready};
+use firstlight::devices::chipset::{self, Chipset};
 use firstlight::devices::{apic, mtrr};
 use firstlight::logger;
 use firstlight::platform::{Machine, qemu};
@@ -98,7 +98,12 @@ fn boot_given_kernel(machine: &Machine) {
     };
     match kernel.load(&machine.e820, 0) {
         Ok(Ready::Long { entry, params }) => kernel::long(entry, params),
-        Ok(Ready::Protected { entry, esi, ebx, eax }) => kernel::protected(entry, esi, ebx, eax),
+        Ok(Ready::Protected {
+            entry,
+            esi,
+            ebx,
+            eax,
+        }) => kernel::protected(entry, esi, ebx, eax),
         Ok(Ready::Real) => log::error!("not yet"),
         Err(error) => log::error!("the given kernel cannot be started: {error}"),
     }

@@ -47,7 +47,10 @@ impl fmt::Display for DirectError {
             DirectError::Kernel(error) => error.fmt(f),
             DirectError::FwCfg(error) => error.fmt(f),
             DirectError::NotRam { start, size } => {
-                write!(f, "the image wants {size} bytes at {start:#x}, which is not free RAM")
+                write!(
+                    f,
+                    "the image wants {size} bytes at {start:#x}, which is not free RAM"
+                )
             }
             DirectError::BadMultibootInfo => write!(f, "the Multiboot information is too short"),
         }
@@ -102,7 +105,11 @@ impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
     /// Whether the platform gives a kernel.
     pub fn find(hw: &'a H, fw_cfg: &'a FwCfg) -> Option<Self> {
         let kernel_size = fw_cfg.number::<4>(hw, key::KERNEL_SIZE);
-        (kernel_size != 0).then_some(Given { hw, fw_cfg, kernel_size })
+        (kernel_size != 0).then_some(Given {
+            hw,
+            fw_cfg,
+            kernel_size,
+        })
     }
 
     /// Loads everything to its place. `map` is the guest's memory map, `rsdp` the ACPI root pointer or zero.
@@ -138,7 +145,10 @@ impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
         }
         let plan = header.plan(self.kernel_size, self.number(key::INITRD_SIZE), map)?;
         self.load_cmdline()?;
-        self.fetch(key::KERNEL_DATA, plan.kernel..plan.kernel + self.kernel_size)?;
+        self.fetch(
+            key::KERNEL_DATA,
+            plan.kernel..plan.kernel + self.kernel_size,
+        )?;
         if let Some(initrd) = plan.initrd.clone() {
             self.fetch(key::INITRD_DATA, initrd)?;
         }
@@ -154,7 +164,12 @@ impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
             }
             Entry::Protected(entry) => {
                 self.hw.write(params, &header.boot_params(&plan, map, rsdp));
-                Ready::Protected { entry, esi: params as u32, ebx: 0, eax: 0 }
+                Ready::Protected {
+                    entry,
+                    esi: params as u32,
+                    ebx: 0,
+                    eax: 0,
+                }
             }
         })
     }
@@ -183,7 +198,8 @@ impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
                 let limit = 1 << 32;
                 let no_room = KernelError::NoRoomForInitrd { size, limit };
                 let mut free = map.clone();
-                free.insert(0..kernel.end.max(MIB), Kind::Reserved).map_err(|_| no_room)?;
+                free.insert(0..kernel.end.max(MIB), Kind::Reserved)
+                    .map_err(|_| no_room)?;
                 let start = free.find_ram_top(limit, size, 4096).ok_or(no_room)?;
                 self.fetch(key::INITRD_DATA, start..start + size)?;
                 Some(start)
@@ -195,7 +211,13 @@ impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
         for word in [PVH_MAGIC, 1, 0, u32::from(initrd.is_some())] {
             info.extend_from_slice(&word.to_le_bytes());
         }
-        for address in [modules, linux::CMDLINE_ADDRESS, rsdp, map_at, map.entries().len() as u64] {
+        for address in [
+            modules,
+            linux::CMDLINE_ADDRESS,
+            rsdp,
+            map_at,
+            map.entries().len() as u64,
+        ] {
             info.extend_from_slice(&address.to_le_bytes());
         }
         for field in [initrd.unwrap_or(0), initrd_size, 0, 0] {
@@ -207,7 +229,12 @@ impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
         }
         self.hw.write(PVH_INFO, &info);
         let entry = self.number(key::KERNEL_ENTRY) as u32;
-        Ok(Ready::Protected { entry, esi: 0, ebx: PVH_INFO as u32, eax: 0 })
+        Ok(Ready::Protected {
+            entry,
+            esi: 0,
+            ebx: PVH_INFO as u32,
+            eax: 0,
+        })
     }
 
     /// Kernel and modules come as one block; the information structure lacks the memory sizes and the map
@@ -242,7 +269,12 @@ impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
         self.fetch(key::KERNEL_DATA, kernel)?;
         self.hw.write(place.start, &info);
         let entry = self.number(key::KERNEL_ENTRY) as u32;
-        Ok(Ready::Protected { entry, esi: 0, ebx: address as u32, eax: MULTIBOOT_MAGIC })
+        Ok(Ready::Protected {
+            entry,
+            esi: 0,
+            ebx: address as u32,
+            eax: MULTIBOOT_MAGIC,
+        })
     }
 
     /// The range, if all of it is RAM that the guest may use.

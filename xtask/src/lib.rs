@@ -1,5 +1,6 @@
 //! What `cargo xtask` is made of, as a library: the integration tests start their guests with it too.
 
+pub mod bench;
 pub mod build;
 pub mod cache;
 pub mod command;

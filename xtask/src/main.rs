@@ -4,7 +4,7 @@
 //! function that carries the command out.
 
 use clap::{Parser, Subcommand};
-use xtask::{build, run, test, xen};
+use xtask::{bench, build, run, test, xen};
 
 /// Developer commands of Firstlight, the boot firmware for virtual machines.
 #[derive(Parser)]
@@ -16,6 +16,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Build(build::Args),
     Run(run::Args),
     Test(test::Args),
@@ -24,6 +25,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Bench(args) => bench::main(args),
         Command::Build(args) => build::main(args),
         Command::Run(args) => run::main(args),
         Command::Test(args) => test::main(args),

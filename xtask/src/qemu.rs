@@ -1,7 +1,11 @@
 //! How this tool starts QEMU: the machines that Firstlight supports, and the arguments that every guest has in common.
 
+use anyhow::{Context, Result};
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Instant;
 
 /// A machine type of QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -54,13 +58,87 @@ pub fn command(machine: Machine, accelerator: Accelerator, memory: &str, cpus: u
     command
 }
 
-/// The value of `-drive` for the raw or qcow2 image `file` on the machine's own controller. With `snapshot`, what the guest writes is
-/// thrown away when QEMU ends.
-pub fn drive(file: &Path, format: &str, snapshot: bool) -> String {
+/// The arguments that give a machine the raw or qcow2 image `file` as its IDE disk. With `snapshot`, what the guest writes is thrown away
+/// when QEMU ends. Q35, whose own disks are not IDE, gets a PIIX3 controller as a PCI card.
+pub fn ide_disk(machine: Machine, file: &Path, format: &str, snapshot: bool) -> Vec<String> {
     let snapshot = if snapshot { "on" } else { "off" };
     // A comma in a value is doubled for QEMU.
     let file = file.display().to_string().replace(',', ",,");
-    format!("if=ide,media=disk,format={format},snapshot={snapshot},file={file}")
+    let drive = format!("if=none,id=disk,format={format},snapshot={snapshot},file={file}");
+    let mut arguments = vec!["-drive".to_owned(), drive];
+    let mut device = |device: &str| arguments.extend(["-device".to_owned(), device.to_owned()]);
+    match machine {
+        Machine::Pc => device("ide-hd,bus=ide.0,drive=disk,bootindex=1"),
+        Machine::Q35 => {
+            device("piix3-ide,id=piix");
+            device("ide-hd,bus=piix.0,drive=disk,bootindex=1");
+        }
+    }
+    arguments
+}
+
+/// A started QEMU, which does not outlive this value. What it writes to its standard output arrives in pieces, each with its time.
+pub struct Running {
+    child: Child,
+    output: Receiver<(Instant, Vec<u8>)>,
+}
+
+/// What a wait for a running QEMU's output ended with.
+pub enum Event {
+    /// The next piece of output, and when it came.
+    Output(Instant, Vec<u8>),
+    /// QEMU ended by itself.
+    Ended(ExitStatus),
+    /// The deadline passed.
+    Late,
+}
+
+impl Running {
+    /// Starts `command` with no standard input.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start QEMU")?;
+        let mut output = child.stdout.take().context("QEMU has no standard output")?;
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                if sender
+                    .send((Instant::now(), buffer[..length].to_vec()))
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        });
+        Ok(Self {
+            child,
+            output: receiver,
+        })
+    }
+
+    /// Waits for what happens next, until `deadline` at most.
+    pub fn wait(&mut self, deadline: Instant) -> Result<Event> {
+        match self
+            .output
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            Ok((time, bytes)) => Ok(Event::Output(time, bytes)),
+            Err(RecvTimeoutError::Timeout) => Ok(Event::Late),
+            Err(RecvTimeoutError::Disconnected) => Ok(Event::Ended(self.child.wait()?)),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Neither can fail in a way that matters: QEMU has either ended already or is ended by this.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[cfg(test)]
@@ -69,9 +147,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_file_name_does_not_end_it() {
-        assert!(
-            drive(Path::new("/tmp/a,b.img"), "raw", true)
-                .ends_with("snapshot=on,file=/tmp/a,,b.img")
-        );
+        let arguments = ide_disk(Machine::Pc, Path::new("/tmp/a,b.img"), "raw", true);
+        assert!(arguments[1].ends_with("snapshot=on,file=/tmp/a,,b.img"));
     }
 }

@@ -1,13 +1,12 @@
 //! `cargo xtask run`: a real Debian, or another disk, started by Firstlight under QEMU.
 
-use crate::qemu::{self, Accelerator, Machine};
+use crate::qemu::{self, Accelerator, Event, Machine, Running};
 use crate::setup::{Consent, Need};
 use crate::{build, image, setup};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Boot a Debian guest under QEMU with Firstlight, its serial console on this terminal
@@ -68,10 +67,11 @@ pub fn main(args: Args) -> Result<()> {
     if args.firmware == Firmware::Firstlight {
         qemu.arg("-bios").arg(build::firmware()?.rom);
     }
-    qemu.arg("-drive").arg(match &args.disk {
-        Some(disk) => qemu::drive(disk, disk_format(disk)?, false),
-        None => qemu::drive(&image::demo_disk()?, "raw", true),
-    });
+    let (disk, format, snapshot) = match &args.disk {
+        Some(disk) => (disk.clone(), disk_format(disk)?, false),
+        None => (image::demo_disk()?, "raw", true),
+    };
+    qemu.args(qemu::ide_disk(args.machine, &disk, format, snapshot));
     if !args.display {
         qemu.args(["-display", "none"]);
     }
@@ -109,43 +109,17 @@ fn interactive(mut qemu: Command, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A started QEMU, which does not outlive this value.
-struct Guest(Child);
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        // Neither can fail in a way that matters: it has either ended already or is ended by this.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn to_login_prompt(mut qemu: Command, args: &Args) -> Result<()> {
     let start = Instant::now();
     let deadline = start + Duration::from_secs(args.deadline);
-    qemu.args(["-monitor", "none", "-serial", "stdio"])
-        .args(&args.extra)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut guest = Guest(qemu.spawn().context("cannot start QEMU")?);
-    let mut console = guest
-        .0
-        .stdout
-        .take()
-        .context("QEMU has no standard output")?;
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = console.read(&mut buffer) {
-            if sender.send(buffer[..length].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
+    let mut guest = Running::start(
+        qemu.args(["-monitor", "none", "-serial", "stdio"])
+            .args(&args.extra),
+    )?;
     let mut said = Vec::new();
     loop {
-        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(bytes) => {
+        match guest.wait(deadline)? {
+            Event::Output(_, bytes) => {
                 std::io::stdout().write_all(&bytes)?;
                 std::io::stdout().flush()?;
                 // Only as much of the past is kept as a prompt may reach back into.
@@ -155,18 +129,16 @@ fn to_login_prompt(mut qemu: Command, args: &Args) -> Result<()> {
                     .windows(LOGIN_PROMPT.len())
                     .any(|window| window == LOGIN_PROMPT)
                 {
-                    println!(
-                        "\nThe login prompt is there after {:.1} s. The guest ends here, since standard input is no terminal.",
-                        start.elapsed().as_secs_f32()
-                    );
-                    return Ok(());
+                    break;
                 }
             }
-            Err(RecvTimeoutError::Timeout) => bail!("no login prompt within {} s", args.deadline),
-            Err(RecvTimeoutError::Disconnected) => {
-                let status = guest.0.wait()?;
-                bail!("QEMU ended ({status}) before the login prompt appeared");
-            }
+            Event::Late => bail!("no login prompt within {} s", args.deadline),
+            Event::Ended(status) => bail!("QEMU ended ({status}) before the login prompt appeared"),
         }
     }
+    println!(
+        "\nThe login prompt is there after {:.1} s. The guest ends here, since standard input is no terminal.",
+        start.elapsed().as_secs_f32()
+    );
+    Ok(())
 }

@@ -1,0 +1,214 @@
+//! One firmware's costs on one machine, each from a QEMU of its own.
+
+use super::guest::{self, Report};
+use super::trace::{self, Accesses};
+use crate::qemu::{self, Accelerator, Event, Machine, Running};
+use anyhow::{Context, Result, bail, ensure};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The guest's memory in MiB.
+const MEMORY: &str = "256";
+/// How long one QEMU may take.
+const DEADLINE: Duration = Duration::from_secs(180);
+/// How many reads are made where device accesses are counted: the counts repeat, so few are enough.
+const COUNTED_READS: u16 = 8;
+/// How many reads are made where time is measured: 33 MB.
+const TIMED_READS: u16 = 507;
+
+/// A firmware to measure.
+#[derive(Clone, Debug)]
+pub struct Firmware {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// Its ROM, or nothing for the one that QEMU has by itself.
+    pub rom: Option<PathBuf>,
+}
+
+/// Where measurements are made: a machine, and a directory for the guest's disks and for logs.
+pub struct Bench<'a> {
+    /// The machine type.
+    pub machine: Machine,
+    /// A directory that outlives the measurement.
+    pub directory: &'a Path,
+}
+
+/// What one timed start took.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Seconds from the start of the processor to the boot sector's first instruction.
+    pub boot: f64,
+    /// Bytes a second that the boot sector read.
+    pub throughput: f64,
+}
+
+impl Bench<'_> {
+    /// The guest's instructions from reset to the boot sector.
+    pub fn instructions(&self, firmware: &Firmware) -> Result<u64> {
+        let mut qemu = self.qemu(firmware, 0)?;
+        qemu.args(["-icount", "shift=0,sleep=off"]);
+        Ok(Report::parse(&self.run(&mut qemu, firmware)?)?.start)
+    }
+
+    /// The device accesses up to the boot sector, and those of each of the boot sector's reads.
+    pub fn accesses(&self, firmware: &Firmware) -> Result<Accesses> {
+        let mut accesses = self.traced(firmware, COUNTED_READS, &[])?;
+        for count in accesses.reading.values_mut() {
+            *count = count.div_ceil(u64::from(COUNTED_READS));
+        }
+        Ok(accesses)
+    }
+
+    /// As [`Bench::accesses`], with the firmware asked to report its steps, whose ends are in guest instructions.
+    pub fn steps(&self, firmware: &Firmware) -> Result<Vec<trace::Step>> {
+        let log = format!("file:{}", self.directory.join("steps.log").display());
+        let setting = [
+            "-fw_cfg",
+            "name=opt/firstlight/bench,string=on",
+            "-icount",
+            "shift=0,sleep=off",
+            "-debugcon",
+            &log,
+        ];
+        Ok(self.traced(firmware, 0, &setting)?.steps)
+    }
+
+    fn traced(&self, firmware: &Firmware, reads: u16, arguments: &[&str]) -> Result<Accesses> {
+        let log = self.directory.join("accesses.log");
+        let mut qemu = self.qemu(firmware, reads)?;
+        qemu.args([
+            "-trace",
+            "memory_region_ops_read",
+            "-trace",
+            "memory_region_ops_write",
+            "-D",
+        ])
+        .arg(&log)
+        .args(arguments);
+        let report = Report::parse(&self.run(&mut qemu, firmware)?)?;
+        ensure!(
+            reads == 0 || report.reads_done,
+            "the boot sector of {} did not finish reading",
+            firmware.name
+        );
+        let accesses = trace::count(&log)?;
+        // The logs are large and of no further use; one that stays is only untidy.
+        let _ = std::fs::remove_file(&log);
+        Ok(accesses)
+    }
+
+    /// The time to the boot sector, and the speed of its reads.
+    pub fn times(&self, firmware: &Firmware) -> Result<Times> {
+        let socket = self.directory.join("monitor");
+        let mut qemu = self.qemu(firmware, TIMED_READS)?;
+        // The processor starts on our word, so that QEMU's own start is not part of the time.
+        qemu.arg("-S")
+            .arg("-monitor")
+            .arg(format!("unix:{},server=on,wait=off", socket.display()));
+        let _ = std::fs::remove_file(&socket);
+        let mut running = Running::start(&mut qemu)?;
+        let mut monitor = connect(&socket)?;
+        let start = Instant::now();
+        monitor.write_all(b"cont\n")?;
+        let mut written = Vec::new();
+        let mut seen = Vec::new();
+        self.collect(&mut running, firmware, |time, bytes| {
+            seen.extend(std::iter::repeat_n(time, bytes.len()));
+            written.extend_from_slice(bytes);
+        })?;
+        ensure!(
+            Report::parse(&written)?.reads_done,
+            "the boot sector of {} did not finish reading",
+            firmware.name
+        );
+        // 'T' and eight bytes, then 'B', then 'E'.
+        let read = f64::from(TIMED_READS) * f64::from(guest::SECTORS_PER_READ) * 512.0;
+        let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
+        Ok(Times {
+            boot: seconds(start, seen[0]),
+            throughput: read / seconds(seen[9], seen[10]),
+        })
+    }
+
+    fn qemu(&self, firmware: &Firmware, reads: u16) -> Result<Command> {
+        let disk = guest::disk(self.directory, reads)?;
+        let mut qemu = qemu::command(self.machine, Accelerator::Tcg, MEMORY, 1);
+        qemu.args([
+            "-display",
+            "none",
+            "-no-reboot",
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=4",
+        ]);
+        qemu.args(["-chardev", "stdio,id=bench,signal=off", "-device"]);
+        qemu.arg(format!(
+            "isa-debugcon,iobase={:#x},chardev=bench",
+            guest::PORT
+        ));
+        qemu.args(qemu::ide_disk(self.machine, &disk, "raw", true));
+        if let Some(rom) = &firmware.rom {
+            qemu.arg("-bios").arg(rom);
+        }
+        Ok(qemu)
+    }
+
+    /// Runs a guest to its end and returns what its boot sector wrote.
+    fn run(&self, qemu: &mut Command, firmware: &Firmware) -> Result<Vec<u8>> {
+        let mut written = Vec::new();
+        self.collect(&mut Running::start(qemu)?, firmware, |_, bytes| {
+            written.extend_from_slice(bytes)
+        })?;
+        Ok(written)
+    }
+
+    fn collect(
+        &self,
+        running: &mut Running,
+        firmware: &Firmware,
+        mut take: impl FnMut(Instant, &[u8]),
+    ) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match running.wait(deadline)? {
+                Event::Output(time, bytes) => take(time, &bytes),
+                Event::Ended(_) => return Ok(()),
+                Event::Late => {
+                    bail!(
+                        "{} on {}: the boot sector did not finish in {} s",
+                        firmware.name,
+                        self.machine.name(),
+                        DEADLINE.as_secs()
+                    )
+                }
+            }
+        }
+    }
+}
+
+/// Connects to the monitor of a QEMU that has just been started, and waits for its prompt.
+fn connect(socket: &Path) -> Result<UnixStream> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut monitor = loop {
+        match UnixStream::connect(socket) {
+            Ok(monitor) => break monitor,
+            Err(error) if Instant::now() > deadline => {
+                return Err(error).context("no connection to QEMU's monitor");
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    monitor.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut said = Vec::new();
+    while !said.ends_with(b"(qemu) ") {
+        let mut buffer = [0; 256];
+        let length = monitor
+            .read(&mut buffer)
+            .context("QEMU's monitor does not answer")?;
+        ensure!(length > 0, "QEMU's monitor closed");
+        said.extend_from_slice(&buffer[..length]);
+    }
+    Ok(monitor)
+}

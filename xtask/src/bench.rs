@@ -184,7 +184,12 @@ fn print_devices(ours: &BTreeMap<String, u64>, theirs: &BTreeMap<String, u64>) {
     let count =
         |devices: &BTreeMap<String, u64>, device: &str| devices.get(device).copied().unwrap_or(0);
     let mut devices: Vec<&String> = ours.keys().chain(theirs.keys()).collect();
-    devices.sort_by_key(|device| std::cmp::Reverse((count(ours, device), count(theirs, device))));
+    devices.sort_by_key(|&device| {
+        (
+            std::cmp::Reverse((count(ours, device), count(theirs, device))),
+            device,
+        )
+    });
     devices.dedup();
     println!("  {:<24} {:>12} {:>12}", "device", "Firstlight", "SeaBIOS");
     for device in devices {

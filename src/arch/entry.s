@@ -6,8 +6,8 @@
 
     .section .text.entry, "ax", @progbits
 
-# Xen public header hvm/hvm_info_table.h: the table is at 0x9f800, low_mem_pgend is its field at offset 24.
-    .set HVM_INFO_LOW_MEM_PGEND, 0x9f800 + 24
+# Xen public header hvm/hvm_info_table.h: the table is at 0x9f800, low_mem_pgend is its field at offset 20.
+    .set HVM_INFO_LOW_MEM_PGEND, 0x9f800 + 20
 # The stack that the 32-bit code uses, in low RAM that nothing else uses this early.
     .set BOOT_STACK, 0x7000
 

@@ -1,5 +1,6 @@
 //! The tables a guest reads about its machine: pure functions from plain inputs to bytes.
 
+pub mod acpi;
 pub mod e820;
 pub mod loader;
 pub mod mp;

@@ -1,0 +1,621 @@
+//! The DSDT of a Xen HVM guest, made for the machine at hand: only what exists is in it.
+//!
+//! Ports and interrupts are those of Xen's public headers (hvm/ioreq.h, arch-x86/guest-acpi.h) and of the PIIX3.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use acpi_tables::Aml;
+use acpi_tables::aml::{
+    AddressSpace, AddressSpaceCacheable, Arg, BufferData, Device, EISAName, Else, Equal, Field,
+    FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, If, LessThan, Local,
+    Memory32Fixed, Method, MethodCall, Name, NotEqual, Notify, OpRegion, OpRegionSpace, Package,
+    PackageBuilder, Return, Scope, Store, While,
+};
+
+use super::super::routing::{Chipset, PCI_IRQS};
+use super::aml::*;
+use super::{Input, Tpm};
+
+/// _STA of a device that is there and works.
+const PRESENT: u8 = 0x0f;
+const DEVICE_CHECK: u8 = 1;
+const EJECT_REQUEST: u8 = 3;
+/// Bitmap of online CPUs (arch-x86/guest-acpi.h: XEN_ACPI_CPU_MAP).
+const CPU_MAP: u16 = 0xaf00;
+const CPU_MAP_SIZE: u8 = 16;
+/// The device model's PCI hotplug registers: slots that came, slots that go, eject, removable; 32 bits each.
+const PCI_HOTPLUG: u16 = 0xae00;
+const HOTPLUG_SIZE: u8 = 16;
+const TPM_BASE: u32 = 0xfed4_0000;
+
+/// The definition block, without its header.
+pub fn body(input: &Input) -> Vec<u8> {
+    let root_bridge = Device::new(
+        path("PCI0"),
+        alloc::vec![
+            &Name::new(path("_HID"), &EISAName::new("PNP0A03")),
+            &Name::new(path("_UID"), &0u8),
+            &Name::new(path("_BBN"), &0u8),
+            &Name::new(path("_CRS"), &windows(input)),
+            &interrupt_routing(),
+            &isa_bridge(input),
+            &hotplug_slots(input),
+            &hpet(input),
+        ],
+    )
+    .into_code();
+    let board = Scope::new(
+        path("\\_SB_"),
+        alloc::vec![
+            &root_bridge,
+            &links(),
+            &processors(input),
+            &tpm(input),
+            &laptop_slate(input),
+        ],
+    )
+    .into_code();
+    let mut parts = code(&[&sleep_states(input), &interrupt_model(), &board]);
+    parts.0.append(&mut events(input).0);
+    parts.0
+}
+
+/// Sleep states; the device model knows type 0 as off and type 1 as S3.
+fn sleep_states(input: &Input) -> Code {
+    let state = |name: &str, kind: u8| {
+        let package = Package::new(alloc::vec![&kind, &kind, &0u8, &0u8]);
+        code(&[&Name::new(path(name), &package)])
+    };
+    let mut states = Code::default();
+    if input.s3 {
+        states = code(&[&states, &state("\\_S3_", 1)]);
+    }
+    if input.s4 {
+        states = code(&[&states, &state("\\_S4_", 0)]);
+    }
+    code(&[&states, &state("\\_S5_", 0)])
+}
+
+/// The system says whether it uses the I/O APIC.
+fn interrupt_model() -> Code {
+    code(&[
+        &Name::new(path("PICM"), &0u8),
+        &Method::new(
+            path("_PIC"),
+            1,
+            false,
+            alloc::vec![&Store::new(&path("PICM"), &Arg(0))],
+        ),
+    ])
+}
+
+/// The root bridge's windows.
+fn windows(input: &Input) -> Code {
+    let cached = AddressSpaceCacheable::WriteCombining;
+    let uncached = AddressSpaceCacheable::NotCacheable;
+    let low = input.pci_window.clone();
+    let low = if low.is_empty() {
+        Code::default()
+    } else {
+        let last = low.end - 1;
+        AddressSpace::<u32>::new_memory(uncached, true, low.start, last, None).into_code()
+    };
+    let high = match input.pci_window_64.clone() {
+        Some(range) if !range.is_empty() => {
+            let last = range.end - 1;
+            AddressSpace::<u64>::new_memory(uncached, true, range.start, last, None).into_code()
+        }
+        _ => Code::default(),
+    };
+    resources(&[
+        &AddressSpace::<u16>::new_bus_number(0, 0xff),
+        &ports(0xcf8, 8),
+        &AddressSpace::<u16>::new_io(0, 0xcf7, None),
+        &AddressSpace::<u16>::new_io(0xd00, 0xffff, None),
+        &AddressSpace::<u32>::new_memory(cached, true, 0xa_0000, 0xb_ffff, None),
+        &low,
+        &high,
+    ])
+}
+
+/// `_PRT`, for the PIC by the four links and for the I/O APIC by its own inputs.
+fn interrupt_routing() -> Code {
+    const LINKS: [&str; 4] = ["LNKA", "LNKB", "LNKC", "LNKD"];
+    let links = LINKS.map(|name| code(&[&path(&format!("\\_SB_.{name}"))]));
+    let chipset = Chipset::XenPiix3;
+    let (mut pic, mut apic) = (PackageBuilder::new(), PackageBuilder::new());
+    for device in 1..32u8 {
+        let address = u32::from(device) << 16 | 0xffff;
+        for pin in 0..4 {
+            let link = &links[usize::from(chipset.pirq(device, pin) & 3)];
+            let input = chipset.ioapic_input(device, pin, &[0; 8]);
+            pic.add_element(&Package::new(alloc::vec![&address, &pin, link, &0u8]));
+            apic.add_element(&Package::new(alloc::vec![&address, &pin, &0u8, &input]));
+        }
+    }
+    code(&[
+        &Name::new(path("PRTP"), &pic),
+        &Name::new(path("PRTA"), &apic),
+        &Method::new(
+            path("_PRT"),
+            0,
+            false,
+            alloc::vec![
+                &If::new(&path("PICM"), alloc::vec![&Return::new(&path("PRTA"))]),
+                &Return::new(&path("PRTP")),
+            ],
+        ),
+    ])
+}
+
+/// The interrupt link devices, whose registers are the bridge's.
+fn links() -> Code {
+    code(&[&link('A', 1), &link('B', 2), &link('C', 3), &link('D', 4)])
+}
+
+fn link(letter: char, uid: u8) -> Code {
+    const DISABLED: u8 = 0x80;
+    let register = path(&format!("\\_SB_.PCI0.ISA_.PIR{letter}"));
+    let possible = resources(&[&pci_irqs(PCI_IRQS)]);
+    let status = If::new(&and(&register, &DISABLED), alloc::vec![&Return::new(&9u8)]).into_code();
+    let current = code(&[
+        &Name::new(path("BUFR"), &resources(&[&pci_irqs(0)])),
+        &create_word_field(&path("BUFR"), 1, "IRQV"),
+        &Store::new(&path("IRQV"), &shift_left(&1u8, &and(&register, &15u8))),
+        &Return::new(&path("BUFR")),
+    ]);
+    let set = code(&[
+        &create_word_field(&Arg(0), 1, "IRQV"),
+        &find_set_right_bit(&path("IRQV"), &Local(0)),
+        &decrement(&Local(0)),
+        &Store::new(&register, &Local(0)),
+    ]);
+    let disable = Store::new(&register, &or(&register, &DISABLED)).into_code();
+    Device::new(
+        path(&format!("LNK{letter}")),
+        alloc::vec![
+            &Name::new(path("_HID"), &EISAName::new("PNP0C0F")),
+            &Name::new(path("_UID"), &uid),
+            &Method::new(
+                path("_STA"),
+                0,
+                false,
+                alloc::vec![&status, &Return::new(&0x0bu8)],
+            ),
+            &Name::new(path("_PRS"), &possible),
+            &Method::new(path("_DIS"), 0, false, alloc::vec![&disable]),
+            &Method::new(path("_CRS"), 0, true, alloc::vec![&current]),
+            &Method::new(path("_SRS"), 1, true, alloc::vec![&set]),
+        ],
+    )
+    .into_code()
+}
+
+/// The PIIX3 and the devices behind it.
+fn isa_bridge(input: &Input) -> Code {
+    let registers = ['A', 'B', 'C', 'D']
+        .map(|letter| FieldEntry::Named([b'P', b'I', b'R', letter as u8], 8))
+        .to_vec();
+    Device::new(
+        path("ISA_"),
+        alloc::vec![
+            &Name::new(path("_ADR"), &0x1_0000u32),
+            &OpRegion::new(path("PIRQ"), OpRegionSpace::PCIConfig, &0x60u8, &4u8),
+            &byte_field("PIRQ", registers),
+            &board_resources(),
+            &chips(),
+            &keyboard_and_mouse(),
+            &legacy_ports(input),
+            &generation_id(input),
+        ],
+    )
+    .into_code()
+}
+
+fn byte_field(region: &str, entries: Vec<FieldEntry>) -> Field {
+    Field::new(
+        path(region),
+        FieldAccessType::Byte,
+        FieldLockRule::NoLock,
+        FieldUpdateRule::Preserve,
+        entries,
+    )
+}
+
+fn device(name: &str, id: &str, uid: Option<u8>, resources: &Code) -> Code {
+    let uid = uid.map_or(Code::default(), |uid| {
+        code(&[&Name::new(path("_UID"), &uid)])
+    });
+    Device::new(
+        path(name),
+        alloc::vec![
+            &Name::new(path("_HID"), &EISAName::new(id)),
+            &uid,
+            &Name::new(path("_CRS"), resources),
+        ],
+    )
+    .into_code()
+}
+
+/// Ports that no device driver asks for and that nothing else may be placed on.
+fn board_resources() -> Code {
+    const PORTS: [(u16, u8); 9] = [
+        (0x22, 0x0c),
+        (0x80, 0x01),
+        (0x84, 0x03),
+        (0x92, 0x01),
+        (0xb2, 0x02),
+        (0x4d0, 0x02),
+        (PCI_HOTPLUG, HOTPLUG_SIZE),
+        (CPU_MAP, CPU_MAP_SIZE),
+        (super::GPE0, super::GPE0_SIZE),
+    ];
+    let ports: Vec<_> = PORTS
+        .iter()
+        .map(|(first, length)| ports(*first, *length))
+        .collect();
+    let items: Vec<&dyn Aml> = ports.iter().map(|port| port as &dyn Aml).collect();
+    device("SYSR", "PNP0C02", Some(1), &resources(&items))
+}
+
+fn chips() -> Code {
+    let pic = resources(&[&ports(0x20, 2), &ports(0xa0, 2), &irq(2)]);
+    let dma = resources(&[
+        &dma(4, true),
+        &ports(0, 16),
+        &ports(0x81, 3),
+        &ports(0x87, 1),
+        &ports(0x89, 3),
+        &ports(0x8f, 1),
+        &ports(0xc0, 32),
+    ]);
+    code(&[
+        &device("PIC_", "PNP0000", None, &pic),
+        &device("DMAC", "PNP0200", None, &dma),
+        &device(
+            "TMR_",
+            "PNP0100",
+            None,
+            &resources(&[&ports(0x40, 4), &irq(0)]),
+        ),
+        &device(
+            "RTC_",
+            "PNP0B00",
+            None,
+            &resources(&[&ports(0x70, 2), &irq(8)]),
+        ),
+        &device("SPKR", "PNP0800", None, &resources(&[&ports(0x61, 1)])),
+    ])
+}
+
+fn keyboard_and_mouse() -> Code {
+    let keyboard = resources(&[&ports(0x60, 1), &ports(0x64, 1), &irq(1)]);
+    code(&[
+        &device("PS2K", "PNP0303", None, &keyboard),
+        &device("PS2M", "PNP0F13", None, &resources(&[&irq(12)])),
+    ])
+}
+
+/// The floppy controller, serial ports and the printer port, where they are.
+fn legacy_ports(input: &Input) -> Code {
+    let mut all = Code::default();
+    if input.floppy {
+        let floppy = resources(&[&ports(0x3f2, 4), &ports(0x3f7, 1), &irq(6), &dma(2, false)]);
+        all = code(&[&all, &device("FDC0", "PNP0700", None, &floppy)]);
+    }
+    let serial = [("COM1", 0x3f8, 4), ("COM2", 0x2f8, 3)];
+    for (index, (name, first, line)) in serial.into_iter().enumerate() {
+        if input.serial[index] {
+            let resources = resources(&[&ports(first, 8), &irq(line)]);
+            all = code(&[
+                &all,
+                &device(name, "PNP0501", Some(index as u8 + 1), &resources),
+            ]);
+        }
+    }
+    if input.parallel {
+        let printer = resources(&[&ports(0x378, 8), &irq(7)]);
+        all = code(&[&all, &device("LPT1", "PNP0400", Some(1), &printer)]);
+    }
+    all
+}
+
+/// The generation ID: the guest asks ADDR where its 128 bits are.
+fn generation_id(input: &Input) -> Code {
+    let Some(addr) = input.generation_id else {
+        return Code::default();
+    };
+    let halves = (addr as u32, (addr >> 32) as u32);
+    Device::new(
+        path("VGID"),
+        alloc::vec![
+            &Name::new(path("_HID"), &EISAName::new("XEN0000")),
+            &Name::new(path("_UID"), &0u8),
+            &Name::new(path("_CID"), &"VM_Gen_Counter"),
+            &Name::new(path("_DDN"), &"VM_Gen_Counter"),
+            &Name::new(
+                path("ADDR"),
+                &Package::new(alloc::vec![&halves.0, &halves.1]),
+            ),
+        ],
+    )
+    .into_code()
+}
+
+/// A device a slot, which the device model may fill and empty at any time.
+fn hotplug_slots(input: &Input) -> Code {
+    let registers = alloc::vec![
+        FieldEntry::Named(*b"PCIU", 32),
+        FieldEntry::Named(*b"PCID", 32),
+        FieldEntry::Named(*b"B0EJ", 32),
+        FieldEntry::Named(*b"B0RM", 32),
+    ];
+    let mut all = code(&[
+        &OpRegion::new(
+            path("PCST"),
+            OpRegionSpace::SystemIO,
+            &PCI_HOTPLUG,
+            &HOTPLUG_SIZE,
+        ),
+        &Field::new(
+            path("PCST"),
+            FieldAccessType::DWord,
+            FieldLockRule::NoLock,
+            FieldUpdateRule::WriteAsZeroes,
+            registers,
+        ),
+    ]);
+    for slot in 2..32u8 {
+        let mut slot = if input.vga_device == Some(slot) {
+            vga(slot)
+        } else {
+            hotplug_slot(slot)
+        };
+        all.0.append(&mut slot.0);
+    }
+    all
+}
+
+/// The display stays on in the light sleep states and needs no driver's help in S3.
+fn vga(slot: u8) -> Code {
+    Device::new(
+        path("VGA_"),
+        alloc::vec![
+            &Name::new(path("_ADR"), &(u32::from(slot) << 16)),
+            &Name::new(path("_S1D"), &0u8),
+            &Name::new(path("_S2D"), &0u8),
+            &Name::new(path("_S3D"), &0u8),
+        ],
+    )
+    .into_code()
+}
+
+fn hotplug_slot(slot: u8) -> Code {
+    let bit = 1u32 << slot;
+    let eject = Store::new(&path("B0EJ"), &bit).into_code();
+    let removable = and(&path("B0RM"), &bit);
+    let status = If::new(&removable, alloc::vec![&Return::new(&PRESENT)]).into_code();
+    Device::new(
+        path(&slot_name(slot)),
+        alloc::vec![
+            &Name::new(path("_ADR"), &(u32::from(slot) << 16)),
+            &Name::new(path("_SUN"), &slot),
+            &Method::new(path("_EJ0"), 1, false, alloc::vec![&eject]),
+            &Method::new(
+                path("_STA"),
+                0,
+                false,
+                alloc::vec![&status, &Return::new(&0u8)],
+            ),
+        ],
+    )
+    .into_code()
+}
+
+fn slot_name(slot: u8) -> alloc::string::String {
+    format!("SL{slot:02}")
+}
+
+fn hpet(input: &Input) -> Code {
+    if !input.hpet {
+        return Code::default();
+    }
+    let registers = Memory32Fixed::new(true, super::HPET_BASE, 0x400);
+    device("HPET", "PNP0103", Some(0), &resources(&[&registers]))
+}
+
+/// Processor objects, and what tells the system that one came or goes.
+///
+/// CPON has a byte a CPU: whether it was online when last looked at. The toolstack changes the bitmap behind PRS and
+/// raises event 2.
+fn processors(input: &Input) -> Code {
+    let cpus = input.cpus.len().min(256);
+    let online = input.cpus.iter().map(|cpu| u8::from(cpu.online)).take(cpus);
+    let mut all = code(&[
+        &Name::new(path("CPON"), &BufferData::new(online.collect())),
+        &processor_status(),
+    ]);
+    for (id, cpu) in input.cpus.iter().take(cpus).enumerate() {
+        let id = id as u8;
+        let calls = (
+            Return::new(&MethodCall::new(path("CPST"), alloc::vec![&id])).into_code(),
+            Return::new(&MethodCall::new(
+                path("CPMT"),
+                alloc::vec![&id, &cpu.apic_id],
+            ))
+            .into_code(),
+        );
+        let mut object = processor(
+            &processor_name(id),
+            id,
+            &[
+                &Name::new(path("_HID"), &"ACPI0007"),
+                &Name::new(path("_UID"), &id),
+                &Method::new(path("_STA"), 0, false, alloc::vec![&calls.0]),
+                &Method::new(path("_MAT"), 0, false, alloc::vec![&calls.1]),
+                &Method::new(path("_EJ0"), 1, false, Vec::new()),
+            ],
+        );
+        all.0.append(&mut object.0);
+    }
+    code(&[&all, &processor_notify(cpus), &processor_scan(cpus)])
+}
+
+fn processor_name(id: u8) -> alloc::string::String {
+    format!("CP{id:02X}")
+}
+
+/// CPST(CPU): its _STA. CPMT(CPU, APIC ID): its entry in the MADT.
+fn processor_status() -> Code {
+    let is_online = value_at(&path("CPON"), &Arg(0));
+    let status = If::new(&is_online, alloc::vec![&Return::new(&PRESENT)]).into_code();
+    let entry = BufferData::new(alloc::vec![0, 8, 0, 0, 0, 0, 0, 0]);
+    let set =
+        |index: u8, value: &dyn Aml| Store::new(&element(&Local(0), &index), value).into_code();
+    code(&[
+        &Method::new(
+            path("CPST"),
+            1,
+            false,
+            alloc::vec![&status, &Return::new(&0u8)],
+        ),
+        &Method::new(
+            path("CPMT"),
+            2,
+            false,
+            alloc::vec![
+                &Store::new(&Local(0), &entry),
+                &set(2, &Arg(0)),
+                &set(3, &Arg(1)),
+                &set(4, &is_online),
+                &Return::new(&Local(0)),
+            ],
+        ),
+    ])
+}
+
+/// CPNT(CPU, event): tells the system.
+fn processor_notify(cpus: usize) -> Code {
+    let mut tests = Code::default();
+    for id in 0..cpus {
+        let id = id as u8;
+        let notify = Notify::new(&path(&processor_name(id)), &Arg(1)).into_code();
+        let test = Equal::new(&Arg(0), &id);
+        let mut test = If::new(&test, alloc::vec![&notify]).into_code();
+        tests.0.append(&mut test.0);
+    }
+    Method::new(path("CPNT"), 2, false, alloc::vec![&tests]).into_code()
+}
+
+/// CPSC: compares the bitmap with what was seen before.
+fn processor_scan(cpus: usize) -> Code {
+    let (map, cpu, now) = (Local(0), Local(1), Local(2));
+    let seen = value_at(&path("CPON"), &cpu);
+    let map_byte = value_at(&map, &shift_right(&cpu, &3u8));
+    let bit = and(&shift_right(&map_byte, &and(&cpu, &7u8)), &1u8);
+    let notify = |event: u8| MethodCall::new(path("CPNT"), alloc::vec![&cpu, &event]).into_code();
+    let (came, goes) = (notify(DEVICE_CHECK), notify(EJECT_REQUEST));
+    let tell = code(&[
+        &If::new(&now, alloc::vec![&came]),
+        &Else::new(alloc::vec![&goes]),
+    ]);
+    let remember = Store::new(&element(&path("CPON"), &cpu), &now).into_code();
+    let look = code(&[
+        &Store::new(&now, &bit),
+        &If::new(&NotEqual::new(&now, &seen), alloc::vec![&remember, &tell]),
+        &increment(&cpu),
+    ]);
+    let count = cpus.min(usize::from(CPU_MAP_SIZE) * 8) as u16;
+    code(&[
+        &OpRegion::new(
+            path("PRST"),
+            OpRegionSpace::SystemIO,
+            &CPU_MAP,
+            &CPU_MAP_SIZE,
+        ),
+        &byte_field("PRST", alloc::vec![FieldEntry::Named(*b"PRS_", 128)]),
+        &Method::new(
+            path("CPSC"),
+            0,
+            true,
+            alloc::vec![
+                &Store::new(&map, &path("PRS_")),
+                &Store::new(&cpu, &0u8),
+                &While::new(&LessThan::new(&cpu, &count), alloc::vec![&look]),
+            ],
+        ),
+    ])
+}
+
+fn tpm(input: &Input) -> Code {
+    let (id, size) = match input.tpm {
+        None => return Code::default(),
+        Some(Tpm::V12) => (code(&[&EISAName::new("PNP0C31")]), 0x5000),
+        Some(Tpm::V20) => (code(&[&"MSFT0101"]), 0x1000),
+    };
+    let registers = resources(&[&Memory32Fixed::new(true, TPM_BASE, size)]);
+    Device::new(
+        path("TPM_"),
+        alloc::vec![
+            &Name::new(path("_HID"), &id),
+            &Name::new(path("_CRS"), &registers),
+        ],
+    )
+    .into_code()
+}
+
+/// The convertible's display sensor, for guests that switch between laptop and slate.
+fn laptop_slate(input: &Input) -> Code {
+    if !input.laptop_slate {
+        return Code::default();
+    }
+    Device::new(
+        path("CONV"),
+        alloc::vec![
+            // A method, since the ID that Windows looks for has one letter less than a name may have.
+            &Method::new(path("_HID"), 0, false, alloc::vec![&Return::new(&"ID9001")],),
+            &Name::new(path("_CID"), &EISAName::new("PNP0C60")),
+        ],
+    )
+    .into_code()
+}
+
+/// General-purpose events: 1 for PCI slots, 2 for CPUs. The slot registers are read once, since reading may clear them.
+fn events(input: &Input) -> Code {
+    let (came, goes) = (Local(0), Local(1));
+    let mut slots = code(&[
+        &Store::new(&came, &path("\\_SB_.PCI0.PCIU")),
+        &Store::new(&goes, &path("\\_SB_.PCI0.PCID")),
+    ]);
+    for slot in (2..32u8).filter(|slot| input.vga_device != Some(*slot)) {
+        let bit = 1u32 << slot;
+        let target = path(&format!("\\_SB_.PCI0.{}", slot_name(slot)));
+        for (register, event) in [(&came, DEVICE_CHECK), (&goes, EJECT_REQUEST)] {
+            let notify = Notify::new(&target, &event).into_code();
+            let pending = and(register, &bit);
+            let mut test = If::new(&pending, alloc::vec![&notify]).into_code();
+            slots.0.append(&mut test.0);
+        }
+    }
+    let scan = MethodCall::new(path("\\_SB_.CPSC"), Vec::new()).into_code();
+    Scope::new(
+        path("\\_GPE"),
+        alloc::vec![
+            &Method::new(path("_E01"), 0, false, alloc::vec![&slots]),
+            &Method::new(path("_E02"), 0, false, alloc::vec![&scan]),
+        ],
+    )
+    .into_code()
+}
+
+/// Encodes at once, so that what an item borrows may end.
+trait IntoCode {
+    fn into_code(self) -> Code;
+}
+
+impl<T: Aml> IntoCode for T {
+    fn into_code(self) -> Code {
+        code(&[&self])
+    }
+}

@@ -2,9 +2,10 @@
 //!
 //! Each character is an exit to the hypervisor, so by default only warnings and errors go out.
 
-use crate::arch::Ports;
 use crate::arch::pc::Pc;
+use crate::arch::{Ports, cpu};
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// The hypervisor's debug port.
@@ -47,5 +48,21 @@ pub fn start() {
 pub fn set_level(level: Option<LevelFilter>) {
     if let Some(level) = level {
         log::set_max_level(level);
+    }
+}
+
+/// Whether [`step_done`] says anything.
+static REPORT_STEPS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the firmware reports each step on its way to the guest, for `cargo xtask bench`.
+pub fn report_steps(on: bool) {
+    REPORT_STEPS.store(on, Ordering::Relaxed);
+}
+
+/// Says that the step `name` is over, with the time-stamp counter, if that was asked for.
+pub fn step_done(name: &str) {
+    if REPORT_STEPS.load(Ordering::Relaxed) {
+        // The debug port cannot fail.
+        let _ = writeln!(DebugPort, "step {name} {}", cpu::tsc());
     }
 }

@@ -45,10 +45,13 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     logger::set_level(settings.log);
     bridge::install(dispatch);
     start_processors(&machine);
+    logger::step_done("processors");
     boot_given_kernel(&machine);
+    logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
     post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);
+    logger::step_done("BIOS data and chips");
     let last_pci_bus = machine.last_pci_bus();
     BIOS.call_once(|| {
         Mutex::new(Bios {
@@ -70,7 +73,10 @@ fn discover(_start_info: u32) -> (Machine, Settings) {
     let chipset = Chipset::detect(&Pc);
     chipset.unlock_shadow(&Pc);
     let (mut machine, settings) = qemu::discover(&Pc, chipset, cpu::resident());
+    logger::report_steps(settings.bench);
+    logger::step_done("machine and memory");
     qemu::set_up_pci(&Pc, &mut machine, mtrr::phys_bits(cpuid));
+    logger::step_done("PCI");
     pc::set_pm_timer(chipset::PM_TIMER);
     (machine, settings)
 }

@@ -9,6 +9,8 @@ pub struct Settings {
     pub serial_console: bool,
     /// Log level: warnings and errors by default.
     pub log: Option<log::LevelFilter>,
+    /// Report each step of the firmware's way to the guest on the debug port.
+    pub bench: bool,
 }
 
 /// Why a setting was ignored.
@@ -37,6 +39,7 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
         match name {
             "serial-console" => self.serial_console = switch(value)?,
+            "bench" => self.bench = switch(value)?,
             "log" => self.log = Some(value.parse().map_err(|_| SettingError::BadValue)?),
             _ => return Err(SettingError::UnknownName),
         }

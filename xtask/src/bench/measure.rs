@@ -55,7 +55,7 @@ impl Bench<'_> {
 
     /// The device accesses up to the boot sector, and those of each of the boot sector's reads.
     pub fn accesses(&self, firmware: &Firmware) -> Result<Accesses> {
-        let mut accesses = self.traced(firmware, COUNTED_READS, &[])?;
+        let (_, mut accesses) = self.traced(firmware, COUNTED_READS, &[])?;
         for count in accesses.reading.values_mut() {
             *count = count.div_ceil(u64::from(COUNTED_READS));
         }
@@ -73,10 +73,27 @@ impl Bench<'_> {
             "-debugcon",
             &log,
         ];
-        Ok(self.traced(firmware, 0, &setting)?.steps)
+        let (report, accesses) = self.traced(firmware, 0, &setting)?;
+        let mut steps = accesses.steps;
+        if let Some(last) = steps.last().map(|step| step.end) {
+            // From the last reported step on: the disks and the boot sector.
+            let reported: u64 = steps.iter().map(|step| step.accesses).sum();
+            let accesses = accesses.boot.values().sum::<u64>().saturating_sub(reported);
+            steps.push(trace::Step {
+                name: "disk and boot sector".to_owned(),
+                end: report.start.max(last),
+                accesses,
+            });
+        }
+        Ok(steps)
     }
 
-    fn traced(&self, firmware: &Firmware, reads: u16, arguments: &[&str]) -> Result<Accesses> {
+    fn traced(
+        &self,
+        firmware: &Firmware,
+        reads: u16,
+        arguments: &[&str],
+    ) -> Result<(Report, Accesses)> {
         let log = self.directory.join("accesses.log");
         let mut qemu = self.qemu(firmware, reads)?;
         qemu.args([
@@ -97,7 +114,7 @@ impl Bench<'_> {
         let accesses = trace::count(&log)?;
         // The logs are large and of no further use; one that stays is only untidy.
         let _ = std::fs::remove_file(&log);
-        Ok(accesses)
+        Ok((report, accesses))
     }
 
     /// The time to the boot sector, and the speed of its reads.

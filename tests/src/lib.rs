@@ -1,1 +1,17 @@
 //! What the integration tests share: starting guests with a deadline and reading what they say.
+//!
+//! - [`guest`] starts one QEMU and waits for what it prints;
+//! - [`disk`] makes the disks it boots from;
+//! - [`script`] describes calls of BIOS services, which `guest/executor.s` makes inside the guest;
+//! - [`report`] turns the executor's answers into named fields;
+//! - [`services`] is the list of all calls the differential probe makes;
+//! - [`pci`] judges the addresses PCI functions were given;
+//! - [`differences`] compares two reports under a table of intended differences.
+
+pub mod differences;
+pub mod disk;
+pub mod guest;
+pub mod pci;
+pub mod report;
+pub mod script;
+pub mod services;

@@ -1,0 +1,38 @@
+//! Assembles the guest programs with the assembler and linker that the Rust toolchain's C compiler brings.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn main() {
+    let guest = Path::new("guest");
+    println!("cargo::rerun-if-changed={}", guest.display());
+    assemble(guest, "boot", 0x7c00);
+    assemble(guest, "executor", 0);
+}
+
+/// Makes `OUT_DIR/NAME.bin`, the plain bytes of `guest/NAME.s` linked at `address`.
+fn assemble(guest: &Path, name: &str, address: u32) {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let object = out.join(name).with_extension("o");
+    let source = guest.join(name).with_extension("s");
+    run(Command::new("as")
+        .arg("--64")
+        .arg("-I")
+        .arg(guest)
+        .arg(&source)
+        .arg("-o")
+        .arg(&object));
+    run(Command::new("ld")
+        .args(["-m", "elf_x86_64", "--oformat", "binary"])
+        .arg(format!("-Ttext={address:#x}"))
+        .arg(&object)
+        .arg("-o")
+        .arg(out.join(name).with_extension("bin")));
+}
+
+fn run(command: &mut Command) {
+    let status = command
+        .status()
+        .unwrap_or_else(|error| panic!("{command:?}: {error} (Debian package binutils)"));
+    assert!(status.success(), "{command:?}: {status}");
+}

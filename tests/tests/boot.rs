@@ -1,0 +1,166 @@
+//! What happens when a disk does not boot, and that starting again and again changes nothing.
+
+use anyhow::{Result, ensure};
+use firstlight_tests::disk::{Disk, SECTOR};
+use firstlight_tests::guest::{Config, Firmware, Log, Machine};
+use firstlight_tests::report::Report;
+use firstlight_tests::script::Script;
+
+/// The last line of what a guest shows when nothing boots.
+const NOTHING_BOOTS: &str = "No bootable device";
+
+/// What a disk that boots prints first.
+const BOOTED: &str = "~E\n";
+
+fn good_disk() -> Result<Disk> {
+    Disk::running(&Script::new(), 16 << 20)
+}
+
+/// Starts a guest whose disks cannot boot, and returns what it says on the serial port and on the screen.
+fn refused(machine: Machine, disks: &[&Disk]) -> Result<(String, String)> {
+    let mut config = Config::new(machine, Firmware::Firstlight);
+    for disk in disks {
+        config = config.disk(&disk.path());
+    }
+    let mut guest = config.start()?;
+    let serial = guest.wait_for(Log::Serial, NOTHING_BOOTS)?;
+    let screen = guest.wait_for_screen(NOTHING_BOOTS)?;
+    Ok((serial, screen))
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn no_disk_at_all_is_said() -> Result<()> {
+    for machine in Machine::ALL {
+        refused(machine, &[])?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn disks_that_cannot_boot_are_named_with_the_reason() -> Result<()> {
+    let blank = Disk::blank(16 << 20)?;
+    let short = Disk::blank(100)?;
+    let (serial, screen) = refused(Machine::Pc, &[&blank, &short])?;
+    for (log, text) in [("serial", serial), ("screen", screen)] {
+        ensure!(
+            text.to_lowercase().contains("signature"),
+            "no reason on the {log}:\n{text}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn the_next_disk_boots_after_one_without_a_boot_sector() -> Result<()> {
+    let blank = Disk::blank(16 << 20)?;
+    let good = good_disk()?;
+    Config::new(Machine::Pc, Firmware::Firstlight)
+        .disk(&blank.path())
+        .disk(&good.path())
+        .start()?
+        .wait_for(Log::Debug, BOOTED)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn the_next_disk_boots_after_a_short_one() -> Result<()> {
+    let short = Disk::blank(100)?;
+    let good = good_disk()?;
+    Config::new(Machine::Q35, Firmware::Firstlight)
+        .disk(&short.path())
+        .disk(&good.path())
+        .start()?
+        .wait_for(Log::Debug, BOOTED)?;
+    Ok(())
+}
+
+/// A disk whose every sector fails to read is given up, in time, and the next is booted.
+fn read_errors(firmware: Firmware) -> Result<()> {
+    let bad = good_disk()?;
+    let rules = bad.directory().join("blkdebug.conf");
+    std::fs::write(
+        &rules,
+        "[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\n",
+    )?;
+    let good = good_disk()?;
+    let description = format!("file=blkdebug:{}:{}", rules.display(), bad.path().display());
+    Config::new(Machine::Pc, firmware)
+        .drive(&description)
+        .disk(&good.path())
+        .start()?
+        .wait_for(Log::Debug, BOOTED)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn the_next_disk_boots_after_one_with_read_errors() -> Result<()> {
+    read_errors(Firmware::Firstlight)
+}
+
+/// A boot sector that gives up with INT 18h leaves the turn to the next disk.
+#[test]
+#[ignore = "our boot path is not complete"]
+fn the_next_disk_boots_after_int_18h() -> Result<()> {
+    let gives_up = Disk::blank(16 << 20)?;
+    gives_up.write(0, &[0xcd, 0x18])?;
+    gives_up.write(SECTOR - 2, &[0x55, 0xaa])?;
+    let good = good_disk()?;
+    Config::new(Machine::Pc, Firmware::Firstlight)
+        .disk(&gives_up.path())
+        .disk(&good.path())
+        .start()?
+        .wait_for(Log::Debug, BOOTED)?;
+    Ok(())
+}
+
+/// A register of the CMOS that no firmware uses, and how often the guest is to start again.
+const REBOOT_COUNTER: u8 = 0x7e;
+const REBOOTS: u8 = 50;
+
+/// Resets by the keyboard controller, port CF9h and a triple fault in turn; the memory map is the same every time.
+fn reboots(machine: Machine, firmware: Firmware) -> Result<()> {
+    let mut script = Script::new();
+    script.memory_map();
+    script.reboot(REBOOT_COUNTER, REBOOTS);
+    let disk = Disk::running(&script, 16 << 20)?;
+    let log = Config::new(machine, firmware)
+        .deadline_seconds(120)
+        .disk(&disk.path())
+        .start()?
+        .wait_for(Log::Debug, "~E\n")?;
+    let starts: Vec<&str> = log.split("~B").skip(1).collect();
+    ensure!(
+        starts.len() == usize::from(REBOOTS) + 1,
+        "{machine}: the guest started {} times",
+        starts.len()
+    );
+    let maps = starts
+        .iter()
+        .map(|start| Ok(Report::parse(&script, start)?.memory_maps.remove(0)))
+        .collect::<Result<Vec<_>>>()?;
+    for (number, map) in maps.iter().enumerate() {
+        ensure!(
+            *map == maps[0],
+            "{machine}: start {number} has another memory map:\n{map:x?}\nthe first had\n{:x?}",
+            maps[0]
+        );
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn pc_starts_50_times_with_one_memory_map() -> Result<()> {
+    reboots(Machine::Pc, Firmware::Firstlight)
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn q35_starts_50_times_with_one_memory_map() -> Result<()> {
+    reboots(Machine::Q35, Firmware::Firstlight)
+}

@@ -1,0 +1,67 @@
+//! A real Debian boots from its IDE disk to the login prompt.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use firstlight_tests::guest::{Config, Firmware, Log, Machine};
+
+/// What getty prints before it reads a user's name.
+const LOGIN_PROMPT: &str = " login: ";
+
+/// The demo image; `cargo xtask test` makes it and tells where it is.
+fn image() -> Result<PathBuf> {
+    std::env::var_os("FIRSTLIGHT_DEBIAN")
+        .map(PathBuf::from)
+        .context("FIRSTLIGHT_DEBIAN is not set: use `cargo xtask test`")
+}
+
+fn boots(machine: Machine, firmware: Firmware, cpus: u32, memory_mib: u64) -> Result<()> {
+    let drive = format!("file={},snapshot=on", image()?.display());
+    let mut guest = Config::new(machine, firmware)
+        .cpus(cpus)
+        .memory_mib(memory_mib)
+        .deadline_seconds(300)
+        .arg("-no-reboot")
+        .drive(&drive)
+        .start()?;
+    let console = guest.wait_for(Log::Serial, LOGIN_PROMPT)?;
+    for trouble in [
+        "Kernel panic",
+        "Oops",
+        "Call Trace",
+        "BIOS bug",
+        "Firmware Bug",
+        "ACPI Error",
+    ] {
+        ensure!(
+            !console.contains(trouble),
+            "the kernel reported: {trouble}\n{}",
+            guest.tails()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn debian_on_pc_with_1_cpu_and_128_mib() -> Result<()> {
+    boots(Machine::Pc, Firmware::Firstlight, 1, 128)
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn debian_on_pc_with_2_cpus_and_6_gib() -> Result<()> {
+    boots(Machine::Pc, Firmware::Firstlight, 2, 6144)
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn debian_on_q35_with_1_cpu_and_6_gib() -> Result<()> {
+    boots(Machine::Q35, Firmware::Firstlight, 1, 6144)
+}
+
+#[test]
+#[ignore = "our boot path is not complete"]
+fn debian_on_q35_with_2_cpus_and_128_mib() -> Result<()> {
+    boots(Machine::Q35, Firmware::Firstlight, 2, 128)
+}

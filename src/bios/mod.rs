@@ -10,6 +10,7 @@ pub mod ivt;
 pub mod keyboard;
 mod layout;
 pub mod pcibios;
+pub mod pmm;
 pub mod post;
 
 use crate::arch::{Frame, Hardware, Outcome};
@@ -21,6 +22,9 @@ use alloc::vec::Vec;
 use bda::Bda;
 use core::ops::Range;
 use spin::Mutex;
+
+/// [`Frame::vector`] of a far call to the POST memory manager's entry, in `bridge.s`.
+const PMM: u16 = 0x101;
 
 /// What the services remember between two calls.
 pub struct Bios<H: Hardware> {
@@ -43,6 +47,8 @@ pub struct Services {
     pub last_pci_bus: u8,
     /// Physical address of the PCI interrupt routing table.
     pub routing_table: Option<u64>,
+    /// Memory lent to option ROMs.
+    pub pmm: pmm::Pmm,
     /// Who waits in INT 15h AH=86h.
     pub waiter: Option<int15::wait::Waiter>,
 }
@@ -60,6 +66,10 @@ pub fn dispatch<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -
         0x1a => return int1a::serve(bios, hw, frame),
         0x70 => int1a::interrupt(hw),
         0x74 => int15::mouse::interrupt(hw),
+        PMM => {
+            let bios = &mut *bios.lock();
+            bios.services.pmm.serve(hw, &mut bios.machine.e820, frame);
+        }
         _ => frame.fail(0x86),
     }
     Outcome::Return

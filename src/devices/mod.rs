@@ -6,6 +6,7 @@ pub mod block;
 pub mod chipset;
 pub mod dma;
 pub mod mtrr;
+pub mod option_rom;
 pub mod pci;
 pub mod pic;
 pub mod pit;

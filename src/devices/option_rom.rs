@@ -1,0 +1,453 @@
+//! Option ROMs: the 16-bit programs that cards carry for themselves.
+//!
+//! A ROM is copied to the next free 2 KiB boundary from C0000h up, checked, and initialised by a far call, after which it
+//! may be shorter. What it can boot (BEV) or connect as a disk (BCV) is recorded. The VGA card's comes first and is only
+//! copied: INT 10h starts it when it is needed. So are network cards' ROMs, of which each takes as long to start as all
+//! the rest of a boot: [`OptionRoms::run_pci`] runs one when the boot order comes to it.
+//!
+//! Sources: PCI Firmware Specification 3.1, chapter 5; Plug and Play BIOS Specification 1.0A, section 3; BIOS Boot
+//! Specification 1.01, chapter 3.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::pci::{Bdf, ConfigAccess, PciDevice, ROM_BAR, reg};
+use crate::arch::{Hardware, PhysMem, Ports, RealMode, RealRegs, linear};
+use crate::platform::Machine;
+use crate::tables::loader::File;
+use crate::tables::place::sum;
+
+/// Where option ROMs start.
+pub const AREA_START: u64 = 0xc0000;
+/// Where they end: the F segment is the BIOS's own.
+pub const AREA_END: u64 = 0xf0000;
+/// What each starts at a multiple of.
+const ALIGN: u64 = 2048;
+const BLOCK: u64 = 512;
+const SIGNATURE: u16 = 0xaa55;
+const F_SEGMENT: u16 = 0xf000;
+
+const CLASS_NETWORK: u32 = 0x02;
+const CLASS_DISPLAY: u32 = 0x03;
+const SUBCLASS_VGA: u16 = 0x0300;
+
+/// More images than any ROM has.
+const MAX_IMAGES: u32 = 16;
+/// More expansion headers than any ROM has.
+const MAX_HEADERS: u32 = 16;
+const NAME_MAX: usize = 64;
+
+/// Why a ROM is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RomError {
+    /// Its base address register got no address.
+    NoAddress,
+    /// It does not start with 55h AAh.
+    NoSignature,
+    /// None of its images is for a PC's BIOS.
+    NoPcImage,
+    /// It is longer than what holds it.
+    TooLong,
+    /// Its bytes do not add up to zero.
+    BadChecksum,
+    /// No room is left below the F segment.
+    NoRoom,
+    /// fw_cfg did not give it.
+    Unreadable,
+}
+
+impl fmt::Display for RomError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoAddress => "it has no address",
+            Self::NoSignature => "it does not start with 55 AA",
+            Self::NoPcImage => "it has no image for a PC's BIOS",
+            Self::TooLong => "its length is more than what is there",
+            Self::BadChecksum => "its checksum is wrong",
+            Self::NoRoom => "there is no room for it below 1 MiB",
+            Self::Unreadable => "it cannot be read",
+        })
+    }
+}
+
+/// A ROM in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedRom {
+    /// Segment of its first byte.
+    pub segment: u16,
+    /// Bytes.
+    pub size: u64,
+    /// The card it belongs to; `None` for one that QEMU gave as a file.
+    pub bdf: Option<Bdf>,
+}
+
+/// What a ROM can do for the boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorKind {
+    /// Boots by itself (bootstrap entry vector).
+    Bootstrap,
+    /// Adds disks to INT 13h (boot connection vector).
+    Connection,
+}
+
+/// An entry point that a ROM offers to the boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootVector {
+    /// What it does.
+    pub kind: VectorKind,
+    /// Its segment.
+    pub segment: u16,
+    /// Its offset.
+    pub offset: u16,
+    /// What the ROM calls itself; may be empty.
+    pub name: String,
+    /// The card; `None` for a ROM that QEMU gave as a file.
+    pub bdf: Option<Bdf>,
+    /// The fw_cfg file that it came from, without `genroms/`.
+    pub file: Option<String>,
+}
+
+impl BootVector {
+    /// Calls it. A bootstrap entry only returns when it could not boot. `pnp_header` is the offset in segment F000h of the
+    /// Plug and Play header.
+    pub fn call(&self, hw: &impl RealMode, pnp_header: u16) {
+        let mut regs = entry_registers(self.bdf, pnp_header);
+        regs.cs = self.segment;
+        regs.ip = self.offset;
+        hw.call_far(&mut regs);
+    }
+}
+
+/// The ROMs below 1 MiB.
+#[derive(Clone, Debug)]
+pub struct OptionRoms {
+    /// First free address.
+    next: u64,
+    /// Offset in segment F000h of the Plug and Play header, zero without one.
+    pnp_header: u16,
+    /// What the ROMs that ran so far offer.
+    pub vectors: Vec<BootVector>,
+    /// Cards whose ROM has run.
+    ran: Vec<Bdf>,
+}
+
+impl OptionRoms {
+    /// No ROM yet. `pnp_header` is the offset in segment F000h of the Plug and Play header, zero without one.
+    pub fn new(pnp_header: u16) -> Self {
+        Self {
+            next: AREA_START,
+            pnp_header,
+            vectors: Vec::new(),
+            ran: Vec::new(),
+        }
+    }
+
+    /// First address that no ROM occupies.
+    pub fn end(&self) -> u64 {
+        self.next
+    }
+
+    /// Copies the VGA adapter's ROM to its place and leaves it to INT 10h to start. Must come first: programs look for it
+    /// at C000:0000.
+    pub fn place_vga(&mut self, hw: &impl Hardware, machine: &Machine) -> Option<PlacedRom> {
+        let card = machine
+            .pci_class(SUBCLASS_VGA)
+            .find(|card| card.bars[ROM_BAR].size != 0);
+        let placed = match card {
+            Some(card) => self.place_pci(hw, machine.config, card),
+            None => {
+                let (file, name) = files(machine, "vgaroms/").next()?;
+                let result = self.place_file(hw, machine, file);
+                return self.keep_vga(report(result, &name));
+            }
+        };
+        let name = card.map_or(String::new(), |card| card.bdf.to_string());
+        self.keep_vga(report(placed, &name))
+    }
+
+    fn keep_vga(&mut self, placed: Option<PlacedRom>) -> Option<PlacedRom> {
+        self.next = match placed {
+            Some(rom) => linear(rom.segment, 0) + rom.size.next_multiple_of(ALIGN),
+            None => self.next,
+        };
+        placed
+    }
+
+    /// Runs all ROMs that have to run before the boot: those of cards that are neither for networks nor displays, and
+    /// QEMU's `genroms/`.
+    ///
+    /// `skip` names files that another part of the firmware does better.
+    pub fn run_all(&mut self, hw: &impl Hardware, machine: &Machine, skip: &[&str]) {
+        for card in &machine.pci {
+            let class = card.class >> 16;
+            if card.bars[ROM_BAR].size != 0 && !matches!(class, CLASS_NETWORK | CLASS_DISPLAY) {
+                self.run_pci(hw, machine.config, card);
+            }
+        }
+        for (file, name) in files(machine, "genroms/") {
+            if skip.contains(&name.as_str()) {
+                continue;
+            }
+            let placed = self.place_file(hw, machine, file);
+            if let Some(rom) = report(placed, &name) {
+                self.run(hw, rom, Some(&name));
+            }
+        }
+    }
+
+    /// Network cards with a ROM that has not run yet.
+    pub fn waiting<'a>(&self, machine: &'a Machine) -> impl Iterator<Item = &'a PciDevice> {
+        machine.pci.iter().filter(|card| {
+            card.class >> 16 == CLASS_NETWORK
+                && card.bars[ROM_BAR].size != 0
+                && !self.ran.contains(&card.bdf)
+        })
+    }
+
+    /// Copies the card's ROM to memory and initialises it, once; what it offers is then in [`OptionRoms::vectors`].
+    pub fn run_pci(&mut self, hw: &impl Hardware, config: ConfigAccess, card: &PciDevice) {
+        if self.ran.contains(&card.bdf) {
+            return;
+        }
+        self.ran.push(card.bdf);
+        let placed = self.place_pci(hw, config, card);
+        if let Some(rom) = report(placed, &card.bdf.to_string()) {
+            self.run(hw, rom, None);
+        }
+    }
+
+    fn place_pci(
+        &self,
+        hw: &(impl Ports + PhysMem),
+        config: ConfigAccess,
+        card: &PciDevice,
+    ) -> Result<PlacedRom, RomError> {
+        const ENABLE: u32 = 1;
+        let bar = card.bars[ROM_BAR];
+        let address = bar.address.ok_or(RomError::NoAddress)?;
+        let at = match card.bridge {
+            Some(_) => reg::BRIDGE_ROM,
+            None => reg::ROM,
+        };
+        config.write32(hw, card.bdf, at, address as u32 | ENABLE);
+        let placed = find_pc_image(hw, address, bar.size).and_then(|(start, size)| {
+            let to = self.room(size)?;
+            hw.copy(to, start, size);
+            check(hw, to, size)
+        });
+        // A ROM may share its decoder with the function's other registers.
+        config.write32(hw, card.bdf, at, address as u32);
+        placed.map(|rom| PlacedRom {
+            bdf: Some(card.bdf),
+            ..rom
+        })
+    }
+
+    fn place_file(
+        &self,
+        hw: &impl Hardware,
+        machine: &Machine,
+        file: File,
+    ) -> Result<PlacedRom, RomError> {
+        let fw_cfg = machine.fw_cfg.as_ref().ok_or(RomError::Unreadable)?;
+        let to = self.room(file.size.into())?;
+        fw_cfg
+            .read_to(hw, file.handle as u16, 0, to, file.size)
+            .map_err(|_| RomError::Unreadable)?;
+        check(hw, to, file.size.into())
+    }
+
+    /// Where `size` bytes go.
+    fn room(&self, size: u64) -> Result<u64, RomError> {
+        match self.next.checked_add(size) {
+            Some(end) if end <= AREA_END => Ok(self.next),
+            _ => Err(RomError::NoRoom),
+        }
+    }
+
+    fn run(&mut self, hw: &(impl PhysMem + RealMode), rom: PlacedRom, file: Option<&str>) {
+        const INIT: u16 = 3;
+        let start = linear(rom.segment, 0);
+        // Should it not say how long it stays, it stays as it is.
+        self.next = start + rom.size.next_multiple_of(ALIGN);
+        let mut regs = entry_registers(rom.bdf, self.pnp_header);
+        regs.cs = rom.segment;
+        regs.ip = INIT;
+        hw.call_far(&mut regs);
+
+        let left = u64::from(hw.read8(start + 2)) * BLOCK;
+        if hw.read16(start) != SIGNATURE || left == 0 {
+            hw.fill(start, rom.size, 0);
+            self.next = start;
+            return;
+        }
+        let left = left.min(AREA_END - start);
+        self.next = start + left.next_multiple_of(ALIGN);
+        let found = boot_vectors(hw, rom.segment, left);
+        self.vectors
+            .extend(found.into_iter().map(|found| BootVector {
+                bdf: rom.bdf,
+                file: file.map(ToString::to_string),
+                ..found
+            }));
+    }
+}
+
+/// What a ROM's entry points are called with (BIOS Boot Specification 1.01, appendix D).
+fn entry_registers(bdf: Option<Bdf>, pnp_header: u16) -> RealRegs {
+    RealRegs {
+        eax: bdf.map_or(0, |bdf| bdf.0.into()),
+        // No card select number, no read data port: these are not ISA Plug and Play cards.
+        ebx: 0xffff,
+        edx: 0xffff,
+        edi: pnp_header.into(),
+        es: F_SEGMENT,
+        ..RealRegs::default()
+    }
+}
+
+fn report(placed: Result<PlacedRom, RomError>, name: &str) -> Option<PlacedRom> {
+    placed
+        .inspect_err(|error| log::warn!("option ROM of {name} not used: {error}"))
+        .ok()
+}
+
+/// fw_cfg files whose name starts with `folder`, with the rest of the name.
+fn files<'a>(
+    machine: &'a Machine,
+    folder: &'static str,
+) -> impl Iterator<Item = (File, String)> + 'a {
+    let all = machine.fw_cfg.iter().flat_map(|fw_cfg| fw_cfg.files());
+    all.filter_map(move |(file, name)| {
+        let name = name.strip_prefix(folder.as_bytes())?;
+        Some((file, core::str::from_utf8(name).ok()?.to_string()))
+    })
+}
+
+/// Start and length of the first image for a PC's BIOS in the ROM of `size` bytes at `address`.
+fn find_pc_image(hw: &impl PhysMem, address: u64, size: u64) -> Result<(u64, u64), RomError> {
+    const CODE_TYPE_PC: u8 = 0;
+    const LAST_IMAGE: u8 = 0x80;
+    let mut offset = 0;
+    for _ in 0..MAX_IMAGES {
+        if offset + BLOCK > size || hw.read16(address + offset) != SIGNATURE {
+            break;
+        }
+        let image = address + offset;
+        let data = u64::from(hw.read16(image + 0x18));
+        if data < 0x1a || offset + data + 0x18 > size || hw.read32(image + data) != PCIR {
+            // Without a data structure it is a legacy ROM, and the only image.
+            return if offset == 0 {
+                Ok((image, length(hw, image, size)?))
+            } else {
+                Err(RomError::NoPcImage)
+            };
+        }
+        let image_size = u64::from(hw.read16(image + data + 0x10)) * BLOCK;
+        if hw.read8(image + data + 0x14) == CODE_TYPE_PC {
+            return Ok((image, length(hw, image, size - offset)?));
+        }
+        if hw.read8(image + data + 0x15) & LAST_IMAGE != 0 || image_size == 0 {
+            break;
+        }
+        offset += image_size;
+    }
+    Err(match offset {
+        0 if hw.read16(address) != SIGNATURE => RomError::NoSignature,
+        _ => RomError::NoPcImage,
+    })
+}
+
+const PCIR: u32 = u32::from_le_bytes(*b"PCIR");
+
+fn length(hw: &impl PhysMem, image: u64, limit: u64) -> Result<u64, RomError> {
+    match u64::from(hw.read8(image + 2)) * BLOCK {
+        length if length == 0 || length > limit => Err(RomError::TooLong),
+        length => Ok(length),
+    }
+}
+
+/// Accepts the ROM that was put at `start` in at most `size` bytes, or clears it away.
+fn check(hw: &impl PhysMem, start: u64, size: u64) -> Result<PlacedRom, RomError> {
+    let accepted = if hw.read16(start) != SIGNATURE {
+        Err(RomError::NoSignature)
+    } else {
+        length(hw, start, size)
+    };
+    let accepted = accepted.and_then(|length| match checksum(hw, start, length) {
+        0 => Ok(length),
+        _ => Err(RomError::BadChecksum),
+    });
+    if accepted.is_err() {
+        hw.fill(start, size, 0);
+    }
+    accepted.map(|size| PlacedRom {
+        segment: (start >> 4) as u16,
+        size,
+        bdf: None,
+    })
+}
+
+fn checksum(hw: &impl PhysMem, start: u64, length: u64) -> u8 {
+    let mut block = [0; BLOCK as usize];
+    (0..length / BLOCK).fold(0u8, |total, index| {
+        hw.read(start + index * BLOCK, &mut block);
+        total.wrapping_add(sum(&block))
+    })
+}
+
+/// What the Plug and Play expansion headers of an initialised ROM offer.
+fn boot_vectors(hw: &impl PhysMem, segment: u16, size: u64) -> Vec<BootVector> {
+    const FIRST_HEADER: u64 = 0x1a;
+    const HEADER_SIZE: u64 = 0x20;
+    let start = linear(segment, 0);
+    let mut vectors = Vec::new();
+    let mut header = u64::from(hw.read16(start + FIRST_HEADER));
+    for _ in 0..MAX_HEADERS {
+        let at = start + header;
+        if header == 0 || header + HEADER_SIZE > size || hw.read32(at) != PNP {
+            break;
+        }
+        let name = text(hw, start, u64::from(hw.read16(at + 0x10)), size);
+        let offered = [
+            (VectorKind::Connection, hw.read16(at + 0x16)),
+            (VectorKind::Bootstrap, hw.read16(at + 0x1a)),
+        ];
+        for (kind, offset) in offered {
+            if offset != 0 {
+                vectors.push(BootVector {
+                    kind,
+                    segment,
+                    offset,
+                    name: name.clone(),
+                    bdf: None,
+                    file: None,
+                });
+            }
+        }
+        header = hw.read16(at + 6).into();
+    }
+    vectors
+}
+
+const PNP: u32 = u32::from_le_bytes(*b"$PnP");
+
+/// The printable part of the string at `offset`, or nothing where there is none.
+fn text(hw: &impl PhysMem, start: u64, offset: u64, size: u64) -> String {
+    if offset == 0 || offset >= size {
+        return String::new();
+    }
+    let mut bytes = [0; NAME_MAX];
+    let len = (size - offset).min(NAME_MAX as u64) as usize;
+    hw.read(start + offset, &mut bytes[..len]);
+    bytes
+        .iter()
+        .take_while(|byte| **byte != 0)
+        .filter(|byte| (0x20..0x7f).contains(*byte))
+        .map(|byte| char::from(*byte))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

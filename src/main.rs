@@ -46,7 +46,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bridge::install(dispatch);
     start_processors(&machine);
     logger::step_done("processors");
-    boot_given_kernel(&machine);
+    let setup_code = boot_given_kernel(&machine);
     logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
     post::interrupts_and_time(&Pc);
@@ -65,6 +65,9 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
             },
         })
     });
+    if setup_code {
+        bridge::start_linux_setup()
+    }
     bridge::start_guest_boot()
 }
 
@@ -94,13 +97,14 @@ fn start_processors(machine: &Machine) {
     cpu::start_others(machine.cpus.present - 1, &msrs);
 }
 
-/// Starts the kernel that the platform gives in place of a disk; returns when there is none or it cannot be started.
-fn boot_given_kernel(machine: &Machine) {
+/// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;
+/// or when it has a real-mode entry, which needs the BIOS services first: true.
+fn boot_given_kernel(machine: &Machine) -> bool {
     let Some(fw_cfg) = &machine.fw_cfg else {
-        return;
+        return false;
     };
     let Some(kernel) = direct::Given::find(&Pc, fw_cfg) else {
-        return;
+        return false;
     };
     match kernel.load(&machine.e820, 0) {
         Ok(Ready::Long { entry, params }) => kernel::long(entry, params),
@@ -110,8 +114,11 @@ fn boot_given_kernel(machine: &Machine) {
             ebx,
             eax,
         }) => kernel::protected(entry, esi, ebx, eax),
-        Ok(Ready::Real) => log::error!("not yet"),
-        Err(error) => log::error!("the given kernel cannot be started: {error}"),
+        Ok(Ready::Real) => true,
+        Err(error) => {
+            log::error!("the given kernel cannot be started: {error}");
+            false
+        }
     }
 }
 

@@ -11,6 +11,7 @@ unsafe extern "C" {
     static fseg_start: u8;
     static bridge_variables: u8;
     static start_guest: u8;
+    static start_linux: u8;
     fn bridge_call();
     static ap_msrs: u8;
     static call_words: u8;
@@ -185,22 +186,23 @@ fn enter_real_mode(regs: &mut RealRegs, kind: u32) {
 
 /// Leaves the firmware's own thread of control for ever: real mode, INT 19h, on a stack below 0000:7C00.
 pub fn start_guest_boot() -> ! {
-    Pc.write64(
-        variable(offset_of!(Variables, stack)),
-        super::cpu::stack_top(),
-    );
-    let mut regs = RealRegs {
-        cs: (F_SEGMENT >> 4) as u16,
-        ip: fseg_offset(addr_of!(start_guest)),
-        ..RealRegs::default()
-    };
-    // The call switches to real mode and never returns; what it leaves on the 64-bit stack is lost on purpose, because the
-    // next entry starts at the address that is put back here.
-    call_without_return(&mut regs)
+    leave_to(addr_of!(start_guest))
 }
 
-fn call_without_return(regs: &mut RealRegs) -> ! {
-    call(regs, false);
+/// Leaves for Linux setup code in real mode, which lies at 0x10000.
+pub fn start_linux_setup() -> ! {
+    leave_to(addr_of!(start_linux))
+}
+
+fn leave_to(code: *const u8) -> ! {
+    mark_booted();
+    let mut regs = RealRegs {
+        cs: (F_SEGMENT >> 4) as u16,
+        ip: fseg_offset(code),
+        ..RealRegs::default()
+    };
+    // The real-mode code never returns. What the call leaves on the 64-bit stack stays there, and later entries go below it.
+    call(&mut regs, false);
     super::cpu::halt()
 }
 

@@ -371,6 +371,19 @@ start_guest:
     hlt
     jmp 1b
 
+# Likewise, into Linux setup code at 0x10000 (boot protocol, "16-bit entry").
+    .globl start_linux
+start_linux:
+    movw $0x1000, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %fs
+    movw %ax, %gs
+    cli
+    movw %ax, %ss
+    movw $0xe000, %sp
+    ljmpw $0x1020, $0
+
 # Hardware interrupts that cost no mode switch. They work for virtual-8086 callers too.
 int08:
     pushl %eax

@@ -52,6 +52,10 @@ const ABOVE_4G: u16 = 1 << 1;
 /// `type_of_loader` of a loader without a registered number.
 const LOADER_UNKNOWN: u8 = 0xff;
 
+/// The 32-bit entry is as old as protocol 2.05, but images that only imitate a kernel (iPXE's .lkrn says 2.07) lack it; all
+/// those that say this much have it.
+const SINCE_PROTECTED: u16 = 0x20a;
+
 const MIB: u64 = 1 << 20;
 const FOUR_GIB: u64 = 1 << 32;
 const PAGE: u64 = 4096;
@@ -230,7 +234,7 @@ impl<'a> Setup<'a> {
         let (kernel, needs) = self.place_kernel(kernel_size, map)?;
         let entry = if self.xloadflags() & KERNEL_64 != 0 {
             Entry::Long(kernel + 0x200)
-        } else if self.version >= 0x207 && kernel < FOUR_GIB {
+        } else if self.version >= SINCE_PROTECTED && kernel < FOUR_GIB {
             Entry::Protected(kernel as u32)
         } else {
             Entry::Real

@@ -9,6 +9,7 @@ use core::cell::UnsafeCell;
 use x86_64::registers::model_specific::Msr;
 
 const MEMORY_OP: usize = 12;
+const XEN_VERSION: usize = 17;
 const SCHED_OP: usize = 29;
 const EVENT_CHANNEL_OP: usize = 32;
 const HVM_OP: usize = 34;
@@ -19,6 +20,8 @@ const XENMEM_MEMORY_MAP: u64 = 9;
 const XENMAPSPACE_GMFN: u32 = 2;
 const HVMOP_SET_PARAM: u64 = 0;
 const HVMOP_GET_PARAM: u64 = 1;
+const XENVER_EXTRAVERSION: u64 = 1;
+const XENVER_GUEST_HANDLE: u64 = 8;
 const EVTCHNOP_SEND: u64 = 4;
 const SCHEDOP_YIELD: u64 = 0;
 const SCHEDOP_SHUTDOWN: u64 = 2;
@@ -202,6 +205,18 @@ impl Hypercalls for Xen {
         let mut argument = port;
         self.command(EVENT_CHANNEL_OP, EVTCHNOP_SEND, &mut argument)
             .map(drop)
+    }
+
+    fn domain_uuid(&self) -> Result<[u8; 16], Errno> {
+        let mut uuid = [0; 16];
+        self.command(XEN_VERSION, XENVER_GUEST_HANDLE, &mut uuid)?;
+        Ok(uuid)
+    }
+
+    fn extra_version(&self) -> Result<[u8; 16], Errno> {
+        let mut text = [0; 16];
+        self.command(XEN_VERSION, XENVER_EXTRAVERSION, &mut text)?;
+        Ok(text)
     }
 
     fn yield_cpu(&self) {

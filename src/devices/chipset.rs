@@ -111,8 +111,8 @@ pub fn init_device(
         }
         // PIIX3 and PIIX4 IDE: decode both channels at their legacy ports.
         0x7010 | 0x7111 => config.write32(hw, bdf, 0x40, 0x8000_8000),
-        // PIIX4 power management and SMBus.
-        0x7113 => {
+        // PIIX4 power management and SMBus. Under Xen the hypervisor serves the ports, at addresses of its own.
+        0x7113 if routing.rotation != Rotation::FromSlot0 => {
             config.write32(hw, bdf, 0x40, u32::from(PM_BASE) | ENABLE);
             config.write8(hw, bdf, 0x80, 1);
             config.write32(hw, bdf, 0x90, u32::from(SMBUS_BASE) | ENABLE);

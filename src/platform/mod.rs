@@ -3,6 +3,7 @@
 pub mod qemu;
 pub mod xen;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -53,10 +54,14 @@ pub struct Machine {
     pub chipset: Chipset,
     /// How PCI configuration space is reached.
     pub config: ConfigAccess,
+    /// Addresses below 4 GiB that belong to PCI functions; empty where the chipset alone decides.
+    pub pci_hole: Range<u64>,
     /// All PCI functions, a bridge before what is behind it; empty until PCI has been set up.
     pub pci: Vec<PciDevice>,
     /// QEMU's configuration device, where there is one (under Xen only with a kernel to start).
     pub fw_cfg: Option<FwCfg>,
+    /// What Xen and its toolstack tell, where they started us.
+    pub xen: Option<Box<xen::guest::Guest>>,
 }
 
 impl Machine {

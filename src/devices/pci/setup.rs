@@ -27,12 +27,31 @@ pub struct Input {
 
 /// Finds every function, gives each its addresses and its interrupt, and turns its decoders on.
 pub fn setup(hw: &(impl Ports + PhysMem), input: &Input) -> Vec<PciDevice> {
-    let mut devices = scan(hw, input.config, input.extra_roots);
+    install(hw, find(hw, input.config, input.extra_roots), input)
+}
+
+/// Finds every function; none has an address yet but those that belong at a fixed one.
+pub fn find(hw: &(impl Ports + PhysMem), config: ConfigAccess, extra_roots: u64) -> Vec<PciDevice> {
+    let mut devices = scan(hw, config, extra_roots);
     for device in &mut devices {
         if let Some((index, address)) = chipset::fixed_bar(device) {
             device.bars[index].address = Some(address);
         }
     }
+    devices
+}
+
+/// How many base addresses of `devices` would get no place in `windows`.
+pub fn unplaced(devices: &[PciDevice], windows: &Windows) -> usize {
+    plan(&mut devices.to_vec(), windows)
+}
+
+/// Gives each of the functions that [`find`] found its addresses and its interrupt, and turns its decoders on.
+pub fn install(
+    hw: &(impl Ports + PhysMem),
+    mut devices: Vec<PciDevice>,
+    input: &Input,
+) -> Vec<PciDevice> {
     let unplaced = plan(&mut devices, &input.windows);
     if unplaced > 0 {
         log::warn!("PCI: no room for {unplaced} base addresses; their functions stay disabled");

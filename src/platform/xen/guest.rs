@@ -6,8 +6,12 @@ use super::hypercalls::{Hypercalls, MapEntry, Param};
 use super::memory;
 use super::start_info::{self, Module, StartInfo};
 use super::xenstore::{Store, StoreError};
-use crate::arch::Hardware;
+use crate::arch::{Hardware, PhysMem};
+use crate::devices::chipset::Chipset;
+use crate::platform::{Cpus, Machine, PlatformKind};
+use crate::settings::Settings;
 use crate::tables::e820::{E820Map, Kind};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -27,10 +31,12 @@ pub struct Guest {
     pub modules: Vec<Module>,
     /// What xenstore says.
     pub config: Config,
-    /// The guest's memory map.
-    pub map: E820Map,
     /// Where the VM generation id is, if there is one.
     pub generation_id: Option<u64>,
+    /// The domain's UUID, in the order in which it is written.
+    pub uuid: [u8; 16],
+    /// What follows the major and minor number in Xen's version.
+    pub extra_version: String,
 }
 
 /// Asks Xen, the toolstack's structures and xenstore. `resident` is what our own image occupies.
@@ -41,7 +47,7 @@ pub fn discover<H: Hardware, X: Hypercalls>(
     xen: &X,
     start_info: u64,
     resident: Range<u64>,
-) -> Guest {
+) -> (Guest, Machine, Settings) {
     let StartInfo { modules, .. } = start_info::read(hw, start_info).unwrap_or_else(|error| {
         log::error!("Xen: no hvm_start_info ({error:?}): no modules");
         StartInfo::default()
@@ -55,16 +61,57 @@ pub fn discover<H: Hardware, X: Hypercalls>(
         info_from_map(&toolstack, &resident)
     });
     let config = read_config(hw, xen);
-    let map = memory_map(&info, &toolstack, resident);
+    let mut machine = Machine {
+        platform: PlatformKind::Xen,
+        low_ram_end: info.low_ram_end,
+        high_ram: info.high_ram_end - FOUR_GIB,
+        high_end: info.high_ram_end,
+        cpus: cpus(&info),
+        e820: memory_map(&info, &toolstack, resident.clone()),
+        resident,
+        chipset: Chipset::I440fx,
+        ..Machine::default()
+    };
+    let settings = settings(&config);
     let mut guest = Guest {
         info,
         modules,
         config,
-        map,
         generation_id: None,
+        uuid: xen.domain_uuid().unwrap_or_default(),
+        extra_version: text(&xen.extra_version().unwrap_or_default()),
     };
-    guest.set_params(hw, xen);
-    guest
+    guest.set_params(hw, xen, &mut machine.e820);
+    (guest, machine, settings)
+}
+
+fn cpus(info: &HvmInfo) -> Cpus {
+    Cpus {
+        present: info.online.count_ones(),
+        possible: info.vcpus,
+        // Xen gives CPU n the APIC ID 2n.
+        apic_ids: (0..info.vcpus).map(|cpu| 2 * cpu).collect(),
+    }
+}
+
+/// The first of each name counts, since what the host's owner wrote comes before the OEM strings.
+fn settings(config: &Config) -> Settings {
+    let mut settings = Settings::default();
+    for (name, value) in config.settings.iter().rev() {
+        // OEM strings also carry SMBIOS fields, which the tables take from there.
+        if name.starts_with("smbios.") {
+            continue;
+        }
+        if let Err(error) = settings.set(name, value.trim()) {
+            log::warn!("setting {name}={value}: {error}");
+        }
+    }
+    settings
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
 }
 
 fn read_config<H: Hardware, X: Hypercalls>(hw: &H, xen: &X) -> Config {
@@ -116,14 +163,20 @@ fn memory_map(info: &HvmInfo, toolstack: &[MapEntry], resident: Range<u64>) -> E
     map
 }
 
-impl Guest {
-    /// `size` bytes below 2 GiB that the guest keeps as `kind`, zeroed. Below 2 GiB, since RAM above may still move.
-    pub fn take<H: Hardware>(&mut self, hw: &H, size: u64, align: u64, kind: Kind) -> Option<u64> {
-        let start = self.map.take_ram_top(TWO_GIB, size, align, kind)?;
-        hw.fill(start, size, 0);
-        Some(start)
-    }
+/// `size` bytes below 2 GiB that the guest keeps as `kind`, zeroed. Below 2 GiB, since RAM above may still move.
+pub fn take(
+    hw: &impl PhysMem,
+    map: &mut E820Map,
+    size: u64,
+    align: u64,
+    kind: Kind,
+) -> Option<u64> {
+    let start = map.take_ram_top(TWO_GIB, size, align, kind)?;
+    hw.fill(start, size, 0);
+    Some(start)
+}
 
+impl Guest {
     /// The module that `bios=` named.
     pub fn firmware_module(&self) -> Option<&Range<u64>> {
         self.modules
@@ -133,7 +186,7 @@ impl Guest {
     }
 
     /// Tells Xen where its ACPI ports are to be, where real mode's TSS is, and where the generation id is.
-    fn set_params<H: Hardware, X: Hypercalls>(&mut self, hw: &H, xen: &X) {
+    fn set_params(&mut self, hw: &impl PhysMem, xen: &impl Hypercalls, map: &mut E820Map) {
         let set = |param, value| {
             if let Err(errno) = xen.set_param(param, value) {
                 log::warn!("Xen: {param:?} cannot be set (error {})", errno.0);
@@ -143,11 +196,11 @@ impl Guest {
             set(Param::AcpiIoportsLocation, 1);
         }
         let size = VM86_TSS_SIZE.next_multiple_of(PAGE);
-        if let Some(tss) = self.take(hw, size, PAGE, Kind::Reserved) {
+        if let Some(tss) = take(hw, map, size, PAGE, Kind::Reserved) {
             set(Param::Vm86TssSized, VM86_TSS_SIZE << 32 | tss);
         }
         if let Some(id) = self.config.generation_id
-            && let Some(place) = self.take(hw, PAGE, PAGE, Kind::Nvs)
+            && let Some(place) = take(hw, map, PAGE, PAGE, Kind::Nvs)
         {
             hw.write(place, &id);
             set(Param::VmGenerationIdAddr, place);
@@ -160,7 +213,6 @@ impl Guest {
 mod tests {
     use super::super::fake::FakeXen;
     use super::*;
-    use crate::arch::PhysMem;
     use crate::arch::fake::Fake;
 
     const RESIDENT: Range<u64> = 0xff0_0000..0x1000_0000;
@@ -175,18 +227,29 @@ mod tests {
             kind: 2,
         });
         xen.set("platform/generation-id", "5:6");
+        xen.set("platform/firstlight", "");
+        xen.set("platform/firstlight/log", "debug");
+        xen.set("bios-strings/oem-1", "firstlight.log=error");
+        xen.set("bios-strings/oem-2", "firstlight.serial-console=yes");
         hvm_info::tests::install(&hw, 0x1000_0000, 0, 2);
-        let guest = discover(&hw, &xen, 0x20_0000, RESIDENT);
+        let (guest, machine, settings) = discover(&hw, &xen, 0x20_0000, RESIDENT);
         assert_eq!(guest.info.vcpus, 2);
-        assert_eq!(guest.map.kind_at(0x800_0000), Some(Kind::Reserved));
-        assert_eq!(guest.map.kind_at(RESIDENT.start), Some(Kind::Reserved));
+        assert_eq!(guest.extra_version, ".5-fake");
+        assert_eq!(machine.cpus.apic_ids, [0, 2]);
+        assert_eq!(settings.log, Some(log::LevelFilter::Debug));
+        assert!(settings.serial_console);
+        assert_eq!(machine.e820.kind_at(0x800_0000), Some(Kind::Reserved));
+        assert_eq!(machine.e820.kind_at(RESIDENT.start), Some(Kind::Reserved));
         let id = guest.generation_id.unwrap();
         assert_eq!(hw.read64(id), 5);
-        assert_eq!(guest.map.kind_at(id), Some(Kind::Nvs));
+        assert_eq!(machine.e820.kind_at(id), Some(Kind::Nvs));
         assert_eq!(xen.param(Param::VmGenerationIdAddr), Ok(id));
         assert_eq!(xen.param(Param::AcpiIoportsLocation), Ok(1));
         let tss = xen.param(Param::Vm86TssSized).unwrap();
-        assert_eq!(guest.map.kind_at(tss & 0xffff_ffff), Some(Kind::Reserved));
+        assert_eq!(
+            machine.e820.kind_at(tss & 0xffff_ffff),
+            Some(Kind::Reserved)
+        );
         assert_eq!(tss >> 32, VM86_TSS_SIZE);
     }
 
@@ -195,7 +258,8 @@ mod tests {
         let hw = Fake::default();
         let xen = FakeXen::new(&hw);
         xen.params.borrow_mut().clear();
-        let guest = discover(&hw, &xen, 0, RESIDENT);
+        let (guest, machine, _) = discover(&hw, &xen, 0, RESIDENT);
+        assert_eq!(machine.low_ram_end, RESIDENT.end);
         assert_eq!(guest.info.low_ram_end, RESIDENT.end);
         assert!(guest.config.acpi && guest.modules.is_empty());
         assert!(guest.firmware_module().is_none());

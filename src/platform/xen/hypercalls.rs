@@ -68,6 +68,10 @@ pub trait Hypercalls {
     fn move_page(&self, from: u64, to: u64) -> Result<(), Errno>;
     /// Tells the other side of event channel `port` to look (EVTCHNOP_send).
     fn notify(&self, port: u32) -> Result<(), Errno>;
+    /// The domain's UUID, in the order in which it is written (XENVER_guest_handle).
+    fn domain_uuid(&self) -> Result<[u8; 16], Errno>;
+    /// What follows the major and minor number in Xen's version, such as ".5" (XENVER_extraversion).
+    fn extra_version(&self) -> Result<[u8; 16], Errno>;
     /// Lets others run while we wait (SCHEDOP_yield).
     fn yield_cpu(&self);
     /// Ends the domain (SCHEDOP_shutdown).

@@ -1,0 +1,77 @@
+//! What Xen's virtual chipset needs beyond PCI: memory sizes in CMOS, and ACPI switched on for the guest.
+
+use super::guest::Guest;
+use crate::arch::Ports;
+
+const PORT_CMOS_INDEX: u16 = 0x70;
+const PORT_CMOS_DATA: u16 = 0x71;
+/// Keeps NMIs off while an index is selected, as the port's top bit does.
+const NMI_OFF: u8 = 0x80;
+/// PM1a control registers by HVM_PARAM_ACPI_IOPORTS_LOCATION 0 and 1 (public header hvm/ioreq.h).
+const PM1A_CONTROL: [u16; 2] = [0x1f44, 0xb004];
+/// ACPI specification 6.5, table 4.14: power management events raise the SCI.
+const SCI_EN: u16 = 1;
+/// Edge or level for IRQ 8 to 15.
+const PORT_ELCR2: u16 = 0x4d1;
+/// The SCI is IRQ 9.
+const ELCR2_SCI: u8 = 1 << 1;
+
+const MIB: u64 = 1 << 20;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// Sets the chips up. Comes after PCI, which sets the trigger modes of its own interrupts.
+pub fn set_up(hw: &impl Ports, guest: &Guest) {
+    for (index, value) in cmos_memory(guest.info.low_ram_end, guest.info.high_ram_end) {
+        hw.out8(PORT_CMOS_INDEX, NMI_OFF | index);
+        hw.out8(PORT_CMOS_DATA, value);
+    }
+    if guest.config.acpi {
+        hw.out8(PORT_ELCR2, hw.in8(PORT_ELCR2) | ELCR2_SCI);
+        let place = usize::from(!guest.config.traditional_device_model);
+        // There is no SMI handler that could do it when the guest asks: the tables say that it is on already.
+        hw.out16(PM1A_CONTROL[place], SCI_EN);
+    }
+}
+
+/// The CMOS bytes for memory sizes, as PCs have them: 15h conventional, 17h and 30h KiB above 1 MiB, 34h 64 KiB above 16 MiB,
+/// 5Bh 64 KiB above 4 GiB.
+fn cmos_memory(low_ram_end: u64, high_ram_end: u64) -> [(u8, u8); 11] {
+    let conventional = 640u16.to_le_bytes();
+    let capped = |value: u64| u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes();
+    let extended = capped(low_ram_end.saturating_sub(MIB) >> 10);
+    let above_16m = capped(low_ram_end.saturating_sub(16 * MIB) >> 16);
+    let high = (high_ram_end.saturating_sub(FOUR_GIB) >> 16).to_le_bytes();
+    [
+        (0x15, conventional[0]),
+        (0x16, conventional[1]),
+        (0x17, extended[0]),
+        (0x18, extended[1]),
+        (0x30, extended[0]),
+        (0x31, extended[1]),
+        (0x34, above_16m[0]),
+        (0x35, above_16m[1]),
+        (0x5b, high[0]),
+        (0x5c, high[1]),
+        (0x5d, high[2]),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cmos_holds_what_fits() {
+        let bytes = cmos_memory(0xf000_0000, 0x1_4000_0000);
+        let word = |low: u8| {
+            let byte = |index| bytes.iter().find(|(at, _)| *at == index).unwrap().1;
+            u16::from_le_bytes([byte(low), byte(low + 1)])
+        };
+        assert_eq!(word(0x15), 640);
+        assert_eq!(word(0x30), 0xffff);
+        assert_eq!(word(0x34), 0xef00);
+        assert_eq!(word(0x5b), 0x4000);
+        let bytes = cmos_memory(8 << 20, FOUR_GIB);
+        assert_eq!(bytes[4..8], [(0x30, 0), (0x31, 0x1c), (0x34, 0), (0x35, 0)]);
+    }
+}

@@ -1,0 +1,236 @@
+//! PCI under Xen: how large the hole below 4 GiB has to be, and moving RAM out of its way where that is allowed.
+
+use super::guest::Guest;
+use super::hvm_info;
+use super::hypercalls::Hypercalls;
+use super::memory::RESERVED_START;
+use crate::arch::{PhysMem, Ports};
+use crate::devices::chipset::Rotation;
+use crate::devices::pci::setup::{Input, Routing, Windows, find, install, unplaced};
+use crate::devices::pci::{ConfigAccess, PciDevice};
+use crate::platform::Machine;
+use crate::tables::e820::{E820Map, Kind};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+const PAGE: u64 = 4096;
+const GIB: u64 = 1 << 30;
+const FOUR_GIB: u64 = 1 << 32;
+/// Where the hole may start, the usual first.
+const HOLE_STARTS: [u64; 4] = [0xf000_0000, 0xe000_0000, 0xc000_0000, 0x8000_0000];
+/// PIC inputs of the four PCI links, as the stock loader has them: guests know them from its tables.
+pub const LINK_IRQS: [u8; 4] = [5, 10, 11, 5];
+
+/// Gives every PCI function its addresses and interrupt. `phys_bits` is how many bits a physical address has.
+pub fn set_up<H: Ports + PhysMem, X: Hypercalls>(
+    hw: &H,
+    xen: &X,
+    guest: &mut Guest,
+    machine: &mut Machine,
+    phys_bits: u8,
+) {
+    let config = ConfigAccess::Ports;
+    let devices = find(hw, config, 0);
+    let start = hole_start(&devices, guest, &machine.e820);
+    if start < guest.info.low_ram_end {
+        relocate(hw, xen, guest, machine, start);
+    }
+    let high_start = guest.info.high_ram_end.max(FOUR_GIB).next_multiple_of(GIB);
+    let limit = 1u64.checked_shl(phys_bits.into()).unwrap_or(u64::MAX);
+    let input = Input {
+        config,
+        extra_roots: 0,
+        windows: windows(start, &machine.e820, high_start..limit.max(high_start)),
+        routing: Routing {
+            rotation: Rotation::FromSlot0,
+            irqs: LINK_IRQS,
+        },
+    };
+    machine.pci_hole = start..RESERVED_START;
+    machine.config = config;
+    machine.pci = install(hw, devices, &input);
+}
+
+/// The smallest hole in which everything has a place; failing that, the largest that may be.
+fn hole_start(devices: &[PciDevice], guest: &Guest, map: &E820Map) -> u64 {
+    let wanted = match guest.config.mmio_hole_size {
+        0 => HOLE_STARTS[0],
+        size => FOUR_GIB.saturating_sub(size),
+    };
+    let low_ram_end = guest.info.low_ram_end;
+    let may_move = guest.config.allow_memory_relocate;
+    let allowed = |start: u64| start >= low_ram_end || may_move;
+    let mut best = low_ram_end.max(HOLE_STARTS[0]);
+    for start in HOLE_STARTS {
+        if start > wanted.max(HOLE_STARTS[3]) {
+            continue;
+        }
+        if !allowed(start) {
+            break;
+        }
+        best = start;
+        if unplaced(devices, &windows(start, map, 0..0)) == 0 {
+            break;
+        }
+    }
+    best
+}
+
+/// What functions may have: the hole without what the toolstack reserved in it, and `high`.
+fn windows(start: u64, map: &E820Map, high: Range<u64>) -> Windows {
+    let mut memory = Vec::new();
+    let mut from = start;
+    let reserved = map
+        .entries()
+        .iter()
+        .filter(|entry| entry.kind != Kind::Ram && entry.end > start);
+    for entry in reserved {
+        let end = entry.start.min(RESERVED_START);
+        if end > from {
+            memory.push(from..end);
+        }
+        from = from.max(entry.end);
+    }
+    if from < RESERVED_START {
+        memory.push(from..RESERVED_START);
+    }
+    Windows {
+        // Ports of Xen's and the device model's own are at 1f40h to 1f70h and from ae00h to bfffh.
+        io: vec![0xc000..0x1_0000, 0x2000..0xa000],
+        memory,
+        high,
+    }
+}
+
+/// Moves RAM from `start` up to behind the RAM above 4 GiB.
+fn relocate<H: PhysMem, X: Hypercalls>(
+    hw: &H,
+    xen: &X,
+    guest: &mut Guest,
+    machine: &mut Machine,
+    start: u64,
+) {
+    let info = &mut guest.info;
+    let old_end = info.low_ram_end;
+    let mut to = info.high_ram_end;
+    while info.low_ram_end > start {
+        let from = info.low_ram_end - PAGE;
+        // Only RAM moves: reserved ranges stay where devices expect them.
+        if machine.e820.kind_at(from) == Some(Kind::Ram) {
+            if let Err(errno) = xen.move_page(from / PAGE, to / PAGE) {
+                log::error!("Xen: RAM at {from:#x} cannot be moved (error {})", errno.0);
+                break;
+            }
+            to += PAGE;
+        }
+        info.low_ram_end = from;
+    }
+    let removed = info.low_ram_end..old_end;
+    let kept: Vec<_> = machine
+        .e820
+        .entries()
+        .iter()
+        .filter(|entry| entry.kind != Kind::Ram && removed.contains(&entry.start))
+        .copied()
+        .collect();
+    let added = info.high_ram_end..to;
+    let mut change = || {
+        machine.e820.remove(removed.clone())?;
+        for entry in &kept {
+            machine.e820.insert(entry.start..entry.end, entry.kind)?;
+        }
+        machine.e820.insert(added.clone(), Kind::Ram)
+    };
+    if change().is_err() {
+        log::error!("Xen: no room in the memory map for moved RAM");
+    }
+    info.high_ram_end = to;
+    machine.low_ram_end = info.low_ram_end;
+    machine.high_ram = to - FOUR_GIB;
+    machine.high_end = to;
+    hvm_info::update(hw, info);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeXen;
+    use super::super::guest::discover;
+    use super::*;
+    use crate::arch::fake::Fake;
+    use crate::devices::pci::{Bar, BarKind, Bdf};
+
+    fn device(size: u64, kind: BarKind) -> PciDevice {
+        let mut bars = [Bar::NONE; 7];
+        bars[0] = Bar {
+            kind,
+            size,
+            ..Bar::NONE
+        };
+        PciDevice {
+            bdf: Bdf::new(0, 4, 0),
+            vendor: 1,
+            device: 2,
+            class: 0x02_0000,
+            bars,
+            pin: 1,
+            irq: None,
+            bridge: None,
+            parent: None,
+        }
+    }
+
+    fn guest(low_ram_end: u64, relocate: &str, hole: &str) -> (Guest, Machine) {
+        let hw = Fake::default();
+        let xen = FakeXen::new(&hw);
+        xen.set("hvmloader/allow-memory-relocate", relocate);
+        xen.set("platform/mmio_hole_size", hole);
+        hvm_info::tests::install(&hw, low_ram_end, 0, 1);
+        let (guest, machine, _) = discover(&hw, &xen, 0, 0x7ff_0000..0x800_0000);
+        (guest, machine)
+    }
+
+    #[test]
+    fn the_hole_grows_as_far_as_it_may() {
+        let big = [device(512 << 20, BarKind::Memory32)];
+        let small = [device(16 << 20, BarKind::Memory32)];
+        let start = |devices: &[PciDevice], low, relocate, hole| {
+            let (guest, machine) = guest(low, relocate, hole);
+            hole_start(devices, &guest, &machine.e820)
+        };
+        assert_eq!(start(&small, 0x1000_0000, "0", "0"), 0xf000_0000);
+        assert_eq!(start(&big, 0x1000_0000, "0", "0"), 0xc000_0000);
+        assert_eq!(start(&big, 0xf000_0000, "0", "0"), 0xf000_0000);
+        assert_eq!(start(&big, 0xf000_0000, "1", "0"), 0xc000_0000);
+        assert_eq!(start(&small, 0x1000_0000, "0", "2147483648"), 0x8000_0000);
+        assert_eq!(start(&small, 0x1000_0000, "0", "1"), 0xf000_0000);
+    }
+
+    #[test]
+    fn reserved_ranges_are_not_for_devices() {
+        let (_, mut machine) = guest(0x1000_0000, "0", "0");
+        machine
+            .e820
+            .insert(0xf100_0000..0xf200_0000, Kind::Reserved)
+            .unwrap();
+        assert_eq!(
+            windows(0xf000_0000, &machine.e820, 0..0).memory,
+            [0xf000_0000..0xf100_0000, 0xf200_0000..RESERVED_START]
+        );
+    }
+
+    #[test]
+    fn moved_ram_is_above_four_gib() {
+        let (mut guest, mut machine) = guest(0xf000_0000, "1", "0");
+        let hw = Fake::default();
+        let xen = FakeXen::new(&hw);
+        hvm_info::tests::install(&hw, 0xf000_0000, 0, 1);
+        relocate(&hw, &xen, &mut guest, &mut machine, 0xeff0_0000);
+        assert_eq!(xen.moved.borrow().len(), 0x100);
+        assert_eq!(xen.moved.borrow()[0], (0xeffff, 0x10_0000));
+        assert_eq!(guest.info.high_ram_end, FOUR_GIB + 0x10_0000);
+        assert_eq!(machine.e820.kind_at(0xeff0_0000), None);
+        assert_eq!(machine.e820.kind_at(FOUR_GIB), Some(Kind::Ram));
+        assert_eq!(hvm_info::read(&hw), Ok(guest.info));
+    }
+}

@@ -6,13 +6,13 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 use firstlight::arch::pc::{self, Pc};
+use firstlight::arch::xen::Xen;
 use firstlight::arch::{Frame, Outcome, bridge, cpu, kernel};
 use firstlight::bios::{self, Bios, Services, post};
 use firstlight::boot::direct::{self, Ready};
-use firstlight::devices::chipset::{self, Chipset};
 use firstlight::devices::{apic, mtrr};
 use firstlight::logger;
-use firstlight::platform::{Machine, qemu};
+use firstlight::platform::{self, Machine};
 use firstlight::settings::Settings;
 use spin::{Mutex, Once};
 use talc::{TalcLock, source::Manual};
@@ -26,6 +26,9 @@ core::arch::global_asm!(
 
 #[global_allocator]
 static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
+
+/// CPUID leaf 1, EDX: the processor has a local APIC.
+const CPUID_APIC: u32 = 1 << 9;
 
 static BIOS: Once<Mutex<Bios<Pc>>> = Once::new();
 
@@ -72,26 +75,30 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
 }
 
 /// Learns what machine this is, and sets up its memory and its PCI functions.
-fn discover(_start_info: u32) -> (Machine, Settings) {
-    let chipset = Chipset::detect(&Pc);
-    chipset.unlock_shadow(&Pc);
-    let (mut machine, settings) = qemu::discover(&Pc, chipset, cpu::resident());
+fn discover(start_info: u32) -> (Machine, Settings) {
+    let phys_bits = mtrr::phys_bits(cpuid);
+    let (machine, settings) = match Xen::find() {
+        Some(xen) if start_info != 0 => {
+            platform::xen::start(&Pc, &xen, start_info.into(), cpu::resident(), phys_bits)
+        }
+        _ => platform::qemu::start(&Pc, cpu::resident(), phys_bits),
+    };
+    pc::set_pm_timer(machine.pm_timer);
     logger::report_steps(settings.bench);
-    logger::step_done("machine and memory");
-    qemu::set_up_pci(&Pc, &mut machine, mtrr::phys_bits(cpuid));
-    logger::step_done("PCI");
-    pc::set_pm_timer(chipset::PM_TIMER);
+    logger::step_done("machine, memory and PCI");
     (machine, settings)
 }
 
 /// Gives every processor its memory types, lets legacy interrupts through to this one, and parks the others.
 fn start_processors(machine: &Machine) {
-    let hole = machine.chipset.pci_hole_start(machine.low_ram_end);
     let msrs = mtrr::Capabilities::detect(cpuid, cpu::read_msr)
-        .map(|capabilities| mtrr::plan(capabilities, hole))
+        .map(|capabilities| mtrr::plan(capabilities, machine.pci_hole.start))
         .unwrap_or_default();
     for (msr, value) in &msrs {
         cpu::write_msr(*msr, *value);
+    }
+    if cpuid(1)[3] & CPUID_APIC == 0 {
+        return;
     }
     apic::virtual_wire(&Pc);
     cpu::start_others(machine.cpus.present - 1, &msrs);

@@ -52,9 +52,11 @@ pub struct Machine {
     pub resident: Range<u64>,
     /// The chipset.
     pub chipset: Chipset,
+    /// The port of the ACPI power management timer; 0 where there is none.
+    pub pm_timer: u16,
     /// How PCI configuration space is reached.
     pub config: ConfigAccess,
-    /// Addresses below 4 GiB that belong to PCI functions; empty where the chipset alone decides.
+    /// Addresses from the end of low RAM on that are not RAM: PCI functions, interrupt controllers, flash.
     pub pci_hole: Range<u64>,
     /// All PCI functions, a bridge before what is behind it; empty until PCI has been set up.
     pub pci: Vec<PciDevice>,

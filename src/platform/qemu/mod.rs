@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use super::{Cpus, Machine, PlatformKind};
 use crate::arch::{Clock, PhysMem, Ports};
-use crate::devices::chipset::Chipset;
+use crate::devices::chipset::{Chipset, PM_TIMER};
 use crate::devices::pci::setup::{Input, Routing, setup, windows};
 use crate::settings::Settings;
 use fw_cfg::{FwCfg, key};
@@ -16,6 +16,22 @@ use fw_cfg::{FwCfg, key};
 const SETTINGS_PREFIX: &[u8] = b"opt/firstlight/";
 /// The most bytes that a setting can have.
 const SETTING_LIMIT: u32 = 256;
+
+/// Learns what machine this is, and sets up its memory and its PCI functions. `resident` is the firmware's own place,
+/// `phys_bits` how many bits a physical address has.
+pub fn start(
+    hw: &(impl Ports + PhysMem + Clock),
+    resident: Range<u64>,
+    phys_bits: u8,
+) -> (Machine, Settings) {
+    let chipset = Chipset::detect(hw);
+    chipset.unlock_shadow(hw);
+    let (mut machine, settings) = discover(hw, chipset, resident);
+    set_up_pci(hw, &mut machine, phys_bits);
+    machine.pm_timer = PM_TIMER;
+    machine.pci_hole = chipset.pci_hole_start(machine.low_ram_end)..1 << 32;
+    (machine, settings)
+}
 
 /// Asks QEMU for everything that does not lie on a PCI bus. `resident` is the firmware's own place.
 ///

@@ -7,8 +7,10 @@ const PORT_CMOS_INDEX: u16 = 0x70;
 const PORT_CMOS_DATA: u16 = 0x71;
 /// Keeps NMIs off while an index is selected, as the port's top bit does.
 const NMI_OFF: u8 = 0x80;
-/// PM1a control registers by HVM_PARAM_ACPI_IOPORTS_LOCATION 0 and 1 (public header hvm/ioreq.h).
-const PM1A_CONTROL: [u16; 2] = [0x1f44, 0xb004];
+/// PM1a event registers by HVM_PARAM_ACPI_IOPORTS_LOCATION 0 and 1 (public header hvm/ioreq.h).
+const PM1A_EVENT: [u16; 2] = [0x1f40, 0xb000];
+const PM1A_CONTROL_OFFSET: u16 = 4;
+const PM_TIMER_OFFSET: u16 = 8;
 /// ACPI specification 6.5, table 4.14: power management events raise the SCI.
 const SCI_EN: u16 = 1;
 /// Edge or level for IRQ 8 to 15.
@@ -27,10 +29,19 @@ pub fn set_up(hw: &impl Ports, guest: &Guest) {
     }
     if guest.config.acpi {
         hw.out8(PORT_ELCR2, hw.in8(PORT_ELCR2) | ELCR2_SCI);
-        let place = usize::from(!guest.config.traditional_device_model);
         // There is no SMI handler that could do it when the guest asks: the tables say that it is on already.
-        hw.out16(PM1A_CONTROL[place], SCI_EN);
+        hw.out16(pm_base(guest) + PM1A_CONTROL_OFFSET, SCI_EN);
     }
+}
+
+/// First port of the ACPI registers that Xen serves.
+pub fn pm_base(guest: &Guest) -> u16 {
+    PM1A_EVENT[usize::from(!guest.config.traditional_device_model)]
+}
+
+/// Port of the ACPI power management timer.
+pub fn pm_timer(guest: &Guest) -> u16 {
+    pm_base(guest) + PM_TIMER_OFFSET
 }
 
 /// The CMOS bytes for memory sizes, as PCs have them: 15h conventional, 17h and 30h KiB above 1 MiB, 34h 64 KiB above 16 MiB,

@@ -18,8 +18,8 @@ pub mod start_info;
 pub mod xenstore;
 
 use crate::arch::Hardware;
-use crate::platform::qemu::fw_cfg::FwCfg;
 use crate::platform::Machine;
+use crate::platform::qemu::fw_cfg::FwCfg;
 use crate::settings::Settings;
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -38,6 +38,7 @@ pub fn start<H: Hardware, X: Hypercalls>(
     let (mut guest, mut machine, settings) = guest::discover(hw, xen, start_info, resident);
     pci::set_up(hw, xen, &mut guest, &mut machine, phys_bits);
     chips::set_up(hw, &guest);
+    machine.pm_timer = chips::pm_timer(&guest);
     // The toolstack's device model has one only where the domain has a kernel to start.
     machine.fw_cfg = FwCfg::open(hw).ok();
     machine.xen = Some(Box::new(guest));

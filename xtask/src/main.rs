@@ -4,7 +4,7 @@
 //! function that carries the command out.
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, run, test, xen};
+use xtask::{bench, build, run, setup, test, xen};
 
 /// Developer commands of Firstlight, the boot firmware for virtual machines.
 #[derive(Parser)]
@@ -19,6 +19,7 @@ enum Command {
     Bench(bench::Args),
     Build(build::Args),
     Run(run::Args),
+    Setup(setup::Args),
     Test(test::Args),
     Xen(xen::Args),
 }
@@ -28,6 +29,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::main(args),
         Command::Build(args) => build::main(args),
         Command::Run(args) => run::main(args),
+        Command::Setup(args) => setup::main(args),
         Command::Test(args) => test::main(args),
         Command::Xen(args) => xen::main(args),
     }

@@ -61,6 +61,24 @@ impl Consent {
     }
 }
 
+/// Install the packages that all commands use
+#[derive(clap::Args)]
+pub struct Args {
+    /// Install missing packages without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Carries out `cargo xtask setup`.
+pub fn main(args: Args) -> Result<()> {
+    ensure(
+        &[Need::Qemu, Need::DebianDisk, Need::Guests, Need::XenBed],
+        Consent::from_flag(args.yes),
+    )?;
+    println!("All that Firstlight's commands use is installed.");
+    Ok(())
+}
+
 /// Installs what is missing for `needs`. Says what it installs; does nothing and says nothing when all is there.
 ///
 /// # Errors

@@ -3,13 +3,14 @@
 use crate::setup::{Consent, Need};
 use crate::{build, image, project, setup};
 use anyhow::{Context, Result, ensure};
+use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Run all tests: on the host, and in guests that Firstlight boots
 ///
-/// The last line printed is `N passed, N failed`.
+/// The last line printed is `N passed, N failed`, with `, N skipped` when tests are marked as ignored.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run only the tests whose name contains this
@@ -23,6 +24,7 @@ pub struct Args {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Summary {
     passed: u64,
+    skipped: u64,
     failed: Vec<String>,
 }
 
@@ -35,11 +37,25 @@ impl Summary {
         {
             self.failed.push(name.to_owned());
         } else if let Some(counts) = line.strip_prefix("test result: ") {
-            let passed = counts
-                .split(['.', ';'])
-                .find_map(|count| count.trim().strip_suffix(" passed")?.parse::<u64>().ok());
-            self.passed += passed.unwrap_or(0);
+            let count = |what: &str| {
+                let number = counts
+                    .split(['.', ';'])
+                    .find_map(|count| count.trim().strip_suffix(what)?.trim().parse::<u64>().ok());
+                number.unwrap_or(0)
+            };
+            self.passed += count("passed");
+            self.skipped += count("ignored");
         }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed.len())?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped", self.skipped)?;
+        }
+        Ok(())
     }
 }
 
@@ -80,7 +96,7 @@ pub fn main(args: Args) -> Result<()> {
     for name in &summary.failed {
         println!("failed: {name}");
     }
-    println!("{} passed, {} failed", summary.passed, summary.failed.len());
+    println!("{summary}");
     if !summary.failed.is_empty() {
         std::process::exit(1);
     }
@@ -146,7 +162,7 @@ mod tests {
             "test a::c ... FAILED",
             "test result: FAILED. 10 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.00s",
             "the test result: 5 passed; of a guest",
-            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+            "test result: ok. 3 passed; 0 failed; 4 ignored; 0 measured; 0 filtered out; finished in 1.20s",
         ] {
             summary.read(line);
         }
@@ -154,6 +170,7 @@ mod tests {
             summary,
             Summary {
                 passed: 13,
+                skipped: 4,
                 failed: vec!["a::c".to_owned()]
             }
         );

@@ -46,6 +46,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     logger::start();
     let (machine, settings) = discover(start_info);
     logger::set_level(settings.log);
+    machine.log();
     bridge::install(dispatch);
     start_processors(&machine);
     logger::step_done("processors");

@@ -74,6 +74,35 @@ impl Machine {
             .filter(move |device| device.subclass() == subclass)
     }
 
+    /// Writes the memory map and the PCI functions to the log, at level debug.
+    pub fn log(&self) {
+        if log::max_level() < log::LevelFilter::Debug {
+            return;
+        }
+        for entry in self.e820.entries() {
+            let (start, end, kind) = (entry.start, entry.end, entry.kind);
+            log::debug!("memory {start:#012x} to {end:#012x} {kind:?}");
+        }
+        for device in &self.pci {
+            let (bdf, vendor, id) = (device.bdf, device.vendor, device.device);
+            let class = device.class;
+            log::debug!("PCI {bdf} {vendor:04x}:{id:04x} class {class:06x}");
+            if let Some(irq) = device.irq {
+                log::debug!("  pin {} IRQ {irq}", device.pin);
+            }
+            for (index, bar) in device.bars.iter().enumerate() {
+                match bar.address {
+                    Some(address) => {
+                        let (kind, size) = (bar.kind, bar.size);
+                        log::debug!("  BAR {index} {kind:?} at {address:#x}, {size:#x} bytes");
+                    }
+                    None if bar.size != 0 => log::debug!("  BAR {index} has no address"),
+                    None => {}
+                }
+            }
+        }
+    }
+
     /// The highest PCI bus number that is in use.
     pub fn last_pci_bus(&self) -> u8 {
         self.pci

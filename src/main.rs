@@ -4,12 +4,13 @@
 
 extern crate alloc;
 
-use alloc::vec::Vec;
 use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::xen::Xen;
 use firstlight::arch::{Frame, Outcome, bridge, cpu, kernel};
-use firstlight::bios::{self, Bios, Services, post};
+use firstlight::bios::{self, Bios, Services, int13, post};
+use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::direct::{self, Ready};
+use firstlight::boot::find;
 use firstlight::devices::{apic, mtrr};
 use firstlight::logger;
 use firstlight::platform::{self, Machine};
@@ -56,12 +57,16 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);
     logger::step_done("BIOS data and chips");
+    let found = find::devices(&Pc, &machine);
+    int13::init(&Pc, &found.hard_disks);
+    logger::step_done("disks");
     let last_pci_bus = machine.last_pci_bus();
     BIOS.call_once(|| {
         Mutex::new(Bios {
             machine,
             settings,
-            hard_disks: Vec::new(),
+            hard_disks: found.hard_disks,
+            boot: Boot::new(found.candidates),
             services: Services {
                 resident: cpu::resident(),
                 last_pci_bus,
@@ -139,6 +144,16 @@ fn dispatch(frame: &mut Frame) -> Outcome {
         Some(bios) => bios::dispatch(bios, &Pc, frame),
         None => Outcome::Return,
     }
+}
+
+/// What the prebuilt `alloc` library names for unwinding. A panic stops the machine, so neither is ever called.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// See [`rust_eh_personality`].
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    cpu::halt()
 }
 
 #[panic_handler]

@@ -13,6 +13,8 @@ pub trait FakeDevice {
     fn write(&mut self, hw: &Fake, port: u16, size: u8, value: u32);
 }
 
+type OnInt = Box<dyn Fn(&Fake, u8, &mut RealRegs)>;
+
 /// A machine with sparse memory, which reads as zero where nothing was written.
 #[derive(Default)]
 pub struct Fake {
@@ -24,6 +26,7 @@ pub struct Fake {
     pub real_calls: RefCell<Vec<(Option<u8>, RealRegs)>>,
     time_us: Cell<u64>,
     devices: RefCell<Vec<Rc<RefCell<dyn FakeDevice>>>>,
+    on_int: RefCell<Option<OnInt>>,
     /// Reads and writes of ports.
     pub port_accesses: Cell<u64>,
 }
@@ -34,6 +37,11 @@ impl Fake {
         self.port_reads
             .borrow_mut()
             .insert(port, values.iter().copied().collect());
+    }
+
+    /// Lets `handler` serve the interrupts that are raised in real mode.
+    pub fn on_int(&self, handler: impl Fn(&Fake, u8, &mut RealRegs) + 'static) {
+        *self.on_int.borrow_mut() = Some(Box::new(handler));
     }
 
     /// Lets `device` answer its ports, before any script does.
@@ -155,5 +163,8 @@ impl RealMode for Fake {
     }
     fn call_int(&self, vector: u8, regs: &mut RealRegs) {
         self.real_calls.borrow_mut().push((Some(vector), *regs));
+        if let Some(handler) = &*self.on_int.borrow() {
+            handler(self, vector, regs);
+        }
     }
 }

@@ -3,6 +3,7 @@
 pub mod apm;
 pub mod bda;
 pub mod ebda;
+pub mod int13;
 pub mod int15;
 pub mod int16;
 pub mod int1a;
@@ -14,13 +15,13 @@ pub mod pmm;
 pub mod post;
 
 use crate::arch::{Frame, Hardware, Outcome};
-use crate::devices::block::BlockDevice;
+use crate::boot::bootstrap::{self, Boot};
 use crate::platform::Machine;
 use crate::settings::Settings;
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bda::Bda;
 use core::ops::Range;
+use int13::HardDisk;
 use spin::Mutex;
 
 /// [`Frame::vector`] of a far call to the POST memory manager's entry, in `bridge.s`.
@@ -33,7 +34,9 @@ pub struct Bios<H: Hardware> {
     /// What the user set.
     pub settings: Settings,
     /// Hard disks, in the order of their drive numbers from 80h.
-    pub hard_disks: Vec<Box<dyn BlockDevice<H>>>,
+    pub hard_disks: Vec<HardDisk<H>>,
+    /// How far the boot has come.
+    pub boot: Boot,
     /// What the services other than the disk's keep.
     pub services: Services,
 }
@@ -61,8 +64,11 @@ pub fn dispatch<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -
     match frame.vector {
         0x11 => frame.set_ax(Bda::equipment().get(hw)),
         0x12 => frame.set_ax(Bda::memory_kb().get(hw)),
+        0x13 | 0x40 => return int13::serve(bios, hw, frame),
         0x15 => return int15::serve(bios, hw, frame),
         0x16 => return int16::serve(hw, frame),
+        0x18 => return bootstrap::next(bios, hw, frame),
+        0x19 => return bootstrap::start(bios, hw, frame),
         0x1a => return int1a::serve(bios, hw, frame),
         0x70 => int1a::interrupt(hw),
         0x74 => int15::mouse::interrupt(hw),
@@ -86,6 +92,7 @@ pub(crate) mod tests {
             machine: Machine::default(),
             settings: Settings::default(),
             hard_disks: Vec::new(),
+            boot: Boot::default(),
             services: Services::default(),
         })
     }

@@ -14,12 +14,14 @@ mod tests;
 use crate::arch::{Hardware, PhysMem};
 use crate::devices::block::{BlockDevice, BlockInfo, BlockKind, Chs, DiskError, Interface};
 use crate::devices::dma::DmaPool;
+use crate::devices::pci::PciDevice;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 pub use channel::IdeChannel;
 use channel::{Channel, Command};
 use identify::{Flush, Identity};
+pub use identify::IdentityError;
 
 /// PCI class and subclass of IDE controllers.
 pub const PCI_CLASS: u16 = 0x0101;
@@ -64,17 +66,15 @@ impl DmaArea {
 
 /// The two channels of a PCI IDE controller.
 ///
-/// `bars` are the first five base address registers as PCI configuration space holds them, `irq` its interrupt line.
-///
 /// Source: PCI IDE Controller Specification, revision 1.0; Programming Interface for Bus Master IDE Controller.
-pub fn channels(pci: u16, prog_if: u8, bars: [u32; 5], irq: u8) -> [IdeChannel; 2] {
+pub fn channels(device: &PciDevice) -> [IdeChannel; 2] {
     const LEGACY: [(u16, u16, u8); 2] = [(0x1f0, 0x3f6, 14), (0x170, 0x376, 15)];
-    let port = |bar: u32| (bar & 1 != 0).then_some((bar & 0xfffc) as u16);
-    let bus_master = port(bars[4]).filter(|&port| prog_if & BUS_MASTER != 0 && port != 0);
+    let prog_if = device.class as u8;
+    let bus_master = device.io(4).filter(|_| prog_if & BUS_MASTER != 0);
     [0, 1].map(|index| {
-        let native = match (port(bars[2 * index]), port(bars[2 * index + 1])) {
+        let native = match (device.io(2 * index), device.io(2 * index + 1)) {
             (Some(command), Some(control)) if prog_if & NATIVE[index] != 0 => {
-                Some((command, control + 2, irq))
+                Some((command, control + 2, device.irq.unwrap_or(0)))
             }
             _ => None,
         };
@@ -84,7 +84,7 @@ pub fn channels(pci: u16, prog_if: u8, bars: [u32; 5], irq: u8) -> [IdeChannel; 
             control,
             bus_master: bus_master.map(|port| port + 8 * index as u16),
             irq,
-            pci,
+            pci: device.bdf.0,
             number: index as u8,
         }
     })
@@ -96,6 +96,15 @@ pub enum Drive {
     Disk(Disk),
     /// A CD or DVD drive. Nothing reads it yet.
     CdRom(BlockInfo),
+    /// A disk that this driver cannot use.
+    Unusable {
+        /// Channel × 2 + drive.
+        unit: u8,
+        /// What a person knows it by.
+        name: String,
+        /// Why.
+        why: IdentityError,
+    },
 }
 
 /// Finds the drives of a channel. A missing drive costs a few accesses and no waiting.
@@ -122,13 +131,14 @@ fn identify_drive<H: Hardware>(
     const IDENTIFY_PACKET_DEVICE: u8 = 0xa1;
     let place = place_name(&ports, second);
     match channel.identify(IDENTIFY_DEVICE, second) {
-        Ok(data) => match identify::disk(&data) {
-            Ok(identity) => Some(Drive::Disk(Disk::new(ports, second, identity, area))),
-            Err(error) => {
-                log::warn!("{place}: not used: {error:?}");
-                None
-            }
-        },
+        Ok(data) => Some(match identify::disk(&data) {
+            Ok(identity) => Drive::Disk(Disk::new(ports, second, identity, area)),
+            Err(why) => Drive::Unusable {
+                unit: unit(&ports, second),
+                name: place,
+                why,
+            },
+        }),
         Err(_) if channel.packet_signature() => {
             let model = channel
                 .identify(IDENTIFY_PACKET_DEVICE, second)
@@ -250,6 +260,11 @@ impl Disk {
         }
     }
 
+    /// Its place on the controller: channel × 2 + drive.
+    pub fn unit(&self) -> u8 {
+        self.info.unit
+    }
+
     fn bytes(&self, count: u32) -> u64 {
         u64::from(count) * u64::from(self.info.sector_size)
     }
@@ -310,36 +325,40 @@ impl Disk {
 
     /// Serves a part: by DMA with retries, then by the data register.
     fn serve<H: Hardware>(&mut self, hw: &H, part: &Part) -> Result<(), DiskError> {
-        let channel = Channel::new(hw, self.ports);
-        let mut result = Err(DiskError::Controller);
+        let Some((bus_master, area)) = self.dma else {
+            return self.retry(hw, |disk| disk.by_pio(hw, part));
+        };
+        let by_dma = self.retry(hw, |disk| disk.by_dma(hw, part, bus_master, area));
+        if matches!(by_dma, Ok(()) | Err(DiskError::WriteProtected)) {
+            return by_dma;
+        }
+        let result = self.by_pio(hw, part);
+        if result.is_err() {
+            Channel::new(hw, self.ports).reset(self.second)?;
+        } else if by_dma != Err(DiskError::Media) {
+            log::warn!("{}: DMA does not work, using PIO", self.info.name);
+            self.dma = None;
+        }
+        result
+    }
+
+    /// Tries a few times, with a reset after each failure.
+    fn retry<H: Hardware>(
+        &self,
+        hw: &H,
+        mut operation: impl FnMut(&Self) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        let mut result = Ok(());
         for attempt in 0..ATTEMPTS {
-            result = match self.dma {
-                Some((bus_master, area)) => self.by_dma(hw, part, bus_master, area),
-                None => self.by_pio(hw, part),
-            };
-            match result {
-                Ok(()) => return Ok(()),
-                Err(DiskError::WriteProtected) => return result,
-                // A device that is silent twice would only hold up the guest.
-                Err(DiskError::Timeout) if attempt > 0 => {
-                    channel.reset(self.second)?;
-                    return result;
-                }
-                Err(_) => channel.reset(self.second)?,
+            result = operation(self);
+            if matches!(result, Ok(()) | Err(DiskError::WriteProtected)) {
+                break;
             }
-        }
-        if self.dma.is_none() {
-            return result;
-        }
-        let by_dma = result;
-        result = self.by_pio(hw, part);
-        match (by_dma, result) {
-            (Err(DiskError::Controller), Ok(())) => {
-                log::warn!("{}: DMA does not work, using PIO", self.info.name);
-                self.dma = None;
+            Channel::new(hw, self.ports).reset(self.second)?;
+            // A device that is silent twice would only hold up the guest.
+            if result == Err(DiskError::Timeout) && attempt > 0 {
+                break;
             }
-            (_, Err(_)) => channel.reset(self.second)?,
-            _ => {}
         }
         result
     }

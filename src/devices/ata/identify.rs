@@ -4,6 +4,7 @@
 
 use crate::devices::block::Chs;
 use alloc::string::String;
+use core::fmt;
 
 /// Bytes that IDENTIFY returns.
 pub const IDENTIFY_LEN: usize = 512;
@@ -51,6 +52,17 @@ pub enum IdentityError {
     Empty,
     /// Sectors of a size that nobody uses.
     SectorSize(u32),
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotADisk => f.write_str("it says that it is no disk"),
+            Self::NoLba => f.write_str("it takes no block addresses"),
+            Self::Empty => f.write_str("it has no sectors"),
+            Self::SectorSize(size) => write!(f, "it has sectors of {size} bytes"),
+        }
+    }
 }
 
 struct Words<'a>(&'a [u8; IDENTIFY_LEN]);

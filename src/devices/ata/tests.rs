@@ -1,6 +1,7 @@
 use super::fake::{DMA_START, FakeChannel, FakeDrive, PORTS, disk, probed};
 use super::*;
 use crate::arch::fake::Fake;
+use crate::devices::pci::{Bar, BarKind, Bdf};
 
 const BUFFER: u64 = 0x2_0000;
 
@@ -169,16 +170,37 @@ fn a_healthy_drive_is_not_reset() {
     assert_eq!(channel.borrow_mut().first().resets, 0);
 }
 
+fn controller(prog_if: u32, ports: [Option<u64>; 5]) -> PciDevice {
+    let mut bars = [Bar::NONE; 7];
+    for (bar, address) in bars.iter_mut().zip(ports) {
+        (bar.kind, bar.address) = (BarKind::Io, address);
+    }
+    PciDevice {
+        bdf: Bdf::new(0, 1, 1),
+        vendor: 0x8086,
+        device: 0x7010,
+        class: 0x01_0100 | prog_if,
+        bars,
+        pin: 1,
+        irq: Some(11),
+        bridge: None,
+        parent: None,
+    }
+}
+
 #[test]
 fn channels_of_a_controller() {
-    let [first, second] = channels(0x0009, 0x80, [0, 0, 0, 0, 0xc001], 0);
+    let legacy = [None, None, None, None, Some(0xc000)];
+    let [first, second] = channels(&controller(0x80, legacy));
     assert_eq!(first, PORTS);
     assert_eq!(
         (second.command, second.control, second.irq),
         (0x170, 0x376, 15)
     );
     assert_eq!(second.bus_master, Some(0xc008));
-    let [first, second] = channels(0, 0x85, [0xd001, 0xd101, 0xd201, 0xd301, 1], 11);
+    let native = [0xd000, 0xd100, 0xd200, 0xd300].map(Some);
+    let [a, b, c, d] = native;
+    let [first, second] = channels(&controller(0x85, [a, b, c, d, None]));
     assert_eq!(
         (first.command, first.control, first.irq),
         (0xd000, 0xd102, 11)

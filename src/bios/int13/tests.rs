@@ -1,0 +1,276 @@
+use super::*;
+use crate::arch::PhysMem;
+use crate::arch::fake::Fake;
+use crate::bios::tests::bios;
+use crate::devices::ata::fake::{FakeChannel, FakeDrive, disk};
+use core::cell::RefCell;
+use std::rc::Rc;
+
+const MIB: u64 = 2048;
+const PACKET: u64 = 0x600;
+
+struct Guest {
+    hw: Fake,
+    bios: Mutex<Bios<Fake>>,
+    channel: Rc<RefCell<FakeChannel>>,
+}
+
+impl Guest {
+    fn new(sectors: u64, translation: Option<Translation>) -> Self {
+        let hw = Fake::default();
+        let (device, channel) = disk(&hw, FakeDrive::disk(sectors));
+        let bios = bios();
+        {
+            let mut bios = bios.lock();
+            bios.machine.low_ram_end = 0x800_0000;
+            bios.services.resident = 0x780_0000..0x800_0000;
+            bios.hard_disks.push(HardDisk::new(device, translation));
+            crate::bios::bda::init(&hw, ebda::SEGMENT, 639);
+            init(&hw, &bios.hard_disks);
+        }
+        Self { hw, bios, channel }
+    }
+
+    fn call(&self, ax: u16, cx: u16, dx: u16) -> Frame {
+        let mut frame = Frame {
+            vector: 0x13,
+            eax: ax.into(),
+            ebx: 0xb0b0,
+            ecx: cx.into(),
+            edx: dx.into(),
+            esi: PACKET as u32,
+            es: 0x2000,
+            ..Frame::default()
+        };
+        assert_eq!(serve(&self.bios, &self.hw, &mut frame), Outcome::Return);
+        frame
+    }
+
+    fn packet(&self, size: u8, count: u16, buffer: (u16, u16), lba: u64, flat: u64) {
+        let (segment, offset) = buffer;
+        self.hw.write16(PACKET, size.into());
+        self.hw.write16(PACKET + 2, count);
+        self.hw.write16(PACKET + 4, offset);
+        self.hw.write16(PACKET + 6, segment);
+        self.hw.write64(PACKET + 8, lba);
+        self.hw.write64(PACKET + 16, flat);
+    }
+
+    fn status(&self) -> u8 {
+        Bda::disk_status().get(&self.hw)
+    }
+
+    fn hex(&self, addr: u64, len: usize) -> String {
+        let mut bytes = vec![0; len];
+        self.hw.read(addr, &mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+    }
+}
+
+fn carry(frame: &Frame) -> bool {
+    frame.flags & crate::arch::frame::CARRY != 0
+}
+
+#[test]
+fn reads_by_cylinder() {
+    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    let frame = guest.call(0x0203, 0x0102, 0x0380);
+    assert!(!carry(&frame));
+    assert_eq!(frame.ax(), 0x0003);
+    let lba = (16 + 3) * 63 + 1;
+    assert_eq!(guest.hw.read64(0x2_b0b0), lba);
+    assert_eq!(guest.hw.read64(0x2_b0b0 + 1024), lba + 2);
+}
+
+#[test]
+fn writes_by_cylinder() {
+    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    guest.hw.write(0x2_b0b0, &[7; 512]);
+    assert_eq!(guest.call(0x0301, 0x0001, 0x0080).ax(), 0x0001);
+    assert_eq!(guest.channel.borrow_mut().first().sector(0), [7; 512]);
+}
+
+#[test]
+fn bad_addresses_are_refused() {
+    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    let calls = [
+        (0x0200, 0x0001, 0x0080),
+        (0x0281, 0x0001, 0x0080),
+        (0x0201, 0x0000, 0x0080),
+        (0x0201, 0x0001, 0x1080),
+        (0x0201, 0x1401, 0x0080),
+        (0x0201, 0xffff, 0x0080),
+        (0x0501, 0x0000, 0x0080),
+    ];
+    for (ax, cx, dx) in calls {
+        let frame = guest.call(ax, cx, dx);
+        assert!(carry(&frame));
+        assert_eq!(frame.ax(), 0x0100 | ax & 0xff);
+        assert_eq!(guest.status(), 1);
+    }
+    assert!(guest.channel.borrow_mut().first().commands.is_empty());
+}
+
+#[test]
+fn status_of_the_last_operation_stays() {
+    let guest = Guest::new(10 * MIB, None);
+    guest.call(0xff00, 0, 0x80);
+    for _ in 0..2 {
+        let frame = guest.call(0x0155, 0, 0x80);
+        assert_eq!((frame.ax(), carry(&frame)), (0x0155, true));
+    }
+    guest.call(0x0000, 0, 0x80);
+    let frame = guest.call(0x0155, 0, 0x80);
+    assert_eq!((frame.ax(), carry(&frame)), (0x0055, false));
+}
+
+#[test]
+fn absent_drives() {
+    let guest = Guest::new(10 * MIB, None);
+    for drive in [0x00, 0x01, 0x81, 0xe0, 0xff] {
+        let frame = guest.call(0x0800, 0xc0c0, drive);
+        assert!(carry(&frame));
+        assert_eq!((frame.ax(), frame.cx()), (0x0100, 0xc0c0));
+    }
+    assert_eq!(Bda::floppy_status().get(&guest.hw), 1);
+}
+
+/// The numbers are what SeaBIOS 1.16 answers for the same disks.
+#[test]
+fn geometry_calls() {
+    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    let frame = guest.call(0x0800, 0xc0c0, 0x80);
+    assert_eq!((frame.ax(), frame.cx(), frame.dx()), (0, 0x123f, 0x0f01));
+    let frame = guest.call(0x15ff, 0xc0c0, 0x80);
+    assert_eq!((frame.ax(), frame.cx(), frame.dx()), (0x03ff, 0, 0x4ad0));
+    let guest = Guest::new(3072 * MIB, Some(Translation::Lba));
+    let frame = guest.call(0x0800, 0xc0c0, 0x80);
+    assert_eq!((frame.cx(), frame.dx()), (0x0aff, 0x7f01));
+}
+
+#[test]
+fn fixed_disk_tables() {
+    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    assert_eq!(ivt::get(&guest.hw, 0x41), [0x3d, 0x9fc0]);
+    assert_eq!(guest.hex(0x9fc3d, 16), "1400100000FFFF00C800000014003F00");
+    let guest = Guest::new(3072 * MIB, Some(Translation::Lba));
+    assert_eq!(guest.hex(0x9fc3d, 16), "0C0380A03FFFFF00C861181061183F8B");
+}
+
+#[test]
+fn extensions_are_there() {
+    let guest = Guest::new(10 * MIB, None);
+    let frame = guest.call(0x4155, 0, 0x80);
+    assert!(!carry(&frame));
+    assert_eq!((frame.ax(), frame.bx(), frame.cx()), (0x3055, 0xaa55, 7));
+}
+
+#[test]
+fn reads_by_block() {
+    let guest = Guest::new(3 << 31, None);
+    guest.packet(0x10, 200, (0x2000, 0x10), (3 << 31) - 200, 0);
+    let frame = guest.call(0x4255, 0, 0x80);
+    assert_eq!((frame.ax(), carry(&frame)), (0x0055, false));
+    assert_eq!(guest.hw.read64(0x2_0010), (3 << 31) - 200);
+    assert_eq!(guest.hw.read16(PACKET + 2), 200);
+}
+
+#[test]
+fn flat_buffers_are_taken_from_long_packets_only() {
+    let guest = Guest::new(10 * MIB, None);
+    guest.packet(0x18, 1, (0xffff, 0xffff), 5, 0x123_4000);
+    assert!(!carry(&guest.call(0x4200, 0, 0x80)));
+    assert_eq!(guest.hw.read64(0x123_4000), 5);
+    guest.packet(0x10, 1, (0xffff, 0xffff), 5, 0x123_4000);
+    assert_eq!(guest.call(0x4200, 0, 0x80).ah(), BOUNDARY);
+}
+
+#[test]
+fn memory_that_is_not_the_callers_is_refused() {
+    let guest = Guest::new(100 * MIB, None);
+    let flat = [
+        0x77f_ff00,
+        0x7f0_0000,
+        0x7ff_ff00,
+        0x800_0000,
+        0xfee0_0000,
+        0xb_8000,
+        1 << 32,
+        u64::MAX,
+    ];
+    for addr in flat {
+        guest.packet(0x18, 1, (0xffff, 0xffff), 5, addr);
+        assert_eq!(guest.call(0x4200, 0, 0x80).ah(), BOUNDARY, "{addr:#x}");
+        assert_eq!(guest.hw.read16(PACKET + 2), 0);
+    }
+    for (segment, offset) in [(0xefff, 0), (0xf000, 0xffff), (0xffff, 0xfe01)] {
+        guest.packet(0x10, 1, (segment, offset), 5, 0);
+        assert_eq!(guest.call(0x4200, 0, 0x80).ah(), BOUNDARY);
+    }
+    guest.packet(0x10, 0xffff, (0x1000, 0), 5, 0);
+    assert_eq!(guest.call(0x4200, 0, 0x80).ah(), BOUNDARY);
+    assert!(guest.channel.borrow_mut().first().commands.is_empty());
+}
+
+#[test]
+fn block_addresses_beyond_the_disk() {
+    let guest = Guest::new(10 * MIB, None);
+    for (count, lba, left) in [(1, 10 * MIB, 1), (0, u64::MAX, 0), (2, 10 * MIB - 1, 0)] {
+        for ax in [0x4200, 0x4300, 0x4400] {
+            guest.packet(0x10, count, (0x2000, 0), lba, 0);
+            assert_eq!(guest.call(ax, 0, 0x80).ah(), BAD_COMMAND);
+            assert_eq!(guest.hw.read16(PACKET + 2), left);
+        }
+    }
+    guest.packet(0x10, 0, (0x2000, 0), 0, 0);
+    assert!(!carry(&guest.call(0x4200, 0, 0x80)));
+}
+
+#[test]
+fn read_errors_reach_the_caller() {
+    let guest = Guest::new(10 * MIB, None);
+    guest.channel.borrow_mut().first().bad = vec![5];
+    guest.packet(0x10, 2, (0x2000, 0), 4, 0);
+    let frame = guest.call(0x4255, 0, 0x80);
+    assert_eq!((frame.ax(), carry(&frame)), (0x1055, true));
+    assert_eq!((guest.status(), guest.hw.read16(PACKET + 2)), (0x10, 0));
+}
+
+/// The bytes are what SeaBIOS 1.16 writes for the same disk at the same place, but for the reserved byte before the last
+/// checksum, which it leaves as it was.
+#[test]
+fn enhanced_parameters() {
+    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    let ask = |size: u16| {
+        guest.hw.fill(PACKET, 100, 0xee);
+        guest.hw.write16(PACKET, size);
+        guest.call(0x4855, 0, 0x80)
+    };
+    assert_eq!(ask(25).ah(), BAD_COMMAND);
+    assert!(!carry(&ask(29)));
+    assert_eq!(
+        guest.hex(PACKET, 27),
+        "1A00020014000000100000003F00000000500000000000000002EE"
+    );
+    ask(30);
+    assert_eq!(guest.hex(PACKET + 26, 5), "6000C09FEE");
+    assert_eq!(guest.hex(0x9fc60, 16), "F001F603E0CB0E01000010000000113B");
+    ask(66);
+    assert_eq!(guest.hw.read16(PACKET), 30);
+    assert_eq!(
+        guest.hex(PACKET + 30, 37),
+        "DDBE240000005043492041544120202020200001010000000000000000000000000000CDEE"
+    );
+    ask(74);
+    assert_eq!(guest.hex(PACKET + 30, 3), "DDBE2C");
+    assert_eq!(guest.hex(PACKET + 72, 3), "00C5EE");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_call_is_answered(ax: u16, cx: u16, dx: u16, packet: [u8; 24]) {
+        let guest = Guest::new(10 * MIB, None);
+        guest.hw.write(PACKET, &packet);
+        guest.call(ax, cx, dx | 0x80);
+    }
+}

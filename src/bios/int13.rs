@@ -53,8 +53,8 @@ impl<H: Hardware> HardDisk<H> {
     /// A disk whose geometry is translated in the given way, or in the one that suits its size.
     pub fn new(device: Box<dyn BlockDevice<H>>, translation: Option<Translation>) -> Self {
         let info = device.info();
-        let translation = translation
-            .unwrap_or_else(|| Translation::automatic(info.geometry, info.sectors));
+        let translation =
+            translation.unwrap_or_else(|| Translation::automatic(info.geometry, info.sectors));
         let logical = translation.logical(info.geometry, info.sectors);
         Self {
             device,
@@ -214,12 +214,7 @@ enum Action {
     Verify,
 }
 
-fn call<H: Hardware>(
-    hw: &H,
-    disk: &mut HardDisk<H>,
-    memory: &Memory,
-    frame: &mut Frame,
-) -> Answer {
+fn call<H: Hardware>(hw: &H, disk: &mut HardDisk<H>, memory: &Memory, frame: &mut Frame) -> Answer {
     match frame.ah() {
         0x00 => disk
             .device

@@ -33,7 +33,10 @@ impl Order {
                 Ok("") => {}
                 Ok("HALT") => order.strict = true,
                 Ok(path) => order.paths.push(path.into()),
-                Err(_) => log::warn!("bootorder: a line that is not text: {}", line.escape_ascii()),
+                Err(_) => log::warn!(
+                    "bootorder: a line that is not text: {}",
+                    line.escape_ascii()
+                ),
             }
         }
         for nibble in [cmos_first & 15, cmos_first >> 4, cmos_third >> 4] {

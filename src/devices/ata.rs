@@ -20,8 +20,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 pub use channel::IdeChannel;
 use channel::{Channel, Command};
-use identify::{Flush, Identity};
 pub use identify::IdentityError;
+use identify::{Flush, Identity};
 
 /// PCI class and subclass of IDE controllers.
 pub const PCI_CLASS: u16 = 0x0101;

@@ -87,9 +87,7 @@ const PATH_OFFSET: u64 = 30;
 
 /// The byte that makes `bytes` add up to zero.
 pub fn checksum(bytes: &[u8]) -> u8 {
-    bytes
-        .iter()
-        .fold(0u8, |sum, byte| sum.wrapping_sub(*byte))
+    bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte))
 }
 
 /// The basic result for a disk.

@@ -120,16 +120,17 @@ call_pointer:
 8:
     .endm
 
-# From real mode to 64-bit code at \target; uses EAX, ECX, EDX.
+# From real mode to 64-bit code at \target; uses EAX, ECX, EDX. EFER.LME is never set while CR4.PAE is clear: QEMU's emulation
+# of AMD SVM loses a hypervisor whose guest exits in that state.
     .macro enter_long_mode target
+    movl $0x620, %eax
+    movl %eax, %cr4
+    movl %cs:(v_cr3 - F000), %eax
+    movl %eax, %cr3
     movl $0xc0000080, %ecx
     rdmsr
     btsl $8, %eax
     wrmsr
-    movl %cs:(v_cr3 - F000), %eax
-    movl %eax, %cr3
-    movl $0x620, %eax
-    movl %eax, %cr4
     lgdtl %cs:(low_gdtr - F000)
     movl $0x80000033, %eax
     movl %eax, %cr0

@@ -5,6 +5,7 @@
 extern crate alloc;
 
 use firstlight::arch::pc::{self, Pc};
+use firstlight::arch::place::{F_SEGMENT, RamPlacer};
 use firstlight::arch::xen::Xen;
 use firstlight::arch::{Frame, Outcome, bridge, cpu, kernel};
 use firstlight::bios::{self, Bios, Services, int13, post};
@@ -45,12 +46,14 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
             .claim(heap.start as *mut u8, (heap.end - heap.start) as usize)
     };
     logger::start();
-    let (machine, settings) = discover(start_info);
+    let (mut machine, settings) = discover(start_info);
     logger::set_level(settings.log);
     machine.log();
     bridge::install(dispatch);
     start_processors(&machine);
     logger::step_done("processors");
+    install_tables(&mut machine, &settings);
+    logger::step_done("tables");
     let setup_code = boot_given_kernel(&machine);
     logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
@@ -108,6 +111,21 @@ fn start_processors(machine: &Machine) {
     }
     apic::virtual_wire(&Pc);
     cpu::start_others(machine.cpus.present - 1, &msrs);
+}
+
+/// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables.
+fn install_tables(machine: &mut Machine, settings: &Settings) {
+    let [signature, _, _, features] = cpuid(1);
+    let input = qemu::tables::Input {
+        fw_cfg: machine.fw_cfg.as_ref(),
+        chipset: machine.chipset,
+        pci: &machine.pci,
+        apic_ids: &cpu::apic_ids(),
+        cpu: (signature, features),
+        settings,
+    };
+    let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
+    qemu::tables::install(&Pc, &input, &mut placer);
 }
 
 /// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;

@@ -1,5 +1,6 @@
 //! Every knob in one place.
 
+use crate::tables::smbios;
 use core::fmt;
 
 /// What the user may set. docs/settings.md says where each is read from.
@@ -9,6 +10,8 @@ pub struct Settings {
     pub serial_console: bool,
     /// Log level: warnings and errors by default.
     pub log: Option<log::LevelFilter>,
+    /// Where the values in the SMBIOS tables come from.
+    pub smbios_mode: smbios::Mode,
     /// Report each step of the firmware's way to the guest on the debug port.
     pub bench: bool,
 }
@@ -41,6 +44,11 @@ impl Settings {
             "serial-console" => self.serial_console = switch(value)?,
             "bench" => self.bench = switch(value)?,
             "log" => self.log = Some(value.parse().map_err(|_| SettingError::BadValue)?),
+            "smbios-mode" => {
+                self.smbios_mode = smbios::Mode::from_name(value).ok_or(SettingError::BadValue)?;
+            }
+            // Texts for the SMBIOS tables, which read them where they are.
+            name if name.starts_with("smbios.") => {}
             _ => return Err(SettingError::UnknownName),
         }
         Ok(())

@@ -3,6 +3,7 @@
 use super::bridge;
 use super::hw::{Clock, PhysMem};
 use super::pc::Pc;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::addr_of;
 use x86_64::registers::model_specific::Msr;
@@ -97,4 +98,20 @@ pub fn start_others(expected: u32, msrs: &[(u32, u64)]) -> u32 {
         log::warn!("{} of {expected} other CPUs started", bridge::aps_parked());
     }
     bridge::aps_parked()
+}
+
+/// Local APIC IDs below 256 of this processor and of those that [`start_others`] found, this one's first.
+pub fn apic_ids() -> Vec<u32> {
+    let own = cpuid(1, 0)[1] >> 24;
+    let mut ids = alloc::vec![own];
+    for (base, byte) in (0..).step_by(8).zip(bridge::ap_ids()) {
+        if byte != 0 {
+            ids.extend(
+                (0..8)
+                    .filter(|bit| byte & 1 << bit != 0)
+                    .map(|bit| base + bit),
+            );
+        }
+    }
+    ids
 }

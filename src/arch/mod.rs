@@ -17,6 +17,8 @@ pub mod kernel;
 #[cfg(not(test))]
 pub mod pc;
 #[cfg(not(test))]
+pub mod place;
+#[cfg(not(test))]
 pub mod xen;
 
 pub use frame::{Entries, Frame, Outcome, linear};

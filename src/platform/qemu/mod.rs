@@ -2,6 +2,7 @@
 
 pub mod fw_cfg;
 mod memory;
+pub mod tables;
 
 use core::ops::Range;
 
@@ -52,6 +53,7 @@ pub fn discover(
         ..Cpus::default()
     };
     if let Some(fw_cfg) = &fw_cfg {
+        tables::oem_settings(hw, fw_cfg, &mut settings);
         read_settings(hw, fw_cfg, &mut settings);
         cpus.present = (fw_cfg.number::<2>(hw, key::NB_CPUS) as u32).max(1);
         cpus.possible = (fw_cfg.number::<2>(hw, key::MAX_CPUS) as u32).max(cpus.present);
@@ -94,6 +96,9 @@ fn read_settings(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg, settings: 
         let Some(name) = file.strip_prefix(SETTINGS_PREFIX) else {
             continue;
         };
+        if file == tables::SMBIOS_BLOB {
+            continue;
+        }
         let Some(value) = fw_cfg.read_file(hw, file, SETTING_LIMIT) else {
             continue;
         };

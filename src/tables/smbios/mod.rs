@@ -339,6 +339,17 @@ impl Entries {
     }
 }
 
+/// Where a table and its entry points are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The table.
+    pub table: TableInfo,
+    /// Physical address of the 32-bit entry point, where there is one.
+    pub entry_32: Option<u64>,
+    /// Physical address of the 64-bit entry point, where there is one.
+    pub entry_64: Option<u64>,
+}
+
 /// No memory left for the table or its entry point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
@@ -352,7 +363,7 @@ pub fn install(
     table: &Table,
     entries: Entries,
     placer: &mut dyn Placer,
-) -> Result<TableInfo, NoMemory> {
+) -> Result<Installed, NoMemory> {
     let size = table.bytes.len();
     let low = (size <= MAX_IN_F_SEGMENT)
         .then(|| placer.allocate(Zone::FSegment, size, 16))
@@ -377,14 +388,19 @@ pub fn install(
     let second = version_64.map(|version| entry_64(version, &info));
     let first = first.as_ref().map(|entry| entry.as_slice());
     let second = second.as_ref().map(|entry| entry.as_slice());
-    let mut published = false;
-    for entry in first.into_iter().chain(second) {
-        if let Some(block) = placer.allocate(Zone::FSegment, entry.len(), 16) {
-            block.bytes.copy_from_slice(entry);
-            published = true;
-        }
-    }
-    published.then_some(info).ok_or(NoMemory)
+    let mut publish = |entry: Option<&[u8]>| {
+        let entry = entry?;
+        let block = placer.allocate(Zone::FSegment, entry.len(), 16)?;
+        block.bytes.copy_from_slice(entry);
+        Some(block.addr)
+    };
+    let installed = Installed {
+        table: info,
+        entry_32: publish(first),
+        entry_64: publish(second),
+    };
+    let published = installed.entry_32.or(installed.entry_64);
+    published.map(|_| installed).ok_or(NoMemory)
 }
 
 #[cfg(test)]

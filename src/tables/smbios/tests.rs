@@ -362,7 +362,7 @@ fn the_largest_machine_needs_the_64_bit_entry_point() {
     assert!(table.bytes.len() > 0xffff);
     let mut placer = FakePlacer::default();
     let before = placer.fseg.start;
-    let info = install(&table, Entries::BOTH, &mut placer).unwrap();
+    let info = install(&table, Entries::BOTH, &mut placer).unwrap().table;
     assert_eq!(info.size as usize, table.bytes.len());
     assert_eq!(placer.fseg.start, before + ENTRY_64_SIZE as u64);
     if let Some(text) = dmidecode(&table, true) {
@@ -376,7 +376,7 @@ fn the_largest_machine_needs_the_64_bit_entry_point() {
 fn entry_points_sum_to_zero_and_point_to_the_table() {
     let table = generate(&input());
     let mut placer = FakePlacer::default();
-    let info = install(&table, Entries::BOTH, &mut placer).unwrap();
+    let info = install(&table, Entries::BOTH, &mut placer).unwrap().table;
     assert!((0xf0000..0x10_0000).contains(&info.addr));
     let entry = entry_32(Version { major: 2, minor: 8 }, &info).unwrap();
     assert_eq!((sum(&entry), sum(&entry[16..])), (0, 0));

@@ -1,0 +1,137 @@
+//! The guest's tables under QEMU: ACPI and SMBIOS as QEMU made them, MP and PIR made here.
+
+use alloc::vec::Vec;
+
+use super::fw_cfg::{Files, FwCfg};
+use crate::arch::{Clock, PhysMem, Ports};
+use crate::devices::chipset::{self, Routing};
+use crate::devices::pci::PciDevice;
+use crate::settings::Settings;
+use crate::tables::place::Placer;
+use crate::tables::routing::Chipset;
+use crate::tables::{loader, mp, pir, smbios};
+
+const SMBIOS_TABLES: &[u8] = b"etc/smbios/smbios-tables";
+const SMBIOS_ANCHOR: &[u8] = b"etc/smbios/smbios-anchor";
+/// A blob of ready-made structures: each after its 32-bit length.
+pub const SMBIOS_BLOB: &[u8] = b"opt/firstlight/smbios";
+/// More than the largest tables of 240 CPUs and 99 strings of any length that QEMU takes.
+const SMBIOS_LIMIT: u32 = 4 << 20;
+/// 64 KiB of commands are 512 of them; QEMU's largest machines have fewer than 100.
+const SCRIPT_LIMIT: u32 = 64 << 10;
+
+/// What the tables describe.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// QEMU's files.
+    pub fw_cfg: Option<&'a FwCfg>,
+    /// The chipset.
+    pub chipset: chipset::Chipset,
+    /// PCI functions.
+    pub pci: &'a [PciDevice],
+    /// Local APIC IDs of the processors, the boot processor's first.
+    pub apic_ids: &'a [u32],
+    /// CPUID leaf 1, EAX and EDX.
+    pub cpu: (u32, u32),
+    /// The user's settings.
+    pub settings: &'a Settings,
+}
+
+/// Settings among the OEM strings that the user gave QEMU.
+pub fn oem_settings(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg, settings: &mut Settings) {
+    let tables = fw_cfg.read_file(hw, SMBIOS_TABLES, SMBIOS_LIMIT);
+    let tables = tables.unwrap_or_default();
+    for (name, value) in smbios::settings(smbios::structures(&tables)) {
+        let value = core::str::from_utf8(value).unwrap_or_default();
+        if let Err(error) = settings.set(name, value) {
+            log::warn!("OEM string firstlight.{name}: {error}");
+        }
+    }
+}
+
+/// Places all tables. What cannot be made or placed is logged and left out. Gives the ACPI root pointer's address.
+pub fn install(
+    hw: &(impl Ports + PhysMem + Clock),
+    input: &Input,
+    placer: &mut dyn Placer,
+) -> Option<u64> {
+    legacy(input, placer);
+    let fw_cfg = input.fw_cfg?;
+    install_smbios(hw, fw_cfg, input.settings, placer);
+    acpi(hw, fw_cfg, placer)
+}
+
+fn acpi(
+    hw: &(impl Ports + PhysMem + Clock),
+    fw_cfg: &FwCfg,
+    placer: &mut dyn Placer,
+) -> Option<u64> {
+    let script = fw_cfg.read_file(hw, loader::SCRIPT_FILE, SCRIPT_LIMIT)?;
+    let mut source = Files { fw_cfg, hw };
+    match loader::run(&script, &mut source, placer) {
+        Ok(loaded) => loaded.rsdp,
+        Err(error) => {
+            let (command, fault) = (error.command, error.fault);
+            log::error!("no ACPI tables: command {command} of etc/table-loader: {fault:?}");
+            None
+        }
+    }
+}
+
+fn install_smbios(
+    hw: &(impl Ports + PhysMem + Clock),
+    fw_cfg: &FwCfg,
+    settings: &Settings,
+    placer: &mut dyn Placer,
+) {
+    let read = |name| fw_cfg.read_file(hw, name, SMBIOS_LIMIT).unwrap_or_default();
+    let given = read(SMBIOS_TABLES);
+    if given.is_empty() {
+        return;
+    }
+    let entries = smbios::Entries::from_anchor(&read(SMBIOS_ANCHOR));
+    let blob = read(SMBIOS_BLOB);
+    let input = smbios::Input {
+        mode: settings.smbios_mode,
+        blob: &blob,
+        ..smbios::Input::default()
+    };
+    if smbios::install(&smbios::complete(&given, &input), entries, placer).is_err() {
+        log::error!("no SMBIOS tables: no memory left for them");
+    }
+}
+
+/// MP and PIR tables.
+fn legacy(input: &Input, placer: &mut dyn Placer) {
+    let routing = match input.chipset {
+        chipset::Chipset::None => return,
+        chipset::Chipset::I440fx => Chipset::Piix3,
+        chipset::Chipset::Q35 => Chipset::Ich9,
+    };
+    let [a, b, c, d] = Routing::of(input.chipset).irqs;
+    let mut pins = Vec::with_capacity(input.pci.len());
+    let mut devices = Vec::with_capacity(input.pci.len());
+    for function in input.pci.iter().filter(|function| function.bdf.bus() == 0) {
+        let device = function.bdf.device();
+        if devices.last() != Some(&device) {
+            devices.push(device);
+        }
+        if let Some(pin) = function.pin.checked_sub(1) {
+            pins.push((device, pin));
+        }
+    }
+    pins.sort_unstable();
+    pins.dedup();
+    let mp = mp::Input {
+        apic_ids: input.apic_ids,
+        cpu: input.cpu,
+        ioapic_id: 0,
+        chipset: routing,
+        irqs: [a, b, c, d, a, b, c, d],
+        pci_pins: &pins,
+        timer_on_input_2: true,
+    };
+    if mp::install(&mp, placer).is_none() || pir::install(routing, &devices, placer).is_none() {
+        log::error!("no MP or PIR table: no memory left for it");
+    }
+}

@@ -116,7 +116,7 @@ fn start_processors(machine: &Machine) {
 /// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables.
 fn install_tables(machine: &mut Machine, settings: &Settings) {
     let [signature, _, _, features] = cpuid(1);
-    let input = qemu::tables::Input {
+    let input = platform::qemu::tables::Input {
         fw_cfg: machine.fw_cfg.as_ref(),
         chipset: machine.chipset,
         pci: &machine.pci,
@@ -125,7 +125,7 @@ fn install_tables(machine: &mut Machine, settings: &Settings) {
         settings,
     };
     let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
-    qemu::tables::install(&Pc, &input, &mut placer);
+    platform::qemu::tables::install(&Pc, &input, &mut placer);
 }
 
 /// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;

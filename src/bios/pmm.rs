@@ -78,12 +78,6 @@ impl Pmm {
         frame.set_dx((result >> 16) as u16);
     }
 
-    /// Ends the time of option ROMs: what was lent for it is the guest's again.
-    pub fn close(&mut self) {
-        self.active = false;
-        self.lent.retain(|block| block.permanent);
-    }
-
     /// Physical address of the memory, 0 where there is none; for no paragraphs, how many there are in one piece.
     fn allocate(&mut self, map: &mut E820Map, paragraphs: u32, handle: u32, flags: u16) -> u32 {
         let zones = [(FLAG_LOW, LOW), (FLAG_HIGH, high_zone(map))];
@@ -256,7 +250,7 @@ mod tests {
         let flags = FLAG_HIGH | FLAG_PERMANENT;
         let block = call(&mut pmm, &mut map, &[0, 0x100, 0, 9, 0, flags]);
         assert_eq!(map.kind_at(block.into()), Some(Kind::Reserved));
-        pmm.close();
+        pmm.active = false;
         assert_eq!(map.kind_at(block.into()), Some(Kind::Reserved));
         pmm.active = true;
         assert_eq!(call(&mut pmm, &mut map, &[1, 9, 0]), block);

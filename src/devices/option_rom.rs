@@ -8,6 +8,7 @@
 //! Sources: PCI Firmware Specification 3.1, chapter 5; Plug and Play BIOS Specification 1.0A, section 3; BIOS Boot
 //! Specification 1.01, chapter 3.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -68,6 +69,29 @@ impl fmt::Display for RomError {
             Self::NoRoom => "there is no room for it below 1 MiB",
             Self::Unreadable => "it cannot be read",
         })
+    }
+}
+
+/// Where a ROM comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The ROM BAR of a card.
+    Card(Box<PciDevice>),
+    /// A file that QEMU gives.
+    File {
+        /// The file.
+        file: File,
+        /// Its name without the folder.
+        name: String,
+    },
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Card(card) => card.bdf.fmt(f),
+            Self::File { name, .. } => f.write_str(name),
+        }
     }
 }
 
@@ -132,6 +156,12 @@ pub struct OptionRoms {
     ran: Vec<Bdf>,
 }
 
+impl Default for OptionRoms {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl OptionRoms {
     /// No ROM yet. `pnp_header` is the offset in segment F000h of the Plug and Play header, zero without one.
     pub fn new(pnp_header: u16) -> Self {
@@ -154,67 +184,72 @@ impl OptionRoms {
         let card = machine
             .pci_class(SUBCLASS_VGA)
             .find(|card| card.bars[ROM_BAR].size != 0);
-        let placed = match card {
-            Some(card) => self.place_pci(hw, machine.config, card),
+        let source = match card {
+            Some(card) => Source::Card(Box::new(card.clone())),
             None => {
                 let (file, name) = files(machine, "vgaroms/").next()?;
-                let result = self.place_file(hw, machine, file);
-                return self.keep_vga(report(result, &name));
+                Source::File { file, name }
             }
         };
-        let name = card.map_or(String::new(), |card| card.bdf.to_string());
-        self.keep_vga(report(placed, &name))
-    }
-
-    fn keep_vga(&mut self, placed: Option<PlacedRom>) -> Option<PlacedRom> {
-        self.next = match placed {
-            Some(rom) => linear(rom.segment, 0) + rom.size.next_multiple_of(ALIGN),
-            None => self.next,
-        };
+        let placed = self.place(hw, machine, &source);
+        if let Some(rom) = placed {
+            self.next = linear(rom.segment, 0) + rom.size.next_multiple_of(ALIGN);
+        }
         placed
     }
 
-    /// Runs all ROMs that have to run before the boot: those of cards that are neither for networks nor displays, and
-    /// QEMU's `genroms/`.
+    /// The ROMs that have to run before the boot: those of cards that are neither for networks nor displays, and QEMU's
+    /// `genroms/`.
     ///
     /// `skip` names files that another part of the firmware does better.
-    pub fn run_all(&mut self, hw: &impl Hardware, machine: &Machine, skip: &[&str]) {
-        for card in &machine.pci {
+    pub fn at_post(machine: &Machine, skip: &[&str]) -> Vec<Source> {
+        let early = |card: &&PciDevice| {
             let class = card.class >> 16;
-            if card.bars[ROM_BAR].size != 0 && !matches!(class, CLASS_NETWORK | CLASS_DISPLAY) {
-                self.run_pci(hw, machine.config, card);
-            }
-        }
-        for (file, name) in files(machine, "genroms/") {
-            if skip.contains(&name.as_str()) {
-                continue;
-            }
-            let placed = self.place_file(hw, machine, file);
-            if let Some(rom) = report(placed, &name) {
-                self.run(hw, rom, Some(&name));
-            }
-        }
+            card.bars[ROM_BAR].size != 0 && !matches!(class, CLASS_NETWORK | CLASS_DISPLAY)
+        };
+        let cards = machine
+            .pci
+            .iter()
+            .filter(early)
+            .cloned()
+            .map(Box::new)
+            .map(Source::Card);
+        let files = files(machine, "genroms/")
+            .filter(|(_, name)| !skip.contains(&name.as_str()))
+            .map(|(file, name)| Source::File { file, name });
+        cards.chain(files).collect()
     }
 
-    /// Network cards with a ROM that has not run yet.
-    pub fn waiting<'a>(&self, machine: &'a Machine) -> impl Iterator<Item = &'a PciDevice> {
-        machine.pci.iter().filter(|card| {
-            card.class >> 16 == CLASS_NETWORK
-                && card.bars[ROM_BAR].size != 0
-                && !self.ran.contains(&card.bdf)
-        })
+    /// The ROMs of network cards, which run when the boot order comes to the card.
+    pub fn for_network(machine: &Machine) -> Vec<Source> {
+        let network =
+            |card: &&PciDevice| card.class >> 16 == CLASS_NETWORK && card.bars[ROM_BAR].size != 0;
+        machine
+            .pci
+            .iter()
+            .filter(network)
+            .cloned()
+            .map(Box::new)
+            .map(Source::Card)
+            .collect()
     }
 
-    /// Copies the card's ROM to memory and initialises it, once; what it offers is then in [`OptionRoms::vectors`].
-    pub fn run_pci(&mut self, hw: &impl Hardware, config: ConfigAccess, card: &PciDevice) {
-        if self.ran.contains(&card.bdf) {
-            return;
-        }
-        self.ran.push(card.bdf);
-        let placed = self.place_pci(hw, config, card);
-        if let Some(rom) = report(placed, &card.bdf.to_string()) {
-            self.run(hw, rom, None);
-        }
+    /// Copies the ROM to memory, once; [`OptionRoms::run`] goes on with it.
+    pub fn place(
+        &mut self,
+        hw: &impl Hardware,
+        machine: &Machine,
+        source: &Source,
+    ) -> Option<PlacedRom> {
+        let placed = match source {
+            Source::Card(card) if self.ran.contains(&card.bdf) => return None,
+            Source::Card(card) => {
+                self.ran.push(card.bdf);
+                self.place_pci(hw, machine.config, card)
+            }
+            Source::File { file, .. } => self.place_file(hw, machine, *file),
+        };
+        report(placed, &source.to_string())
     }
 
     fn place_pci(
@@ -266,7 +301,8 @@ impl OptionRoms {
         }
     }
 
-    fn run(&mut self, hw: &(impl PhysMem + RealMode), rom: PlacedRom, file: Option<&str>) {
+    /// Initialises a ROM that [`OptionRoms::place`] put in its place; what it offers is then in [`OptionRoms::vectors`].
+    pub fn run(&mut self, hw: &(impl PhysMem + RealMode), rom: PlacedRom, source: &Source) {
         const INIT: u16 = 3;
         let start = linear(rom.segment, 0);
         // Should it not say how long it stays, it stays as it is.
@@ -288,7 +324,10 @@ impl OptionRoms {
         self.vectors
             .extend(found.into_iter().map(|found| BootVector {
                 bdf: rom.bdf,
-                file: file.map(ToString::to_string),
+                file: match source {
+                    Source::File { name, .. } => Some(name.clone()),
+                    Source::Card(_) => None,
+                },
                 ..found
             }));
     }

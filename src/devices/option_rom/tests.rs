@@ -47,6 +47,14 @@ fn rom(blocks: u8, code_type: u8, last: bool) -> Vec<u8> {
     rom
 }
 
+/// Places and runs the ROM of `card`.
+fn run(roms: &mut OptionRoms, hw: &Fake, card: &PciDevice) {
+    let source = Source::Card(Box::new(card.clone()));
+    if let Some(rom) = roms.place(hw, &Machine::default(), &source) {
+        roms.run(hw, rom, &source);
+    }
+}
+
 #[test]
 fn runs_the_pc_image_and_records_what_it_offers() {
     let hw = Fake::default();
@@ -55,8 +63,8 @@ fn runs_the_pc_image_and_records_what_it_offers() {
     hw.write(ROM_AT, &bytes);
     let mut roms = OptionRoms::new(0x1234);
     let card = card(0x01_0000, 4096);
-    roms.run_pci(&hw, ConfigAccess::Ports, &card);
-    roms.run_pci(&hw, ConfigAccess::Ports, &card);
+    run(&mut roms, &hw, &card);
+    run(&mut roms, &hw, &card);
     assert_eq!(roms.end(), 0xc0800);
     let calls = hw.real_calls.borrow();
     assert_eq!(calls.len(), 1);
@@ -106,23 +114,24 @@ fn vga_is_placed_first_and_not_run() {
     let vga = roms.place_vga(&hw, &machine).unwrap();
     assert_eq!((vga.segment, vga.size), (0xc000, 2560));
     assert_eq!(roms.end(), 0xc1000);
-    roms.run_all(&hw, &machine, &[]);
+    assert!(OptionRoms::at_post(&machine, &[]).is_empty());
     assert!(hw.real_calls.borrow().is_empty());
 }
 
 #[test]
 fn network_cards_wait() {
-    let hw = Fake::default();
     let machine = Machine {
-        pci: vec![card(0x02_0000, 4096)],
+        pci: vec![
+            card(0x02_0000, 4096),
+            card(0x01_0000, 4096),
+            card(0x01_0000, 0),
+        ],
         ..Machine::default()
     };
-    let mut roms = OptionRoms::new(0);
-    roms.run_all(&hw, &machine, &[]);
-    assert_eq!(roms.waiting(&machine).count(), 1);
-    roms.run_pci(&hw, machine.config, &machine.pci[0]);
-    assert_eq!(roms.waiting(&machine).count(), 0);
-    assert!(hw.real_calls.borrow().is_empty());
+    let at_post = OptionRoms::at_post(&machine, &[]);
+    assert_eq!(at_post, [Source::Card(Box::new(machine.pci[1].clone()))]);
+    let later = OptionRoms::for_network(&machine);
+    assert_eq!(later, [Source::Card(Box::new(machine.pci[0].clone()))]);
 }
 
 #[test]
@@ -168,7 +177,7 @@ proptest! {
         }
         hw.write(ROM_AT, &bytes);
         let mut roms = OptionRoms::new(0);
-        roms.run_pci(&hw, ConfigAccess::Ports, &card(0x01_0000, 4096));
+        run(&mut roms, &hw, &card(0x01_0000, 4096));
         prop_assert!(roms.end() <= AREA_END);
     }
 }

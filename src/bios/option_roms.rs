@@ -1,0 +1,48 @@
+//! Starting option ROMs: with the services up, and with no lock held, since a ROM calls them.
+
+use alloc::vec::Vec;
+use spin::Mutex;
+
+use super::Bios;
+use crate::arch::Hardware;
+use crate::devices::option_rom::{OptionRoms, Source};
+
+/// QEMU's own ROMs that start a kernel, which this firmware does itself.
+const KERNEL_STARTERS: [&str; 5] = [
+    "linuxboot.bin",
+    "linuxboot_dma.bin",
+    "multiboot.bin",
+    "multiboot_dma.bin",
+    "pvh.bin",
+];
+
+/// Runs all ROMs that have to run before the boot.
+pub fn at_post<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
+    let sources = OptionRoms::at_post(&bios.lock().machine, &KERNEL_STARTERS);
+    run(bios, hw, &sources);
+}
+
+/// Runs the ROMs of network cards that have not run yet.
+pub fn for_network<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
+    let sources: Vec<Source> = OptionRoms::for_network(&bios.lock().machine);
+    run(bios, hw, &sources);
+}
+
+/// Runs the ROMs from `sources` that have not run yet; what they offer is then in `services.option_roms`.
+pub fn run<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, sources: &[Source]) {
+    for source in sources {
+        let (mut roms, placed) = {
+            let bios = &mut *bios.lock();
+            let mut roms = core::mem::take(&mut bios.services.option_roms);
+            let placed = roms.place(hw, &bios.machine, source);
+            bios.services.pmm.active = true;
+            (roms, placed)
+        };
+        if let Some(rom) = placed {
+            roms.run(hw, rom, source);
+        }
+        let services = &mut bios.lock().services;
+        services.option_roms = roms;
+        services.pmm.active = false;
+    }
+}

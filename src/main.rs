@@ -23,6 +23,8 @@ core::arch::global_asm!(
     include_str!("arch/entry.s"),
     include_str!("arch/kernel.s"),
     include_str!("arch/bridge.s"),
+    include_str!("arch/pci32.s"),
+    include_str!("arch/compat.s"),
     options(att_syntax, raw)
 );
 
@@ -59,22 +61,19 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     post::low_memory(&Pc, &bridge::entries());
     post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);
+    post::ports(&Pc);
     logger::step_done("BIOS data and chips");
     let found = find::devices(&Pc, &machine);
     int13::init(&Pc, &found.hard_disks);
     logger::step_done("disks");
-    let last_pci_bus = machine.last_pci_bus();
+    bridge::set_last_pci_bus(machine.last_pci_bus());
     BIOS.call_once(|| {
         Mutex::new(Bios {
             machine,
             settings,
             hard_disks: found.hard_disks,
             boot: Boot::new(found.candidates),
-            services: Services {
-                resident: cpu::resident(),
-                last_pci_bus,
-                ..Services::default()
-            },
+            services: Services::default(),
         })
     });
     if setup_code {

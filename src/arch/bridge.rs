@@ -24,12 +24,12 @@ unsafe extern "C" {
     static int76: u8;
     static pmm_entry: u8;
     static pnp_entry: u8;
+    static bios32_entry: u8;
+    static pci32_last_bus: u8;
 }
 
 /// [`Frame::vector`] of a far call to the POST memory manager's entry.
 pub const PMM: u16 = 0x101;
-/// [`Frame::vector`] of a far call to the Plug and Play BIOS's 16-bit entry.
-pub const PNP: u16 = 0x102;
 
 /// Where `bridge.s` put the entries that have no fixed address.
 pub fn entries() -> Entries {
@@ -43,6 +43,7 @@ pub fn entries() -> Entries {
         int76: fseg_offset(addr_of!(int76)),
         pmm: fseg_offset(addr_of!(pmm_entry)),
         pnp: fseg_offset(addr_of!(pnp_entry)),
+        bios32: fseg_offset(addr_of!(bios32_entry)),
     }
 }
 
@@ -119,6 +120,12 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
         variable(offset_of!(Variables, stack)),
         super::cpu::stack_top(),
     );
+}
+
+/// Tells the 32-bit PCI BIOS the highest bus number.
+pub fn set_last_pci_bus(bus: u8) {
+    let place = F_SEGMENT + u64::from(fseg_offset(addr_of!(pci32_last_bus)));
+    Pc.write8(place, bus);
 }
 
 /// Marks the machine as set up: from now on a jump to F000:FFF0 resets it.

@@ -143,6 +143,8 @@ pub struct Entries {
     pub pmm: u16,
     /// Plug and Play BIOS, far-called.
     pub pnp: u16,
+    /// BIOS32 service directory, far-called in 32-bit protected mode.
+    pub bios32: u16,
 }
 
 /// Physical address of `segment:offset`, without wrapping at 1 MiB.

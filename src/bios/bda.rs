@@ -150,6 +150,11 @@ pub const EQUIPMENT_MOUSE: u16 = 1 << 2;
 /// Equipment: the video mode at start is 80 × 25 in colour.
 pub const EQUIPMENT_COLOUR_80: u16 = 2 << 4;
 
+/// Equipment: lowest bit of the number of serial ports.
+pub const EQUIPMENT_SERIAL_SHIFT: u16 = 9;
+/// Equipment: lowest bit of the number of parallel ports.
+pub const EQUIPMENT_PARALLEL_SHIFT: u16 = 14;
+
 /// Shift state: right Shift is down.
 pub const SHIFT_RIGHT: u8 = 1 << 0;
 /// Shift state: left Shift is down.

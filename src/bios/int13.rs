@@ -127,7 +127,7 @@ fn fixed_disk_table(logical: Chs, physical: Chs) -> [u8; 16] {
 pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
     let bios = &mut *bios.lock();
     let memory = Memory {
-        resident: bios.services.resident.clone(),
+        resident: bios.machine.resident.clone(),
         low_end: bios.machine.low_ram_end,
         high_end: (1 << 32) + bios.machine.high_ram,
     };

@@ -3,8 +3,9 @@
 //! Source: IBM PS/2 and PC BIOS Interface Technical Reference, interrupt 16h; Ralf Brown's interrupt list.
 
 use super::bda::{self, Bda};
-use super::keyboard;
-use crate::arch::{Frame, Outcome, PhysMem};
+use super::{Bios, console, keyboard};
+use crate::arch::{Frame, Hardware, Outcome, PhysMem};
+use spin::Mutex;
 
 /// Functions that AH=09h reports: none of the optional ones, but 10h to 12h by way of AH=0Ah's identity.
 const FUNCTIONS: u8 = 0x30;
@@ -12,7 +13,15 @@ const FUNCTIONS: u8 = 0x30;
 const KEYBOARD_ID: u16 = 0x41ab;
 
 /// Serves one call.
-pub fn serve(hw: &impl PhysMem, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+    let serial_console = bios.lock().settings.serial_console;
+    if serial_console && matches!(frame.ah(), 0x00 | 0x01 | 0x10 | 0x11) {
+        console::poll_keys(bios, hw);
+    }
+    answer(hw, frame)
+}
+
+fn answer(hw: &impl PhysMem, frame: &mut Frame) -> Outcome {
     match frame.ah() {
         0x00 => return read(hw, frame, false),
         0x10 => return read(hw, frame, true),
@@ -100,7 +109,7 @@ mod tests {
             eax: ax,
             ..Frame::default()
         };
-        let outcome = serve(hw, &mut frame);
+        let outcome = answer(hw, &mut frame);
         (frame, outcome)
     }
 

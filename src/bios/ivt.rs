@@ -129,6 +129,7 @@ mod tests {
             int76: 7,
             pmm: 9,
             pnp: 10,
+            bios32: 11,
         };
         init(&hw, &entries);
         assert!(is_ours(&hw, 0x13, 0xe3fe));

@@ -2,10 +2,17 @@
 
 pub mod apm;
 pub mod bda;
+pub mod bios32;
+pub mod console;
 pub mod ebda;
+pub mod int05;
+pub mod int09;
+pub mod int10;
 pub mod int13;
+pub mod int14;
 pub mod int15;
 pub mod int16;
+pub mod int17;
 pub mod int1a;
 pub mod ivt;
 pub mod keyboard;
@@ -13,6 +20,7 @@ mod layout;
 pub mod option_roms;
 pub mod pcibios;
 pub mod pmm;
+pub mod pnp;
 pub mod post;
 
 use crate::arch::{Frame, Hardware, Outcome};
@@ -22,7 +30,6 @@ use crate::platform::Machine;
 use crate::settings::Settings;
 use alloc::vec::Vec;
 use bda::Bda;
-use core::ops::Range;
 use int13::HardDisk;
 use spin::Mutex;
 
@@ -46,10 +53,6 @@ pub struct Bios<H: Hardware> {
 /// What the services other than the disk's keep out of the guest's reach.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
-    /// Our own memory, which no service writes to on a caller's behalf.
-    pub resident: Range<u64>,
-    /// The highest PCI bus number.
-    pub last_pci_bus: u8,
     /// Physical address of the PCI interrupt routing table.
     pub routing_table: Option<u64>,
     /// The option ROMs that are in memory.
@@ -58,6 +61,14 @@ pub struct Services {
     pub pmm: pmm::Pmm,
     /// Who waits in INT 15h AH=86h.
     pub waiter: Option<int15::wait::Waiter>,
+    /// Who waits for a serial or parallel port.
+    pub deadline: Option<int15::wait::Deadline>,
+    /// The keyboard interrupt that the Pause key holds up.
+    pub paused: Option<int15::wait::Waiter>,
+    /// Who serves INT 10h.
+    pub video: int10::Video,
+    /// The serial console.
+    pub console: console::Console,
 }
 
 /// Serves one call, or one hardware interrupt that Rust handles.
@@ -66,11 +77,16 @@ pub struct Services {
 /// can raise any interrupt and so come back here.
 pub fn dispatch<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
     match frame.vector {
+        0x05 => int05::serve(hw),
+        0x09 => return int09::serve(bios, hw, frame),
+        0x10 => return int10::serve(bios, hw, frame),
         0x11 => frame.set_ax(Bda::equipment().get(hw)),
         0x12 => frame.set_ax(Bda::memory_kb().get(hw)),
         0x13 | 0x40 => return int13::serve(bios, hw, frame),
+        0x14 => return int14::serve(bios, hw, frame),
         0x15 => return int15::serve(bios, hw, frame),
-        0x16 => return int16::serve(hw, frame),
+        0x16 => return int16::serve(bios, hw, frame),
+        0x17 => return int17::serve(bios, hw, frame),
         0x18 => return bootstrap::next(bios, hw, frame),
         0x19 => return bootstrap::start(bios, hw, frame),
         0x1a => return int1a::serve(bios, hw, frame),

@@ -1,9 +1,13 @@
 //! INT 1Ah AH=B1h: the PCI BIOS in real mode.
 //!
-//! Source: PCI BIOS Specification 2.1. Configuration mechanism 1.
+//! Registers are reached by ports CF8h and CFCh even where there is a memory-mapped way, since the guest may move that.
+//!
+//! Source: PCI BIOS Specification 2.1.
 
 use super::Bios;
-use crate::arch::{Frame, Hardware, PhysMem, Ports, linear};
+use crate::arch::{Frame, Hardware, PhysMem, linear};
+use crate::devices::pci::{Bdf, ConfigAccess, PciDevice};
+use alloc::vec::Vec;
 use spin::Mutex;
 
 const UNSUPPORTED: u8 = 0x81;
@@ -14,8 +18,6 @@ const BUFFER_TOO_SMALL: u8 = 0x89;
 
 /// "PCI ".
 const SIGNATURE: u32 = 0x2049_4350;
-const ADDRESS: u16 = 0xcf8;
-const DATA: u16 = 0xcfc;
 /// Bytes a slot takes in the interrupt routing table.
 const SLOT_SIZE: u64 = 16;
 /// Offset of the slots in the interrupt routing table.
@@ -23,33 +25,27 @@ const SLOTS: u64 = 32;
 
 /// Serves one call.
 pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) {
-    let (last_bus, routing) = {
-        let bios = bios.lock();
-        (bios.services.last_pci_bus, bios.services.routing_table)
-    };
+    let bios = bios.lock();
+    let machine = &bios.machine;
     let result = match frame.al() {
         0x01 => {
             frame.set_al(0x01);
             frame.set_bx(0x0210);
-            frame.set_cl(last_bus);
+            frame.set_cl(machine.last_pci_bus());
             frame.edx = SIGNATURE;
             Ok(())
         }
         0x02 if frame.dx() == 0xffff => Err(BAD_VENDOR),
         0x02 => {
-            let wanted = u32::from(frame.cx()) << 16 | u32::from(frame.dx());
-            find(hw, frame, last_bus, |hw, bdf| {
-                config_read32(hw, bdf, 0) == wanted
-            })
+            let (vendor, device) = (frame.dx(), frame.cx());
+            find(&machine.pci, frame, |found| found.is(vendor, device))
         }
         0x03 => {
             let class = frame.ecx & 0xff_ffff;
-            find(hw, frame, last_bus, |hw, bdf| {
-                config_read32(hw, bdf, 8) >> 8 == class
-            })
+            find(&machine.pci, frame, |found| found.class == class)
         }
         0x08..=0x0d => access(hw, frame),
-        0x0e => routing_options(hw, frame, routing),
+        0x0e => routing_options(hw, frame, bios.services.routing_table),
         _ => Err(UNSUPPORTED),
     };
     match result {
@@ -58,62 +54,37 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) {
     }
 }
 
-fn select(hw: &impl Ports, bdf: u16, register: u16) {
-    let register = u32::from(register & 0xfc);
-    hw.out32(ADDRESS, 1 << 31 | u32::from(bdf) << 8 | register);
-}
-
-fn config_read32(hw: &impl Ports, bdf: u16, register: u16) -> u32 {
-    select(hw, bdf, register);
-    hw.in32(DATA)
-}
-
-/// Puts the SI-th function that `matches` into BX.
-fn find<H: Hardware>(
-    hw: &H,
+/// Puts the address of the SI-th function that `matches`, in the order of addresses, into BX.
+fn find(
+    devices: &[PciDevice],
     frame: &mut Frame,
-    last_bus: u8,
-    matches: impl Fn(&H, u16) -> bool,
+    matches: impl Fn(&PciDevice) -> bool,
 ) -> Result<(), u8> {
-    let bdf = functions(hw, last_bus)
-        .filter(|&bdf| matches(hw, bdf))
-        .nth(frame.si().into())
-        .ok_or(NOT_FOUND)?;
-    frame.set_bx(bdf);
+    let mut found: Vec<Bdf> = devices
+        .iter()
+        .filter(|device| matches(device))
+        .map(|device| device.bdf)
+        .collect();
+    found.sort_unstable();
+    let bdf = found.get(usize::from(frame.si())).ok_or(NOT_FOUND)?;
+    frame.set_bx(bdf.0);
     Ok(())
 }
 
-/// Every function on buses 0 to `last_bus`: function 0 of each device, and the others of a multi-function device.
-fn functions<H: Hardware>(hw: &H, last_bus: u8) -> impl Iterator<Item = u16> {
-    const MULTI_FUNCTION: u32 = 1 << 23;
-    let devices = 0..(u16::from(last_bus) + 1) * 32;
-    devices.flat_map(move |device| {
-        let first = device << 3;
-        let count = match config_read32(hw, first, 0) as u16 {
-            0xffff | 0 => 0,
-            _ if config_read32(hw, first, 0x0c) & MULTI_FUNCTION != 0 => 8,
-            _ => 1,
-        };
-        (first..first.saturating_add(count))
-            .filter(move |&bdf| bdf == first || config_read32(hw, bdf, 0) as u16 != 0xffff)
-    })
-}
-
-fn access(hw: &impl Ports, frame: &mut Frame) -> Result<(), u8> {
-    let (bdf, register) = (frame.bx(), frame.di());
+fn access(hw: &impl Hardware, frame: &mut Frame) -> Result<(), u8> {
+    let (bdf, register) = (Bdf(frame.bx()), frame.di());
     let width = 1 << ((frame.al() - 0x08) % 3);
     if register > 0xff || register % width != 0 {
         return Err(BAD_REGISTER);
     }
-    select(hw, bdf, register);
-    let port = DATA + (register & 3);
+    let config = ConfigAccess::Ports;
     match frame.al() {
-        0x08 => frame.set_cl(hw.in8(port)),
-        0x09 => frame.set_cx(hw.in16(port)),
-        0x0a => frame.ecx = hw.in32(port),
-        0x0b => hw.out8(port, frame.cl()),
-        0x0c => hw.out16(port, frame.cx()),
-        _ => hw.out32(port, frame.ecx),
+        0x08 => frame.set_cl(config.read8(hw, bdf, register)),
+        0x09 => frame.set_cx(config.read16(hw, bdf, register)),
+        0x0a => frame.ecx = config.read32(hw, bdf, register),
+        0x0b => config.write8(hw, bdf, register, frame.cl()),
+        0x0c => config.write16(hw, bdf, register, frame.cx()),
+        _ => config.write32(hw, bdf, register, frame.ecx),
     }
     Ok(())
 }

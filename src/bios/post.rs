@@ -1,9 +1,12 @@
 //! What the services need set up before the first guest instruction. Each function stands alone, so that a boot that has no use
 //! for a device leaves it out.
 
-use super::{bda, ebda, int1a, ivt};
-use crate::arch::{Entries, Hardware, PhysMem};
-use crate::devices::{pic, pit, ps2, rtc};
+use super::bda::{self, Bda};
+use super::layout::Field;
+use super::{bios32, ebda, int1a, ivt, pnp};
+use crate::arch::{Entries, Hardware, PhysMem, linear};
+use crate::devices::{parallel, pic, pit, ps2, rtc, serial};
+use crate::tables::place::{Placer, Zone};
 
 /// Lines that are let through from the start: those whose handlers we have.
 const ENABLED_IRQS: u16 = 1 << pic::irq::TIMER
@@ -36,5 +39,91 @@ pub fn keyboard(hw: &impl Hardware) {
         Ok(()) => {}
         Err(ps2::Error::Absent) => log::info!("no keyboard controller"),
         Err(error) => log::warn!("the keyboard does not work: {error:?}"),
+    }
+}
+
+/// Puts the headers into the F segment by which guests and option ROMs find the Plug and Play BIOS and the 32-bit PCI BIOS. Returns
+/// the Plug and Play header's offset in segment F000h, zero where there was no room.
+pub fn entry_points(placer: &mut dyn Placer, entries: &Entries) -> u16 {
+    let bios32 = linear(ivt::SEGMENT, entries.bios32) as u32;
+    place_header(placer, &bios32::header(bios32));
+    let pnp = place_header(placer, &pnp::header(entries.pnp));
+    pnp.map_or(0, |addr| (addr - linear(ivt::SEGMENT, 0)) as u16)
+}
+
+fn place_header(placer: &mut dyn Placer, header: &[u8]) -> Option<u64> {
+    let Some(block) = placer.allocate(Zone::FSegment, header.len(), 16) else {
+        log::warn!("no room in the F segment for a BIOS header");
+        return None;
+    };
+    block.bytes.copy_from_slice(header);
+    Some(block.addr)
+}
+
+/// Finds serial and parallel ports, and enters them in the data area.
+pub fn ports(hw: &impl Hardware) {
+    /// Timer ticks that INT 14h and INT 17h wait.
+    const SERIAL_TIMEOUT: u8 = 10;
+    const PARALLEL_TIMEOUT: u8 = 20;
+    let mut count = 0;
+    for base in serial::PORTS
+        .into_iter()
+        .filter(|base| serial::is_present(hw, *base))
+    {
+        add(
+            hw,
+            (&Bda::com_ports(), &Bda::com_timeouts()),
+            &mut count,
+            base,
+            SERIAL_TIMEOUT,
+        );
+    }
+    let mut printers = 0;
+    for base in parallel::PORTS
+        .into_iter()
+        .filter(|base| parallel::is_present(hw, *base))
+    {
+        add(
+            hw,
+            (&Bda::lpt_ports(), &Bda::lpt_timeouts()),
+            &mut printers,
+            base,
+            PARALLEL_TIMEOUT,
+        );
+    }
+    let number = (count as u16) << bda::EQUIPMENT_SERIAL_SHIFT
+        | (printers as u16) << bda::EQUIPMENT_PARALLEL_SHIFT;
+    Bda::equipment().update(hw, |equipment| equipment | number);
+}
+
+fn add<const N: usize, const M: usize>(
+    hw: &impl PhysMem,
+    (ports, timeouts): (&Field<[u16; N]>, &Field<[u8; M]>),
+    count: &mut usize,
+    base: u16,
+    timeout: u8,
+) {
+    if let (Some(port), Some(ticks)) = (ports.element(*count), timeouts.element(*count)) {
+        port.set(hw, base);
+        ticks.set(hw, timeout);
+        *count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+
+    #[test]
+    fn ports_are_counted() {
+        let hw = Fake::default();
+        hw.script_port(0x3f9, &[2]);
+        hw.script_port(0x3fa, &[2]);
+        hw.script_port(0x378, &[0xaa]);
+        ports(&hw);
+        assert_eq!(Bda::equipment().get(&hw), 0x4200);
+        assert_eq!(Bda::com_ports().get(&hw), [0x3f8, 0, 0, 0]);
+        assert_eq!(hw.read8(0x478), 20);
     }
 }

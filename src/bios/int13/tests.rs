@@ -23,7 +23,7 @@ impl Guest {
         {
             let mut bios = bios.lock();
             bios.machine.low_ram_end = 0x800_0000;
-            bios.services.resident = 0x780_0000..0x800_0000;
+            bios.machine.resident = 0x780_0000..0x800_0000;
             bios.hard_disks.push(HardDisk::new(device, translation));
             crate::bios::bda::init(&hw, ebda::SEGMENT, 639);
             init(&hw, &bios.hard_disks);

@@ -49,7 +49,7 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) {
     let table = linear(frame.es, frame.si());
     let [source, target]: [Descriptor; 2] = hw.read_as(table + 0x10);
     let len = u64::from(frame.cx()) * 2;
-    let resident = bios.lock().services.resident.clone();
+    let resident = bios.lock().machine.resident.clone();
     let end = target.base() + len;
     let hits_us = target.base() < resident.end && resident.start < end;
     if len > source.size() || len > target.size() || (hits_us && len > 0) {
@@ -89,7 +89,7 @@ mod tests {
             hw.write(at + 2, &[base[0], base[1], base[2], 0x93, 0, base[3]]);
         }
         let bios = bios();
-        bios.lock().services.resident = 0x700_0000..0x800_0000;
+        bios.lock().machine.resident = 0x700_0000..0x800_0000;
         let mut frame = Frame {
             eax: 0x8700,
             ecx: words.into(),

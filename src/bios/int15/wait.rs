@@ -32,6 +32,37 @@ impl Waiter {
     }
 }
 
+/// A service that gives up after some timer ticks: who waits, and since which tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    waiter: Waiter,
+    since: u32,
+}
+
+impl Deadline {
+    /// Whether the caller behind `frame` has waited for more than `ticks`; its wait starts with the first time this is asked,
+    /// and ends with the answer true. `slot` is where the deadline is kept.
+    pub fn passed(slot: &mut Option<Self>, hw: &impl Hardware, frame: &Frame, ticks: u32) -> bool {
+        let (waiter, now) = (Waiter::of(frame), Bda::ticks().get(hw));
+        match slot {
+            Some(deadline) if deadline.waiter == waiter => {
+                // At midnight the ticks start again at zero; the wait then does as well.
+                let passed = now.checked_sub(deadline.since);
+                deadline.since = passed.map_or(now, |_| deadline.since);
+                let over = passed.is_some_and(|passed| passed > ticks);
+                if over {
+                    *slot = None;
+                }
+                over
+            }
+            _ => {
+                *slot = Some(Self { waiter, since: now });
+                false
+            }
+        }
+    }
+}
+
 /// Starts a wait of `us` microseconds that ends by setting bit 7 of the byte at `flag`; false where one runs already.
 fn start(hw: &impl Hardware, us: u32, flag: [u16; 2]) -> bool {
     if Bda::wait_active().get(hw) & ACTIVE != 0 {

@@ -33,6 +33,21 @@ pub fn store(hw: &impl PhysMem, key: u16) -> bool {
     true
 }
 
+/// Keys that [`store`] has room for.
+pub fn free(hw: &impl PhysMem) -> u16 {
+    let (start, end) = bounds(hw);
+    let size = end - start;
+    let used = Bda::keyboard_tail()
+        .get(hw)
+        .wrapping_sub(Bda::keyboard_head().get(hw));
+    let used = if used > size {
+        used.wrapping_add(size)
+    } else {
+        used
+    };
+    (size.saturating_sub(used) / 2).saturating_sub(1)
+}
+
 /// The key that [`take`] would give.
 pub fn peek(hw: &impl PhysMem) -> Option<u16> {
     let head = Bda::keyboard_head().get(hw);
@@ -84,6 +99,7 @@ mod tests {
             assert_eq!(take(&hw), Some(round));
             assert_eq!(take(&hw), Some(round + 100));
             assert_eq!(take(&hw), None);
+            assert_eq!(free(&hw), 15);
         }
     }
 }

@@ -1,0 +1,380 @@
+//! INT 10h calls as text for a terminal (ECMA-48), and code page 437 as UTF-8.
+
+use crate::arch::{Frame, PhysMem, linear};
+use crate::bios::bda::Bda;
+use alloc::string::String;
+use core::fmt::Write;
+
+/// A cursor position: row, column, from zero.
+type Position = (u8, u8);
+
+/// What is known of the terminal.
+#[derive(Clone, Debug, Default)]
+pub struct Screen {
+    /// Where its cursor is.
+    cursor: Option<Position>,
+    /// The attribute it writes with.
+    attribute: Option<u8>,
+}
+
+/// Light grey on black.
+const NORMAL: u8 = 0x07;
+/// The most characters that one call draws: an 80 × 50 screen.
+const MOST_REPEATS: u16 = 4000;
+
+impl Screen {
+    /// Writes what the INT 10h call in `frame` draws to `out`. Without a `card`, does the call's work on the data area as well.
+    pub fn call(&mut self, hw: &impl PhysMem, frame: &mut Frame, card: bool, out: &mut String) {
+        match frame.ah() {
+            0x00 => self.set_mode(hw, frame.al(), card, out),
+            0x01 => cursor_shape(frame.ch(), out),
+            0x02 if !card => set_cursor(hw, (frame.dh(), frame.dl())),
+            0x03 if !card => {
+                let (row, column) = cursor(hw);
+                frame.set_dh(row);
+                frame.set_dl(column);
+                frame.set_cx(0x0607);
+            }
+            0x06 | 0x07 => self.scroll(hw, frame, out),
+            0x09 => {
+                self.repeat(hw, frame.al(), frame.cx(), Some(frame.bl()), out);
+            }
+            0x0a => self.repeat(hw, frame.al(), frame.cx(), None, out),
+            0x0e => {
+                let end = self.teletype(hw, cursor(hw), frame.al(), out);
+                if !card {
+                    set_cursor(hw, end);
+                }
+            }
+            0x0f if !card => {
+                frame.set_al(Bda::video_mode().get(hw));
+                frame.set_ah(columns(hw));
+                frame.set_bh(0);
+            }
+            0x13 => self.string(hw, frame, card, out),
+            _ => {}
+        }
+    }
+
+    fn set_mode(&mut self, hw: &impl PhysMem, mode: u8, card: bool, out: &mut String) {
+        const KEEP_SCREEN: u8 = 1 << 7;
+        if !card {
+            Bda::video_mode().set(hw, mode & !KEEP_SCREEN);
+            Bda::video_columns().set(hw, 80);
+            Bda::video_rows().set(hw, 24);
+            set_cursor(hw, (0, 0));
+        }
+        if mode & KEEP_SCREEN == 0 {
+            out.push_str("\x1b[0m\x1b[2J\x1b[H");
+            self.cursor = Some((0, 0));
+            self.attribute = Some(NORMAL);
+        }
+    }
+
+    /// Scrolls rows CH to DH, where they are whole rows; part of a row cannot be scrolled on a terminal.
+    fn scroll(&mut self, hw: &impl PhysMem, frame: &Frame, out: &mut String) {
+        let (top, bottom) = (frame.ch(), frame.dh().min(last_row(hw)));
+        let whole_rows = frame.cl() == 0 && frame.dl().saturating_add(1) >= columns(hw);
+        if top > bottom {
+            return;
+        }
+        self.set_attribute(frame.bh(), out);
+        let height = bottom - top + 1;
+        let lines = frame.al();
+        if lines == 0 || lines >= height {
+            self.clear(hw, frame, (top, bottom), whole_rows, out);
+        } else if whole_rows {
+            let command = if frame.ah() == 0x06 { 'S' } else { 'T' };
+            put(
+                out,
+                format_args!(
+                    "\x1b[{};{}r\x1b[{lines}{command}\x1b[r",
+                    top + 1,
+                    bottom + 1
+                ),
+            );
+        }
+        self.cursor = None;
+    }
+
+    fn clear(
+        &mut self,
+        hw: &impl PhysMem,
+        frame: &Frame,
+        (top, bottom): (u8, u8),
+        whole_rows: bool,
+        out: &mut String,
+    ) {
+        if whole_rows && top == 0 && bottom == last_row(hw) {
+            out.push_str("\x1b[2J");
+            return;
+        }
+        let width = frame.dl().min(columns(hw).saturating_sub(1)) as usize + 1;
+        let width = width.saturating_sub(frame.cl().into());
+        for row in top..=bottom {
+            self.go_to((row, frame.cl()), out);
+            if whole_rows {
+                out.push_str("\x1b[K");
+            } else {
+                put(out, format_args!("{:width$}", ""));
+                self.cursor = None;
+            }
+        }
+    }
+
+    /// Draws a character some times at the cursor, which stays.
+    fn repeat(
+        &mut self,
+        hw: &impl PhysMem,
+        character: u8,
+        count: u16,
+        attribute: Option<u8>,
+        out: &mut String,
+    ) {
+        let (row, column) = cursor(hw);
+        let count = count.min(MOST_REPEATS);
+        if count == 0 {
+            return;
+        }
+        self.go_to((row, column), out);
+        self.set_attribute(attribute.unwrap_or(NORMAL), out);
+        for _ in 0..count {
+            out.push(glyph(character));
+        }
+        let end = u16::from(column) + count;
+        self.cursor = (end < columns(hw).into()).then_some((row, end as u8));
+    }
+
+    /// Writes a character at `at` as a teletype does, and says where the cursor goes.
+    fn teletype(
+        &mut self,
+        hw: &impl PhysMem,
+        at: Position,
+        character: u8,
+        out: &mut String,
+    ) -> Position {
+        let (row, column) = at;
+        let next_row = row.saturating_add(1).min(last_row(hw));
+        if character != 0x07 {
+            self.go_to(at, out);
+        }
+        let end = match character {
+            0x07 => {
+                out.push('\x07');
+                return at;
+            }
+            0x08 if column == 0 => at,
+            0x08 => {
+                out.push('\x08');
+                (row, column - 1)
+            }
+            b'\n' => {
+                out.push('\n');
+                (next_row, column)
+            }
+            b'\r' => {
+                out.push('\r');
+                (row, 0)
+            }
+            _ => {
+                self.set_attribute(self.attribute.unwrap_or(NORMAL), out);
+                out.push(glyph(character));
+                if column.saturating_add(1) >= columns(hw) {
+                    out.push_str("\r\n");
+                    (next_row, 0)
+                } else {
+                    (row, column + 1)
+                }
+            }
+        };
+        self.cursor = Some(end);
+        end
+    }
+
+    /// AH=13h: a string at ES:BP; AL bit 0 moves the cursor, bit 1 says that attributes are in the string.
+    fn string(&mut self, hw: &impl PhysMem, frame: &Frame, card: bool, out: &mut String) {
+        let with_attributes = frame.al() & 2 != 0;
+        let step = if with_attributes { 2 } else { 1 };
+        let start = linear(frame.es, frame.bp());
+        let mut at = (frame.dh(), frame.dl());
+        for index in 0..u64::from(frame.cx().min(MOST_REPEATS)) {
+            let place = start + index * step;
+            let attribute = if with_attributes {
+                hw.read8(place + 1)
+            } else {
+                frame.bl()
+            };
+            self.set_attribute(attribute, out);
+            at = self.teletype(hw, at, hw.read8(place), out);
+        }
+        if !card && frame.al() & 1 != 0 {
+            set_cursor(hw, at);
+        }
+    }
+
+    fn go_to(&mut self, at: Position, out: &mut String) {
+        if self.cursor != Some(at) {
+            put(
+                out,
+                format_args!("\x1b[{};{}H", u16::from(at.0) + 1, u16::from(at.1) + 1),
+            );
+            self.cursor = Some(at);
+        }
+    }
+
+    fn set_attribute(&mut self, attribute: u8, out: &mut String) {
+        if self.attribute == Some(attribute) {
+            return;
+        }
+        // Bits of a PC colour are blue, green, red; of a terminal's, red, green, blue.
+        let colour = |bits: u8| (bits & 1) << 2 | bits & 2 | (bits & 4) >> 2;
+        let (text, ground) = (colour(attribute), colour(attribute >> 4));
+        let bold = if attribute & 8 == 0 { "" } else { ";1" };
+        if attribute == NORMAL {
+            out.push_str("\x1b[0m");
+        } else {
+            put(out, format_args!("\x1b[0{bold};3{text};4{ground}m"));
+        }
+        self.attribute = Some(attribute);
+    }
+}
+
+/// Writes to a string, which cannot fail.
+fn put(out: &mut String, text: core::fmt::Arguments) {
+    let _ = out.write_fmt(text);
+}
+
+fn cursor_shape(start: u8, out: &mut String) {
+    const HIDDEN: u8 = 0x20;
+    out.push_str(if start & HIDDEN == 0 {
+        "\x1b[?25h"
+    } else {
+        "\x1b[?25l"
+    });
+}
+
+fn page(hw: &impl PhysMem) -> usize {
+    usize::from(Bda::video_page().get(hw) & 7)
+}
+
+fn cursor(hw: &impl PhysMem) -> Position {
+    let [column, row] = Bda::cursor_positions().get(hw)[page(hw)].to_le_bytes();
+    (row, column)
+}
+
+fn set_cursor(hw: &impl PhysMem, (row, column): Position) {
+    if let Some(field) = Bda::cursor_positions().element(page(hw)) {
+        field.set(hw, u16::from_le_bytes([column, row]));
+    }
+}
+
+/// Text columns; 80 where the data area says nothing.
+fn columns(hw: &impl PhysMem) -> u8 {
+    match Bda::video_columns().get(hw) {
+        0 => 80,
+        columns => columns.min(255) as u8,
+    }
+}
+
+/// The last row; 24 where the data area says nothing.
+fn last_row(hw: &impl PhysMem) -> u8 {
+    match Bda::video_rows().get(hw) {
+        0 => 24,
+        rows => rows,
+    }
+}
+
+/// Code page 437 from 80h up (Unicode Consortium, VENDORS/MICSFT/PC/CP437.TXT).
+const UPPER: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀\
+αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
+/// What the video card draws for 01h to 1Fh.
+const LOWER: &str = "☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼";
+
+/// The character that code page 437 has at `byte`.
+fn glyph(byte: u8) -> char {
+    let found = match byte {
+        0 => Some(' '),
+        1..=0x1f => LOWER.chars().nth(usize::from(byte) - 1),
+        0x20..=0x7e => Some(char::from(byte)),
+        0x7f => Some('⌂'),
+        0x80..=0xff => UPPER.chars().nth(usize::from(byte) - 0x80),
+    };
+    found.unwrap_or('?')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+    use proptest::prelude::*;
+
+    fn call(screen: &mut Screen, hw: &Fake, mut frame: Frame) -> String {
+        let mut out = String::new();
+        screen.call(hw, &mut frame, false, &mut out);
+        out
+    }
+
+    fn ax(eax: u32) -> Frame {
+        Frame {
+            eax,
+            ..Frame::default()
+        }
+    }
+
+    #[test]
+    fn lines_come_out_plain() {
+        let (hw, mut screen) = (Fake::default(), Screen::default());
+        call(&mut screen, &hw, ax(3));
+        let text: String = b"ok\r\nnext"
+            .iter()
+            .map(|byte| call(&mut screen, &hw, ax(0x0e00 | u32::from(*byte))))
+            .collect();
+        assert_eq!(text, "ok\r\nnext");
+        assert_eq!(cursor(&hw), (1, 4));
+    }
+
+    #[test]
+    fn a_moved_cursor_and_colours() {
+        let (hw, mut screen) = (Fake::default(), Screen::default());
+        call(&mut screen, &hw, ax(3));
+        set_cursor(&hw, (4, 9));
+        let frame = Frame {
+            eax: 0x09b3,
+            ebx: 0x1e,
+            ecx: 2,
+            ..Frame::default()
+        };
+        assert_eq!(call(&mut screen, &hw, frame), "\x1b[5;10H\x1b[0;1;33;44m││");
+    }
+
+    #[test]
+    fn code_page_437_is_whole() {
+        assert_eq!(UPPER.chars().count(), 128);
+        assert_eq!(LOWER.chars().count(), 31);
+        assert_eq!(glyph(0xc9), '╔');
+        assert_eq!(glyph(0xe1), 'ß');
+    }
+
+    #[test]
+    fn clearing_the_screen() {
+        let (hw, mut screen) = (Fake::default(), Screen::default());
+        let frame = Frame {
+            eax: 0x0600,
+            ebx: 0x0700,
+            edx: 0x184f,
+            ..Frame::default()
+        };
+        assert_eq!(call(&mut screen, &hw, frame), "\x1b[0m\x1b[2J");
+    }
+
+    proptest! {
+        #[test]
+        fn any_call_is_survived(eax: u32, ebx: u32, ecx: u32, edx: u32, rows: u8, columns: u16) {
+            let (hw, mut screen) = (Fake::default(), Screen::default());
+            Bda::video_rows().set(&hw, rows);
+            Bda::video_columns().set(&hw, columns);
+            let frame = Frame { eax: eax & 0x1fff, ebx, ecx, edx, ..Frame::default() };
+            call(&mut screen, &hw, frame);
+        }
+    }
+}

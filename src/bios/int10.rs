@@ -1,0 +1,141 @@
+//! INT 10h: video. The services are the VGA option ROM's; this starts it at the first call, so that a boot that never draws
+//! anything pays nothing for it.
+//!
+//! The ROM hooks INT 10h itself. A guest that had hooked the vector before is left in front, and with a serial console we stay
+//! in front of the ROM, to see what is written.
+
+use super::Bios;
+use super::console;
+use super::ivt::{self, entry};
+use crate::arch::{Frame, Hardware, Outcome, RealRegs};
+use spin::Mutex;
+
+/// A VGA option ROM in memory that has not been started yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoRom {
+    /// Segment of its first byte.
+    pub segment: u16,
+    /// PCI address of its card (bus << 8 | device << 3 | function).
+    pub bdf: u16,
+    /// Offset in segment F000h of the Plug and Play header, zero without one.
+    pub pnp_header: u16,
+}
+
+/// Who serves INT 10h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Video {
+    /// There is no ROM, or it runs its initialisation.
+    #[default]
+    Nobody,
+    /// A ROM that the first call starts.
+    Waiting(VideoRom),
+    /// A ROM's handler (offset, segment).
+    Ready([u16; 2]),
+}
+
+/// Vectors that a VGA ROM takes: video, its parameter and font pointers, the former video handler.
+const ROM_VECTORS: [u8; 5] = [0x10, 0x1d, 0x1f, 0x42, 0x43];
+
+/// Serves one call.
+pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+    let handler = start(bios, hw);
+    if bios.lock().settings.serial_console {
+        console::mirror(bios, hw, frame, handler.is_some());
+    }
+    match handler {
+        Some([offset, segment]) => Outcome::Chain { segment, offset },
+        None => Outcome::Return,
+    }
+}
+
+/// Starts the ROM if it has not been started, and gives its handler.
+pub fn start<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Option<[u16; 2]> {
+    let video = core::mem::take(&mut bios.lock().services.video);
+    let (handler, keep_hook) = match video {
+        Video::Nobody => return None,
+        Video::Ready(handler) => (Some(handler), false),
+        Video::Waiting(rom) => {
+            let handler = run_rom(hw, rom);
+            (handler, bios.lock().settings.serial_console)
+        }
+    };
+    if keep_hook && handler.is_some_and(|handler| ivt::get(hw, 0x10) == handler) {
+        ivt::set(hw, 0x10, ivt::SEGMENT, entry::INT_10);
+    }
+    bios.lock().services.video = handler.map_or(Video::Nobody, Video::Ready);
+    handler
+}
+
+/// Runs a ROM's initialisation and sets text mode. Vectors that the guest had taken stay the guest's.
+fn run_rom(hw: &impl Hardware, rom: VideoRom) -> Option<[u16; 2]> {
+    let before = ROM_VECTORS.map(|vector| ivt::get(hw, vector));
+    let mut regs = RealRegs {
+        eax: rom.bdf.into(),
+        ebx: 0xffff,
+        edx: 0xffff,
+        edi: rom.pnp_header.into(),
+        es: ivt::SEGMENT,
+        cs: rom.segment,
+        ip: 3,
+        ..RealRegs::default()
+    };
+    hw.call_far(&mut regs);
+    let handler = ivt::get(hw, 0x10);
+    let hooked = handler != before[0];
+    if hooked {
+        let mut text_mode = RealRegs {
+            eax: 3,
+            ..RealRegs::default()
+        };
+        hw.call_int(0x10, &mut text_mode);
+    } else {
+        log::warn!("the video ROM does not serve INT 10h");
+    }
+    for (vector, [offset, segment]) in ROM_VECTORS.into_iter().zip(before) {
+        let was_guests = segment != ivt::SEGMENT && [offset, segment] != [0, 0];
+        if was_guests {
+            ivt::set(hw, vector, segment, offset);
+        }
+    }
+    hooked.then_some(handler)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+    use crate::bios::tests::bios;
+
+    const ROM: VideoRom = VideoRom {
+        segment: 0xc000,
+        bdf: 0x10,
+        pnp_header: 0,
+    };
+
+    #[test]
+    fn a_started_rom_is_called_directly() {
+        let (hw, bios) = (Fake::default(), bios());
+        bios.lock().services.video = Video::Ready([0x578b, 0xc000]);
+        let chain = Outcome::Chain {
+            segment: 0xc000,
+            offset: 0x578b,
+        };
+        assert_eq!(serve(&bios, &hw, &mut Frame::default()), chain);
+    }
+
+    #[test]
+    fn a_rom_that_hooks_nothing_is_tried_once() {
+        let (hw, bios) = (Fake::default(), bios());
+        bios.lock().services.video = Video::Waiting(ROM);
+        for _ in 0..2 {
+            let outcome = serve(&bios, &hw, &mut Frame::default());
+            assert_eq!(outcome, Outcome::Return);
+        }
+        let calls = hw.real_calls.borrow();
+        assert_eq!(calls.len(), 1);
+        assert_eq!(
+            (calls[0].1.cs, calls[0].1.ip, calls[0].1.eax),
+            (0xc000, 3, 0x10)
+        );
+    }
+}

@@ -163,16 +163,6 @@ fn dispatch(frame: &mut Frame) -> Outcome {
     }
 }
 
-/// What the prebuilt `alloc` library names for unwinding. A panic stops the machine, so neither is ever called.
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
-
-/// See [`rust_eh_personality`].
-#[unsafe(no_mangle)]
-extern "C" fn _Unwind_Resume() -> ! {
-    cpu::halt()
-}
-
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
     log::error!("firmware stopped: {info}");

@@ -25,6 +25,7 @@ xen_entry:
 1:  shll $12, %edx
 
 # In: EBX = start_info or 0, EDX = end of low RAM, ESP = a small stack.
+# Page tables come first, in their final place, so that 64-bit code can do the copying, eight bytes a step.
     .globl entry32
 entry32:
     call 1f
@@ -35,46 +36,16 @@ entry32:
     movl %edx, %edi
     subl %eax, %edi
     andl $0xfffff000, %edi
-    movl %edi, %edx
 
-    # From here EDX = new base, EBP = distance from the old image to the new one.
-    leal (image_file_end - 1b)(%ebp), %ecx
-    subl %esi, %ecx
-    movl %edi, %ebp
-    subl %esi, %ebp
-    shrl $2, %ecx
-    rep movsl
-
-    call 1f
-1:  popl %esi
-    addl %ebp, %esi
-    # ESI = label 1 in the new image: all addresses of the new image come from it.
-    movl %esi, %ebp
-
-    leal (bss_start - 1b)(%ebp), %edi
-    leal (bss_end - 1b)(%ebp), %ecx
-    subl %edi, %ecx
-    shrl $2, %ecx
-    xorl %eax, %eax
-    rep stosl
-
-    # Elf64_Rela, all of type R_X86_64_RELATIVE: *(base + r_offset) = base + r_addend.
-    leal (rela_start - 1b)(%ebp), %esi
-    leal (rela_end - 1b)(%ebp), %ecx
-2:  cmpl %ecx, %esi
-    jae 3f
-    movl (%esi), %edi
-    movl 16(%esi), %eax
-    addl %edx, %eax
-    movl %eax, (%edi, %edx)
-    addl $24, %esi
-    jmp 2b
-
-    # Page tables: everything below 4 GiB maps to itself; with 1 GiB pages, everything below 512 GiB.
-3:  leal (page_tables - 1b)(%ebp), %edi
+    # From here EDI = new base. ESP: page tables, new base, start_info.
     pushl %ebx
-    pushl %edx
     pushl %edi
+    leal (page_tables - 1b)(%ebp), %eax
+    subl %esi, %eax
+    addl %eax, %edi
+    pushl %edi
+
+    # Everything below 4 GiB maps to itself; with 1 GiB pages, everything below 512 GiB.
     movl $(2 * 4096 / 4), %ecx
     xorl %eax, %eax
     rep stosl
@@ -86,19 +57,22 @@ entry32:
     movl (%esp), %edi
     addl $0x1000, %edi
     testl $(1 << 26), %edx
-    jz 5f
+    jz 3f
     movl $0x83, %eax
     xorl %edx, %edx
     movl $512, %ecx
-4:  movl %eax, (%edi)
+2:  movl %eax, (%edi)
     movl %edx, 4(%edi)
     addl $8, %edi
     addl $0x40000000, %eax
     adcl $0, %edx
     decl %ecx
-    jnz 4b
-    jmp 7f
-5:  leal 0x1003(%edi), %eax
+    jnz 2b
+    movl $0x620, %eax                   # CR4: PAE, OSFXSR, OSXMMEXCPT
+    movl %eax, %cr4
+    jmp 5f
+
+3:  leal 0x1003(%edi), %eax
     movl %eax, (%edi)
     addl $0x1000, %eax
     movl %eax, 8(%edi)
@@ -107,25 +81,26 @@ entry32:
     addl $0x1000, %eax
     movl %eax, 24(%edi)
     addl $0x1000, %edi
-    movl $0x83, %eax
-    movl $2048, %ecx
-    xorl %edx, %edx
-6:  movl %eax, (%edi)
-    movl %edx, 4(%edi)
-    addl $8, %edi
-    addl $0x200000, %eax
-    decl %ecx
-    jnz 6b
-
-7:  popl %edi
-    movl %edi, %cr3
-    movl $0x620, %eax                   # CR4: PAE, OSFXSR, OSXMMEXCPT
+    movl $0x620, %eax
     movl %eax, %cr4
+    movups (first_pages - 1b)(%ebp), %xmm0
+    movups (next_pages - 1b)(%ebp), %xmm1
+    movl $(2048 / 8), %ecx
+4:  .irp offset, 0, 16, 32, 48
+    movups %xmm0, \offset(%edi)
+    paddd %xmm1, %xmm0
+    .endr
+    addl $64, %edi
+    decl %ecx
+    jnz 4b
+
+5:  popl %eax
+    movl %eax, %cr3
     movl $0xc0000080, %ecx              # EFER.LME
     rdmsr
     btsl $8, %eax
     wrmsr
-    popl %edx
+    popl %edi
     popl %ebx
 
     leal (bridge_gdt - 1b)(%ebp), %eax
@@ -133,16 +108,63 @@ entry32:
     pushw $(6 * 8 - 1)
     lgdt (%esp)
     addl $6, %esp
-
     movl $0x80000033, %eax              # CR0: PG, NE, ET, MP, PE
     movl %eax, %cr0
-    leal (entry64 - 1b)(%ebp), %eax
+    leal (copy64 - 1b)(%ebp), %eax
     pushl $0x08
     pushl %eax
     lretl
 
+# Page directory entries of the first 4 MiB, and the distance to the next ones.
+    .balign 16
+first_pages:
+    .long 0x000083, 0, 0x200083, 0
+next_pages:
+    .long 0x400000, 0, 0x400000, 0
+
     .code64
+# Still the old image. EDI = new base, EBX = start_info.
+copy64:
+    movl %edi, %edi
+    movq %rdi, %rdx
+    leaq image_start(%rip), %rsi
+    leaq image_file_end(%rip), %rcx
+    subq %rsi, %rcx
+    movq %rdi, %rbp
+    subq %rsi, %rbp                     # RBP = distance from the old image to the new one
+    shrq $3, %rcx
+    rep movsq
+    leaq 1f(%rip), %rax
+    addq %rbp, %rax
+    jmp *%rax
+
+# The new image.
+1:  leaq bss_start(%rip), %rdi
+    leaq bss_end(%rip), %rcx
+    subq %rdi, %rcx
+    shrq $3, %rcx
+    xorl %eax, %eax
+    rep stosq
+
+    # Elf64_Rela, all of type R_X86_64_RELATIVE: *(base + r_offset) = base + r_addend.
+    leaq rela_start(%rip), %rsi
+    leaq rela_end(%rip), %rcx
+2:  cmpq %rcx, %rsi
+    jae entry64
+    movq (%rsi), %rdi
+    movq 16(%rsi), %rax
+    addq %rdx, %rax
+    movq %rax, (%rdi, %rdx)
+    addq $24, %rsi
+    jmp 2b
+
 entry64:
+    leaq stack_top(%rip), %rsp
+    leaq bridge_gdt(%rip), %rax
+    pushq %rax
+    pushw $(6 * 8 - 1)
+    lgdt (%rsp)
+    addq $10, %rsp
     # Real mode keeps the limits that were last loaded in protected mode: give it its 64 KiB.
     movl $0x28, %eax
     movw %ax, %ds
@@ -150,7 +172,6 @@ entry64:
     movw %ax, %fs
     movw %ax, %gs
     movw %ax, %ss
-    leaq stack_top(%rip), %rsp
     xorl %ebp, %ebp
     movl %ebx, %edi
     call firstlight_main

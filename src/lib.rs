@@ -15,4 +15,5 @@ pub mod devices;
 pub mod logger;
 pub mod platform;
 pub mod settings;
+mod sort;
 pub mod tables;

@@ -158,7 +158,7 @@ impl Pmm {
             .filter(|block| zone.contains(&block.start))
             .map(|block| (block.start, block.end))
             .collect();
-        lent.sort_unstable();
+        crate::sort::by_key(&mut lent, |range| *range);
         lent.push((zone.end, zone.end));
         let mut from = zone.start;
         let mut largest = 0;

@@ -68,7 +68,7 @@ impl Order {
         if self.strict {
             candidates.retain(|candidate| listed(candidate) < self.paths.len());
         }
-        candidates.sort_by_key(|candidate| {
+        crate::sort::by_key(&mut candidates, |candidate| {
             let kinds = self.kinds.iter().chain(&REST);
             let kind = kinds.take_while(|&&kind| kind != candidate.kind).count();
             (listed(candidate), kind)

@@ -120,7 +120,7 @@ fn legacy(input: &Input, placer: &mut dyn Placer) {
             pins.push((device, pin));
         }
     }
-    pins.sort_unstable();
+    crate::sort::by_key(&mut pins, |pin| *pin);
     pins.dedup();
     let mp = mp::Input {
         apic_ids: input.apic_ids,

@@ -292,7 +292,7 @@ fn merge_blob(all: &mut Vec<Vec<u8>>, mode: Mode, blob: &[u8], uuid: &[u8; 16]) 
         }
         all.push(bytes);
     }
-    all.sort_by_key(|structure| structure[0]);
+    crate::sort::by_key(all, |structure| structure[0]);
 }
 
 /// Writes the UUID where a type 1 structure has room for one.

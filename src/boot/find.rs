@@ -3,14 +3,15 @@
 use super::candidate::{Candidate, Kind, Place, Reason, Target};
 use super::order::{CMOS_FIRST, CMOS_THIRD, Order};
 use crate::arch::Hardware;
-use crate::bios::int13::{self, FIRST_DISK, HardDisk};
+use crate::bios::int13::{self, FIRST_DISK, HardDisk, Translation};
+use crate::devices::ahci;
 use crate::devices::ata::{self, DmaArea, Drive};
 use crate::devices::dma::DmaPool;
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::rtc;
 use crate::platform::Machine;
-use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// PCI class and subclass of Ethernet cards.
@@ -56,6 +57,7 @@ pub fn devices<H: Hardware>(hw: &H, machine: &Machine) -> Found<H> {
     };
     search.floppies();
     search.ide();
+    search.ahci();
     search.network_cards();
     search.finish(&order)
 }
@@ -97,25 +99,48 @@ impl<H: Hardware> Search<'_, H> {
             self.pci[index].enable_bus_master(self.hw, self.config);
             for ports in ata::channels(&self.pci[index]) {
                 for drive in ata::probe(self.hw, ports, area) {
-                    self.ata_drive(index, drive);
+                    self.drive(
+                        index,
+                        drive,
+                        |unit| format!("drive@{}/disk@{}", unit / 2, unit % 2),
+                        |search, unit| {
+                            let number = search.ata_units + usize::from(unit % 2);
+                            int13::cmos_translation(search.hw, number)
+                        },
+                    );
                 }
                 self.ata_units += 2;
             }
         }
     }
 
-    fn ata_drive(&mut self, index: usize, drive: Drive) {
-        let place = |unit: u8| {
-            let unit = format!("drive@{}/disk@{}", unit / 2, unit % 2);
-            Place::of_pci(self.pci, index, unit)
-        };
+    fn ahci(&mut self) {
+        for index in self.class(ahci::PCI_CLASS) {
+            let device = &self.pci[index];
+            let Some(base) = device.memory(ahci::BAR) else {
+                continue;
+            };
+            device.enable_bus_master(self.hw, self.config);
+            for drive in ahci::probe(self.hw, base, device.bdf.0) {
+                self.drive(index, drive, |port| format!("drive@{port:x}/disk@0"), |_, _| None);
+            }
+        }
+    }
+
+    /// Takes a drive of PCI function `index` in; `path` and `translation` answer for its unit number.
+    fn drive(
+        &mut self,
+        index: usize,
+        drive: Drive<H>,
+        path: impl Fn(u8) -> String,
+        translation: impl Fn(&Self, u8) -> Option<Translation>,
+    ) {
+        let place = |unit| Place::of_pci(self.pci, index, path(unit));
         match drive {
             Drive::Disk(disk) => {
-                let unit = disk.unit();
+                let unit = disk.info().unit;
+                let disk = HardDisk::new(disk, translation(self, unit));
                 let place = place(unit);
-                let index = self.ata_units + usize::from(unit % 2);
-                let translation = int13::cmos_translation(self.hw, index);
-                let disk = HardDisk::new(Box::new(disk), translation);
                 self.disks.push((disk, place));
             }
             Drive::CdRom(info) => self.others.push(Candidate {

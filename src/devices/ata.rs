@@ -7,7 +7,7 @@
 mod channel;
 #[cfg(test)]
 pub mod fake;
-mod identify;
+pub(crate) mod identify;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +15,7 @@ use crate::arch::{Hardware, PhysMem};
 use crate::devices::block::{BlockDevice, BlockInfo, BlockKind, Chs, DiskError, Interface};
 use crate::devices::dma::DmaPool;
 use crate::devices::pci::PciDevice;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -91,14 +92,14 @@ pub fn channels(device: &PciDevice) -> [IdeChannel; 2] {
 }
 
 /// A drive that was found.
-pub enum Drive {
+pub enum Drive<H: Hardware> {
     /// A disk, ready for use.
-    Disk(Disk),
+    Disk(Box<dyn BlockDevice<H>>),
     /// A CD or DVD drive. Nothing reads it yet.
     CdRom(BlockInfo),
     /// A disk that this driver cannot use.
     Unusable {
-        /// Channel × 2 + drive.
+        /// Channel × 2 + drive, or the port of an AHCI controller.
         unit: u8,
         /// What a person knows it by.
         name: String,
@@ -108,7 +109,7 @@ pub enum Drive {
 }
 
 /// Finds the drives of a channel. A missing drive costs a few accesses and no waiting.
-pub fn probe<H: Hardware>(hw: &H, ports: IdeChannel, area: Option<DmaArea>) -> Vec<Drive> {
+pub fn probe<H: Hardware>(hw: &H, ports: IdeChannel, area: Option<DmaArea>) -> Vec<Drive<H>> {
     let channel = Channel::new(hw, ports);
     channel.begin();
     let mut found = Vec::new();
@@ -126,13 +127,13 @@ fn identify_drive<H: Hardware>(
     ports: IdeChannel,
     second: bool,
     area: Option<DmaArea>,
-) -> Option<Drive> {
+) -> Option<Drive<H>> {
     const IDENTIFY_DEVICE: u8 = 0xec;
     const IDENTIFY_PACKET_DEVICE: u8 = 0xa1;
     let place = place_name(&ports, second);
     match channel.identify(IDENTIFY_DEVICE, second) {
         Ok(data) => Some(match identify::disk(&data) {
-            Ok(identity) => Drive::Disk(Disk::new(ports, second, identity, area)),
+            Ok(identity) => Drive::Disk(Box::new(Disk::new(ports, second, identity, area))),
             Err(why) => Drive::Unusable {
                 unit: unit(&ports, second),
                 name: place,
@@ -185,7 +186,7 @@ fn interface(ports: &IdeChannel, second: bool) -> Interface {
 }
 
 /// A disk.
-pub struct Disk {
+struct Disk {
     info: BlockInfo,
     ports: IdeChannel,
     second: bool,
@@ -220,7 +221,7 @@ fn opcode(dma: bool, ext: bool, writes: bool) -> u8 {
 
 /// Whether the bus master reaches `len` bytes at `buffer` in RAM: even, below 4 GiB, outside the window between 640 KiB and
 /// 1 MiB where devices and shadow memory are.
-fn reachable(buffer: u64, len: u64) -> bool {
+pub(crate) fn reachable(buffer: u64, len: u64) -> bool {
     let end = buffer.saturating_add(len);
     buffer & 1 == 0 && end <= 1 << 32 && (end <= 0xa_0000 || buffer >= 0x10_0000)
 }
@@ -258,11 +259,6 @@ impl Disk {
             flush: identity.flush,
             dma: ports.bus_master.filter(|_| identity.dma).zip(area),
         }
-    }
-
-    /// Its place on the controller: channel × 2 + drive.
-    pub fn unit(&self) -> u8 {
-        self.info.unit
     }
 
     fn bytes(&self, count: u32) -> u64 {

@@ -346,7 +346,7 @@ impl FakeDevice for FakeChannel {
 }
 
 /// The drives that the driver finds on a channel.
-pub fn probed(hw: &Fake) -> Vec<Drive> {
+pub fn probed(hw: &Fake) -> Vec<Drive<Fake>> {
     let mut pool = DmaPool::at(DMA_START, DmaArea::LEN as u64);
     probe(hw, PORTS, DmaArea::new(&mut pool))
 }
@@ -358,5 +358,5 @@ pub fn disk(hw: &Fake, drive: FakeDrive) -> (Box<dyn BlockDevice<Fake>>, Rc<RefC
         panic!("no disk");
     };
     channel.borrow_mut().first().commands.clear();
-    (Box::new(disk), channel)
+    (disk, channel)
 }

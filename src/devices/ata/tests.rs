@@ -22,7 +22,7 @@ fn finds_drives_and_skips_empty_places_cheaply() {
     let hw = Fake::default();
     FakeChannel::attach(&hw, Some(FakeDrive::disk(100)), Some(FakeDrive::cd()));
     let found = probed(&hw);
-    assert!(matches!(&found[0], Drive::Disk(disk) if disk.info.sectors == 100));
+    assert!(matches!(&found[0], Drive::Disk(disk) if disk.info().sectors == 100));
     assert!(matches!(&found[1], Drive::CdRom(info) if info.unit == 1));
     assert!(hw.port_accesses.get() <= 300);
 }

@@ -122,7 +122,12 @@ impl<H: Hardware> Search<'_, H> {
             };
             device.enable_bus_master(self.hw, self.config);
             for drive in ahci::probe(self.hw, base, device.bdf.0) {
-                self.drive(index, drive, |port| format!("drive@{port:x}/disk@0"), |_, _| None);
+                self.drive(
+                    index,
+                    drive,
+                    |port| format!("drive@{port:x}/disk@0"),
+                    |_, _| None,
+                );
             }
         }
     }

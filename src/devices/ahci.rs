@@ -6,7 +6,6 @@
 //!
 //! Sources: Serial ATA AHCI 1.3.1; Serial ATA 3.0, section 10.3 (frame information structures).
 
-
 use crate::arch::{Hardware, PhysMem};
 use crate::devices::ata::identify::{self, Flush, IDENTIFY_LEN, Identity};
 use crate::devices::ata::{Drive, reachable};

@@ -1,7 +1,7 @@
 //! Drivers, one a file, and what a driver looks like from outside.
 
-pub mod apic;
 pub mod ahci;
+pub mod apic;
 pub mod ata;
 pub mod block;
 pub mod chipset;

@@ -8,7 +8,7 @@ use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::place::{F_SEGMENT, RamPlacer};
 use firstlight::arch::xen::Xen;
 use firstlight::arch::{Frame, Outcome, bridge, cpu, kernel};
-use firstlight::bios::{self, Bios, Services, int13, post};
+use firstlight::bios::{self, Bios, Services, int13, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::direct::{self, Ready};
 use firstlight::boot::find;
@@ -54,7 +54,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bridge::install(dispatch);
     start_processors(&machine);
     logger::step_done("processors");
-    install_tables(&mut machine, &settings);
+    let pnp_header = install_tables(&mut machine, &settings);
     logger::step_done("tables");
     let setup_code = boot_given_kernel(&machine);
     logger::step_done("given kernel");
@@ -66,6 +66,9 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     let found = find::devices(&Pc, &machine);
     int13::init(&Pc, &found.hard_disks);
     logger::step_done("disks");
+    let mut services = Services::default();
+    services.place_video_rom(&Pc, &machine, pnp_header);
+    logger::step_done("video ROM");
     bridge::set_last_pci_bus(machine.last_pci_bus());
     BIOS.call_once(|| {
         Mutex::new(Bios {
@@ -73,9 +76,13 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
             settings,
             hard_disks: found.hard_disks,
             boot: Boot::new(found.candidates),
-            services: Services::default(),
+            services,
         })
     });
+    if let Some(bios) = BIOS.get() {
+        option_roms::at_post(bios, &Pc);
+        logger::step_done("option ROMs");
+    }
     if setup_code {
         bridge::start_linux_setup()
     }
@@ -112,8 +119,9 @@ fn start_processors(machine: &Machine) {
     cpu::start_others(machine.cpus.present - 1, &msrs);
 }
 
-/// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables.
-fn install_tables(machine: &mut Machine, settings: &Settings) {
+/// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables, and the headers of the BIOS's own entry points.
+/// Returns the Plug and Play header's offset in segment F000h, zero where there was no room.
+fn install_tables(machine: &mut Machine, settings: &Settings) -> u16 {
     let [signature, _, _, features] = cpuid(1);
     let input = platform::qemu::tables::Input {
         fw_cfg: machine.fw_cfg.as_ref(),
@@ -125,6 +133,7 @@ fn install_tables(machine: &mut Machine, settings: &Settings) {
     };
     let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
     platform::qemu::tables::install(&Pc, &input, &mut placer);
+    post::entry_points(&mut placer, &bridge::entries())
 }
 
 /// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;

@@ -3,9 +3,11 @@
 use alloc::vec::Vec;
 use spin::Mutex;
 
-use super::Bios;
+use super::int10::{Video, VideoRom};
+use super::{Bios, Services};
 use crate::arch::Hardware;
 use crate::devices::option_rom::{OptionRoms, Source};
+use crate::platform::Machine;
 
 /// QEMU's own ROMs that start a kernel, which this firmware does itself.
 const KERNEL_STARTERS: [&str; 5] = [
@@ -15,6 +17,21 @@ const KERNEL_STARTERS: [&str; 5] = [
     "multiboot_dma.bin",
     "pvh.bin",
 ];
+
+impl Services {
+    /// Puts the VGA card's ROM to C0000h, for the first INT 10h to start it. `pnp_header` is the offset in segment F000h of
+    /// the Plug and Play header, zero without one. Comes before all other ROMs.
+    pub fn place_video_rom(&mut self, hw: &impl Hardware, machine: &Machine, pnp_header: u16) {
+        self.option_roms = OptionRoms::new(pnp_header);
+        if let Some(rom) = self.option_roms.place_vga(hw, machine) {
+            self.video = Video::Waiting(VideoRom {
+                segment: rom.segment,
+                bdf: rom.bdf.map_or(0, |bdf| bdf.0),
+                pnp_header,
+            });
+        }
+    }
+}
 
 /// Runs all ROMs that have to run before the boot.
 pub fn at_post<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {

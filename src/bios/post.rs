@@ -3,7 +3,7 @@
 
 use super::bda::{self, Bda};
 use super::layout::Field;
-use super::{bios32, ebda, int1a, ivt, pnp};
+use super::{bios32, ebda, int1a, ivt, pmm, pnp};
 use crate::arch::{Entries, Hardware, PhysMem, linear};
 use crate::devices::{parallel, pic, pit, ps2, rtc, serial};
 use crate::tables::place::{Placer, Zone};
@@ -42,11 +42,13 @@ pub fn keyboard(hw: &impl Hardware) {
     }
 }
 
-/// Puts the headers into the F segment by which guests and option ROMs find the Plug and Play BIOS and the 32-bit PCI BIOS. Returns
+/// Puts the headers into the F segment by which guests and option ROMs find the Plug and Play BIOS, the POST
+/// memory manager and the 32-bit PCI BIOS. Returns
 /// the Plug and Play header's offset in segment F000h, zero where there was no room.
 pub fn entry_points(placer: &mut dyn Placer, entries: &Entries) -> u16 {
     let bios32 = linear(ivt::SEGMENT, entries.bios32) as u32;
     place_header(placer, &bios32::header(bios32));
+    place_header(placer, &pmm::header(entries.pmm));
     let pnp = place_header(placer, &pnp::header(entries.pnp));
     pnp.map_or(0, |addr| (addr - linear(ivt::SEGMENT, 0)) as u16)
 }

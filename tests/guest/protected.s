@@ -4,6 +4,7 @@
 .equ IDT,           0x7b000
 .equ IDT_GATES,     0x31
 .equ EXIT_VECTOR,   0x30
+.equ NO_ENTRY,      0xff            # reported in place of a vector when there is nothing to call
 .equ TSS,           0x7c000
 .equ TSS_LENGTH,    0x68 + 0x2000 + 1
 .equ PAGE_TABLES,   0x70000
@@ -54,8 +55,20 @@ op_call32:
     jne 1f
     mov ebx, [found]
     mov eax, gs:[ebx + 4]
+    test ebx, ebx
+    jz no_entry
 1:  mov [entry32], eax
+    test eax, eax
+    jz no_entry
     ENTER_32 call32_protected
+no_entry:                           # the scan or the directory found nothing to call
+    mov al, 'V'
+    call line_start
+    mov al, NO_ENTRY
+    call put_byte
+    call line_end
+    mov al, 'C'
+    jmp report_out
 .code32
 call32_protected:
     mov ax, 0x08
@@ -98,6 +111,8 @@ call32_protected:
     mov byte ptr [fault_vector], EXIT_VECTOR
     cmp byte ptr [RECORD + 4], 0
     jne leave_32
+    cmp byte ptr [out_eax], 0
+    jne leave_32                    # no such service
     lea eax, [ebx + edx]
     mov [service_entry], eax
 

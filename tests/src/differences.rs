@@ -14,8 +14,8 @@ const ABSENT: &str = "absent";
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
-    /// The field, or its start if this ends with `*`.
-    pub field: String,
+    /// The fields; one that ends with `*` stands for all that start so.
+    pub fields: Vec<String>,
     /// `pc` or `q35` when it differs on one machine only.
     pub machine: Option<String>,
     /// Why ours differs.
@@ -38,16 +38,18 @@ pub fn parse(text: &str) -> Result<Vec<Difference>> {
 }
 
 impl Difference {
-    fn explains(&self, machine: Machine, field: &str) -> bool {
-        let name_fits = match self.field.strip_suffix('*') {
-            Some(start) => field.starts_with(start),
-            None => field == self.field,
-        };
-        name_fits
-            && self
-                .machine
-                .as_ref()
-                .is_none_or(|name| *name == machine.to_string())
+    fn is_for(&self, machine: Machine) -> bool {
+        self.machine
+            .as_ref()
+            .is_none_or(|name| *name == machine.to_string())
+    }
+}
+
+/// Whether `field` is `pattern`, or starts with what stands before the `*` of `pattern`.
+fn fits(pattern: &str, field: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => field.starts_with(start),
+        None => field == pattern,
     }
 }
 
@@ -62,7 +64,12 @@ pub fn compare(
     let theirs = by_name(seabios);
     let mine = by_name(ours);
     let names: BTreeSet<&str> = theirs.keys().chain(mine.keys()).copied().collect();
-    let mut used = vec![false; table.len()];
+    let patterns: Vec<&str> = table
+        .iter()
+        .filter(|row| row.is_for(machine))
+        .flat_map(|row| row.fields.iter().map(String::as_str))
+        .collect();
+    let mut used = vec![false; patterns.len()];
     let mut problems = Vec::new();
     for name in names {
         let a = theirs.get(name).copied().unwrap_or(ABSENT);
@@ -71,8 +78,8 @@ pub fn compare(
             continue;
         }
         let mut explained = false;
-        for (row, used) in table.iter().zip(&mut used) {
-            if row.explains(machine, name) {
+        for (pattern, used) in patterns.iter().zip(&mut used) {
+            if fits(pattern, name) {
                 *used = true;
                 explained = true;
             }
@@ -81,15 +88,10 @@ pub fn compare(
             problems.push(format!("{machine} {name}: seabios {a}, ours {b}"));
         }
     }
-    for (row, used) in table.iter().zip(used) {
-        let here = row
-            .machine
-            .as_ref()
-            .is_none_or(|name| *name == machine.to_string());
-        if here && !used {
+    for (pattern, used) in patterns.iter().zip(used) {
+        if !used {
             problems.push(format!(
-                "{machine} {}: explained in the table, but does not differ",
-                row.field
+                "{machine} {pattern}: explained in the table, but does not differ"
             ));
         }
     }
@@ -117,9 +119,9 @@ mod tests {
     #[test]
     fn unexplained_and_stale_rows_are_problems() -> Result<()> {
         let table = parse(
-            "[[difference]]\nfield = \"a.*\"\nreason = \"r\"\n\
-             [[difference]]\nfield = \"gone\"\nreason = \"r\"\n\
-             [[difference]]\nfield = \"b\"\nmachine = \"q35\"\nreason = \"r\"\n",
+            "[[difference]]\nfields = [\"a.*\"]\nreason = \"r\"\n\
+             [[difference]]\nfields = [\"gone\"]\nreason = \"r\"\n\
+             [[difference]]\nfields = [\"b\"]\nmachine = \"q35\"\nreason = \"r\"\n",
         )?;
         let theirs = fields(&[("a.x", "1"), ("b", "1"), ("gone", "1"), ("same", "1")]);
         let ours = fields(&[
@@ -143,6 +145,6 @@ mod tests {
 
     #[test]
     fn a_row_needs_a_reason() {
-        assert!(parse("[[difference]]\nfield = \"a\"\n").is_err());
+        assert!(parse("[[difference]]\nfields = [\"a\"]\n").is_err());
     }
 }

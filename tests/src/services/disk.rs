@@ -64,7 +64,7 @@ pub fn present(script: &mut Script, drive: u8) {
     script.call(&name("08"), disk(0x0800, drive).hide(&["di"]));
     script.call(&name("15"), disk(0x1500, drive));
     for ah in [
-        0x09, 0x0d, 0x10, 0x11, 0x14, 0x16, 0x17, 0x18, 0x19, 0x22, 0x3f, 0x4a, 0x4b, 0xff,
+        0x09, 0x0d, 0x10, 0x11, 0x14, 0x16, 0x17, 0x18, 0x19, 0x22, 0x3f, 0x4a, 0xff,
     ] {
         script.call(&name(&format!("{ah:02x}")), disk(ah << 8, drive).cx(1));
     }
@@ -148,11 +148,20 @@ fn extended(script: &mut Script, drive: u8) {
 
 /// Drives that are not there, and a removable-media unit number.
 pub fn absent(script: &mut Script, disks: u8) {
-    for drive in [0x00, 0x01, 0x80 + disks, 0x8f, 0xe0, 0xff] {
+    script.call("int13.4b", disk(0x4b00, 0x80));
+    let first_absent = 0x80 + disks;
+    for (name, drive) in [
+        ("floppy", 0x00),
+        ("second-floppy", 0x01),
+        ("next", first_absent),
+        ("8f", 0x8f),
+        ("e0", 0xe0),
+        ("ff", 0xff),
+    ] {
         packet(script, 16, 1, far(0), 0);
         for ah in [
             0x00u8, 0x01, 0x02, 0x03, 0x04, 0x05, 0x08, 0x09, 0x0c, 0x10, 0x11, 0x15, 0x41, 0x42,
-            0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4b, 0xff,
+            0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0xff,
         ] {
             let ax = u16::from(ah) << 8 | u16::from(ah < 5);
             let call = Call::new(0x13, ax)
@@ -163,7 +172,7 @@ pub fn absent(script: &mut Script, disks: u8) {
                 .si(0);
             let call = if ah == 0x41 { call.bx(0x55aa) } else { call };
             let call = if ah == 0x08 { call.hide(&["di"]) } else { call };
-            script.call(&format!("int13.absent-{drive:02x}.{ah:02x}"), call);
+            script.call(&format!("int13.absent-{name}.{ah:02x}"), call);
         }
     }
 }

@@ -9,7 +9,8 @@ fn pci(al: u8) -> Call {
 
 /// The real-mode services.
 pub fn services(script: &mut Script) {
-    script.call("int1a.b101", pci(0x01).set(Edi, 0));
+    let installed = pci(0x01).set(Edi, 0).hide(&["di", "high-edi"]);
+    script.call("int1a.b101", installed);
     let find = |vendor, device, index| pci(0x02).dx(vendor).cx(device).si(index);
     script.call("int1a.b102.vga", find(0x1234, 0x1111, 0));
     script.call("int1a.b102.second", find(0x1234, 0x1111, 1));

@@ -144,6 +144,7 @@ pub fn mouse(script: &mut Script) {
             call(0xc203, resolution << 8),
         );
     }
+    script.call("int15.c2.handler-again", call(0xc207, 0x7000));
     script.call("int15.c2.enable", call(0xc200, 0x0100));
     script.call("int15.c2.status", call(0xc206, 0).hide(&["dx"]));
     script.call("int15.c2.scaling-1", call(0xc206, 0x0100));

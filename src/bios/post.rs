@@ -33,8 +33,12 @@ pub fn interrupts_and_time(hw: &impl Hardware) {
     int1a::init_ticks(hw);
 }
 
-/// Sets up the keyboard controller and the keyboard.
+/// System control port A: bit 1 opens A20.
+const SYSTEM_CONTROL_A: u16 = 0x92;
+
+/// Sets up the keyboard controller and the keyboard, and lets A20's gate show that it is open, which reset left it.
 pub fn keyboard(hw: &impl Hardware) {
+    hw.out8(SYSTEM_CONTROL_A, 1 << 1);
     match ps2::init(hw) {
         Ok(()) => {}
         Err(ps2::Error::Absent) => log::info!("no keyboard controller"),

@@ -54,7 +54,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bridge::install(dispatch);
     start_processors(&machine);
     logger::step_done("processors");
-    let pnp_header = install_tables(&mut machine, &settings);
+    let (pnp_header, routing_table) = install_tables(&mut machine, &settings);
     logger::step_done("tables");
     let setup_code = boot_given_kernel(&machine);
     logger::step_done("given kernel");
@@ -66,7 +66,10 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     let found = find::devices(&Pc, &machine);
     int13::init(&Pc, &found.hard_disks);
     logger::step_done("disks");
-    let mut services = Services::default();
+    let mut services = Services {
+        routing_table,
+        ..Services::default()
+    };
     services.place_video_rom(&Pc, &machine, pnp_header);
     logger::step_done("video ROM");
     bridge::set_last_pci_bus(machine.last_pci_bus());
@@ -120,8 +123,9 @@ fn start_processors(machine: &Machine) {
 }
 
 /// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables, and the headers of the BIOS's own entry points.
-/// Returns the Plug and Play header's offset in segment F000h, zero where there was no room.
-fn install_tables(machine: &mut Machine, settings: &Settings) -> u16 {
+/// Returns the Plug and Play header's offset in segment F000h, zero where there was no room, and the PCI interrupt routing
+/// table's address.
+fn install_tables(machine: &mut Machine, settings: &Settings) -> (u16, Option<u64>) {
     let [signature, _, _, features] = cpuid(1);
     let input = platform::qemu::tables::Input {
         fw_cfg: machine.fw_cfg.as_ref(),
@@ -132,8 +136,9 @@ fn install_tables(machine: &mut Machine, settings: &Settings) -> u16 {
         settings,
     };
     let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
-    platform::qemu::tables::install(&Pc, &input, &mut placer);
-    post::entry_points(&mut placer, &bridge::entries())
+    let installed = platform::qemu::tables::install(&Pc, &input, &mut placer);
+    let pnp_header = post::entry_points(&mut placer, &bridge::entries());
+    (pnp_header, installed.routing_table)
 }
 
 /// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;

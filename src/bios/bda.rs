@@ -221,6 +221,22 @@ pub fn init(hw: &impl PhysMem, ebda_segment: u16, memory_kb: u16) {
     Bda::keyboard_state().set(hw, KEYBOARD_ENHANCED);
 }
 
+/// Fills the video fields in as a VGA ROM leaves them after its start in mode 3, for guests that read them before the first
+/// INT 10h starts that ROM.
+pub fn video_at_start(hw: &impl PhysMem) {
+    Bda::video_mode().set(hw, 3);
+    Bda::video_columns().set(hw, 80);
+    Bda::video_page_size().set(hw, 0x1000);
+    Bda::cursor_shape().set(hw, 0x0607);
+    Bda::crtc_port().set(hw, 0x3d4);
+    Bda::video_rows().set(hw, 24);
+    Bda::character_height().set(hw, 16);
+    Bda::video_options().set(hw, 0x60);
+    Bda::video_switches().set(hw, 0xf9);
+    Bda::vga_flags().set(hw, 0x51);
+    Bda::display_combination().set(hw, 8);
+}
+
 /// Physical address that a far pointer in guest memory (offset, segment) points at.
 pub fn far_pointer(pointer: [u16; 2]) -> u64 {
     linear(pointer[1], pointer[0])

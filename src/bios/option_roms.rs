@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use spin::Mutex;
 
 use super::int10::{Video, VideoRom};
-use super::{Bios, Services};
+use super::{Bios, Services, bda};
 use crate::arch::Hardware;
 use crate::devices::option_rom::{OptionRoms, Source};
 use crate::platform::Machine;
@@ -24,6 +24,7 @@ impl Services {
     pub fn place_video_rom(&mut self, hw: &impl Hardware, machine: &Machine, pnp_header: u16) {
         self.option_roms = OptionRoms::new(pnp_header);
         if let Some(rom) = self.option_roms.place_vga(hw, machine) {
+            bda::video_at_start(hw);
             self.video = Video::Waiting(VideoRom {
                 segment: rom.segment,
                 bdf: rom.bdf.map_or(0, |bdf| bdf.0),

@@ -29,7 +29,6 @@ fn refused(machine: Machine, disks: &[&Disk]) -> Result<(String, String)> {
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn no_disk_at_all_is_said() -> Result<()> {
     for machine in Machine::ALL {
         refused(machine, &[])?;
@@ -38,7 +37,6 @@ fn no_disk_at_all_is_said() -> Result<()> {
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn disks_that_cannot_boot_are_named_with_the_reason() -> Result<()> {
     let blank = Disk::blank(16 << 20)?;
     let short = Disk::blank(100)?;
@@ -53,7 +51,6 @@ fn disks_that_cannot_boot_are_named_with_the_reason() -> Result<()> {
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn the_next_disk_boots_after_one_without_a_boot_sector() -> Result<()> {
     let blank = Disk::blank(16 << 20)?;
     let good = good_disk()?;
@@ -66,7 +63,6 @@ fn the_next_disk_boots_after_one_without_a_boot_sector() -> Result<()> {
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn the_next_disk_boots_after_a_short_one() -> Result<()> {
     let short = Disk::blank(100)?;
     let good = good_disk()?;
@@ -97,14 +93,12 @@ fn read_errors(firmware: Firmware) -> Result<()> {
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn the_next_disk_boots_after_one_with_read_errors() -> Result<()> {
     read_errors(Firmware::Firstlight)
 }
 
 /// A boot sector that gives up with INT 18h leaves the turn to the next disk.
 #[test]
-#[ignore = "our boot path is not complete"]
 fn the_next_disk_boots_after_int_18h() -> Result<()> {
     let gives_up = Disk::blank(16 << 20)?;
     gives_up.write(0, &[0xcd, 0x18])?;
@@ -154,13 +148,11 @@ fn reboots(machine: Machine, firmware: Firmware) -> Result<()> {
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn pc_starts_50_times_with_one_memory_map() -> Result<()> {
     reboots(Machine::Pc, Firmware::Firstlight)
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn q35_starts_50_times_with_one_memory_map() -> Result<()> {
     reboots(Machine::Q35, Firmware::Firstlight)
 }

@@ -43,25 +43,21 @@ fn boots(machine: Machine, firmware: Firmware, cpus: u32, memory_mib: u64) -> Re
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn debian_on_pc_with_1_cpu_and_128_mib() -> Result<()> {
     boots(Machine::Pc, Firmware::Firstlight, 1, 128)
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn debian_on_pc_with_2_cpus_and_6_gib() -> Result<()> {
     boots(Machine::Pc, Firmware::Firstlight, 2, 6144)
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn debian_on_q35_with_1_cpu_and_6_gib() -> Result<()> {
     boots(Machine::Q35, Firmware::Firstlight, 1, 6144)
 }
 
 #[test]
-#[ignore = "our boot path is not complete"]
 fn debian_on_q35_with_2_cpus_and_128_mib() -> Result<()> {
     boots(Machine::Q35, Firmware::Firstlight, 2, 128)
 }

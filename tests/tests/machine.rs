@@ -85,13 +85,11 @@ fn memory_sizes(machine: Machine, firmware: Firmware) -> Result<()> {
 }
 
 #[test]
-#[ignore = "our machine setup is not complete"]
 fn pc_memory_map_fits_every_size() -> Result<()> {
     memory_sizes(Machine::Pc, Firmware::Firstlight)
 }
 
 #[test]
-#[ignore = "our machine setup is not complete"]
 fn q35_memory_map_fits_every_size() -> Result<()> {
     memory_sizes(Machine::Q35, Firmware::Firstlight)
 }
@@ -153,27 +151,23 @@ fn processors_found(
 }
 
 #[test]
-#[ignore = "our machine setup is not complete"]
 fn processors_are_parked_with_equal_mtrrs() -> Result<()> {
     processors_agree(Machine::Pc, 2)?;
     processors_agree(Machine::Q35, 8)
 }
 
 #[test]
-#[ignore = "our machine setup is not complete"]
 fn one_and_two_processors_start() -> Result<()> {
     processors_start(Machine::Pc, Firmware::Firstlight, 1)?;
     processors_start(Machine::Q35, Firmware::Firstlight, 2)
 }
 
 #[test]
-#[ignore = "our machine setup is not complete"]
 fn eight_processors_start() -> Result<()> {
     processors_start(Machine::Pc, Firmware::Firstlight, 8)
 }
 
 #[test]
-#[ignore = "our machine setup is not complete"]
 fn sixty_four_processors_start() -> Result<()> {
     processors_start(Machine::Q35, Firmware::Firstlight, 64)
 }
@@ -236,14 +230,12 @@ fn devices(machine: Machine, firmware: Firmware, mib: u64) -> Result<()> {
 }
 
 #[test]
-#[ignore = "our machine setup is not complete"]
 fn pc_places_thirty_devices_behind_bridges() -> Result<()> {
     devices(Machine::Pc, Firmware::Firstlight, 256)?;
     devices(Machine::Pc, Firmware::Firstlight, 6144)
 }
 
 #[test]
-#[ignore = "our machine setup is not complete"]
 fn q35_places_thirty_devices_behind_bridges() -> Result<()> {
     devices(Machine::Q35, Firmware::Firstlight, 256)?;
     devices(Machine::Q35, Firmware::Firstlight, 6144)

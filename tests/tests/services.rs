@@ -59,19 +59,16 @@ fn differential(machine: Machine, disks: u8) -> Result<()> {
 }
 
 #[test]
-#[ignore = "our services are not complete"]
 fn pc_with_one_disk_answers_as_seabios() -> Result<()> {
     differential(Machine::Pc, 1)
 }
 
 #[test]
-#[ignore = "our services are not complete"]
 fn pc_with_four_disks_answers_as_seabios() -> Result<()> {
     differential(Machine::Pc, 4)
 }
 
 #[test]
-#[ignore = "our services are not complete"]
 fn q35_with_two_disks_answers_as_seabios() -> Result<()> {
     differential(Machine::Q35, 2)
 }

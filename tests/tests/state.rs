@@ -285,31 +285,26 @@ fn protected_callers_get_an_error(machine: Machine) -> Result<()> {
 }
 
 #[test]
-#[ignore = "our services are not complete"]
 fn pc_services_keep_all_state() -> Result<()> {
     all_state_survives(Machine::Pc, Firmware::Firstlight)
 }
 
 #[test]
-#[ignore = "our services are not complete"]
 fn q35_services_keep_all_state() -> Result<()> {
     all_state_survives(Machine::Q35, Firmware::Firstlight)
 }
 
 #[test]
-#[ignore = "our services are not complete"]
 fn callers_in_any_state_are_served() -> Result<()> {
     every_caller_is_served(Machine::Pc, Firmware::Firstlight)
 }
 
 #[test]
-#[ignore = "our services are not complete"]
 fn unreal_mode_survives_services() -> Result<()> {
     unreal_limits_survive(Machine::Pc, Firmware::Firstlight)
 }
 
 #[test]
-#[ignore = "our services are not complete"]
 fn protected_mode_callers_get_an_error() -> Result<()> {
     protected_callers_get_an_error(Machine::Pc)
 }

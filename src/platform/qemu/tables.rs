@@ -49,16 +49,30 @@ pub fn oem_settings(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg, setting
     }
 }
 
-/// Places all tables. What cannot be made or placed is logged and left out. Gives the ACPI root pointer's address.
+/// Where tables lie that others ask for: physical addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// The ACPI root pointer.
+    pub rsdp: Option<u64>,
+    /// The PCI interrupt routing table.
+    pub routing_table: Option<u64>,
+}
+
+/// Places all tables. What cannot be made or placed is logged and left out.
 pub fn install(
     hw: &(impl Ports + PhysMem + Clock),
     input: &Input,
     placer: &mut dyn Placer,
-) -> Option<u64> {
-    legacy(input, placer);
-    let fw_cfg = input.fw_cfg?;
-    install_smbios(hw, fw_cfg, input.settings, placer);
-    acpi(hw, fw_cfg, placer)
+) -> Installed {
+    let routing_table = legacy(input, placer);
+    let rsdp = input.fw_cfg.and_then(|fw_cfg| {
+        install_smbios(hw, fw_cfg, input.settings, placer);
+        acpi(hw, fw_cfg, placer)
+    });
+    Installed {
+        rsdp,
+        routing_table,
+    }
 }
 
 fn acpi(
@@ -101,10 +115,10 @@ fn install_smbios(
     }
 }
 
-/// MP and PIR tables.
-fn legacy(input: &Input, placer: &mut dyn Placer) {
+/// MP and PIR tables. Gives the PIR table's address.
+fn legacy(input: &Input, placer: &mut dyn Placer) -> Option<u64> {
     let routing = match input.chipset {
-        chipset::Chipset::None => return,
+        chipset::Chipset::None => return None,
         chipset::Chipset::I440fx => Chipset::Piix3,
         chipset::Chipset::Q35 => Chipset::Ich9,
     };
@@ -131,7 +145,10 @@ fn legacy(input: &Input, placer: &mut dyn Placer) {
         pci_pins: &pins,
         timer_on_input_2: true,
     };
-    if mp::install(&mp, placer).is_none() || pir::install(routing, &devices, placer).is_none() {
+    let mp = mp::install(&mp, placer);
+    let pir = pir::install(routing, &devices, placer);
+    if mp.is_none() || pir.is_none() {
         log::error!("no MP or PIR table: no memory left for it");
     }
+    pir
 }

@@ -90,7 +90,12 @@ pub fn protected_mode(script: &mut Script) {
     let pci_service = u32::from_le_bytes(*b"$PCI");
     let varying = ["bx", "high-ebx", "cx", "high-ecx", "dx", "high-edx"];
     script.call("bios32.pci", directory(pci_service).hide(&varying));
-    let pci = |al: u8| Call::new(0, 0xb100 | u16::from(al)).from(Caller::Service32);
+    // Of the flags, PCI BIOS defines CF alone.
+    let pci = |al: u8| {
+        Call::new(0, 0xb100 | u16::from(al))
+            .from(Caller::Service32)
+            .hide(&["zf"])
+    };
     script.call("pci32.01", pci(0x01).set(Edi, 0).hide(&["di", "high-edi"]));
     script.call("pci32.02", pci(0x02).dx(0x1234).cx(0x1111).set(Esi, 0));
     script.call("pci32.02.none", pci(0x02).dx(0x1234).cx(0xeeee).set(Esi, 0));

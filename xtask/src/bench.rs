@@ -88,7 +88,7 @@ pub fn main(args: Args) -> Result<()> {
     write_json(&figures, &details)
 }
 
-/// From reset to a boot sector on an IDE disk, and reads from there by INT 13h.
+/// From reset to a boot sector on the machine's first disk, and reads from there by INT 13h.
 fn disk_boot(
     bench: &Bench,
     firstlight: &Firmware,

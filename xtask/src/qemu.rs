@@ -58,23 +58,19 @@ pub fn command(machine: Machine, accelerator: Accelerator, memory: &str, cpus: u
     command
 }
 
-/// The arguments that give a machine the raw or qcow2 image `file` as its IDE disk. With `snapshot`, what the guest writes is thrown away
-/// when QEMU ends. Q35, whose own disks are not IDE, gets a PIIX3 controller as a PCI card.
-pub fn ide_disk(machine: Machine, file: &Path, format: &str, snapshot: bool) -> Vec<String> {
+/// The arguments that give a machine the raw or qcow2 image `file` as the first disk of its own controller: IDE on `pc`, AHCI on `q35`.
+/// With `snapshot`, what the guest writes is thrown away when QEMU ends.
+pub fn disk(file: &Path, format: &str, snapshot: bool) -> [String; 4] {
     let snapshot = if snapshot { "on" } else { "off" };
     // A comma in a value is doubled for QEMU.
     let file = file.display().to_string().replace(',', ",,");
     let drive = format!("if=none,id=disk,format={format},snapshot={snapshot},file={file}");
-    let mut arguments = vec!["-drive".to_owned(), drive];
-    let mut device = |device: &str| arguments.extend(["-device".to_owned(), device.to_owned()]);
-    match machine {
-        Machine::Pc => device("ide-hd,bus=ide.0,drive=disk,bootindex=1"),
-        Machine::Q35 => {
-            device("piix3-ide,id=piix");
-            device("ide-hd,bus=piix.0,drive=disk,bootindex=1");
-        }
-    }
-    arguments
+    [
+        "-drive".to_owned(),
+        drive,
+        "-device".to_owned(),
+        "ide-hd,bus=ide.0,drive=disk".to_owned(),
+    ]
 }
 
 /// A started QEMU, which does not outlive this value. What it writes to its standard output arrives in pieces, each with its time.
@@ -147,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_file_name_does_not_end_it() {
-        let arguments = ide_disk(Machine::Pc, Path::new("/tmp/a,b.img"), "raw", true);
+        let arguments = disk(Path::new("/tmp/a,b.img"), "raw", true);
         assert!(arguments[1].ends_with("snapshot=on,file=/tmp/a,,b.img"));
     }
 }

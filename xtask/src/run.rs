@@ -71,7 +71,7 @@ pub fn main(args: Args) -> Result<()> {
         Some(disk) => (disk.clone(), disk_format(disk)?, false),
         None => (image::demo_disk()?, "raw", true),
     };
-    qemu.args(qemu::ide_disk(args.machine, &disk, format, snapshot));
+    qemu.args(qemu::disk(&disk, format, snapshot));
     if !args.display {
         qemu.args(["-display", "none"]);
     }

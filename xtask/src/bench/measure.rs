@@ -165,7 +165,7 @@ impl Bench<'_> {
             "isa-debugcon,iobase={:#x},chardev=bench",
             guest::PORT
         ));
-        qemu.args(qemu::ide_disk(self.machine, &disk, "raw", true));
+        qemu.args(qemu::disk(&disk, "raw", true));
         if let Some(rom) = &firmware.rom {
             qemu.arg("-bios").arg(rom);
         }

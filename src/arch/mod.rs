@@ -21,5 +21,7 @@ pub mod place;
 #[cfg(not(test))]
 pub mod xen;
 
+pub mod sum;
+
 pub use frame::{Entries, Frame, Outcome, linear};
 pub use hw::{Clock, Hardware, PhysMem, Ports, RealMode, RealRegs};

@@ -101,22 +101,7 @@ pub fn checksum(bytes: &[u8]) -> u8 {
 
 /// The sum of `bytes` modulo 256.
 pub fn sum(bytes: &[u8]) -> u8 {
-    // Eight bytes at a time in two words of 16-bit lanes, since tables and ROMs are long; a lane holds 257 bytes' sum.
-    const LANES: u64 = 0x00ff_00ff_00ff_00ff;
-    const BLOCK: usize = 128 * 8;
-    let mut total = 0u64;
-    for block in bytes.chunks(BLOCK) {
-        let (words, rest) = block.as_chunks::<8>();
-        let mut lanes = 0u64;
-        for word in words {
-            let word = u64::from_le_bytes(*word);
-            lanes += (word & LANES) + (word >> 8 & LANES);
-        }
-        let lanes = (lanes & 0x0000_ffff_0000_ffff) + (lanes >> 16 & 0x0000_ffff_0000_ffff);
-        total += (lanes & 0xffff_ffff) + (lanes >> 32);
-        total += rest.iter().map(|byte| u64::from(*byte)).sum::<u64>();
-    }
-    total as u8
+    crate::arch::sum::bytes(bytes)
 }
 
 /// Memory for host tests: addresses as on a machine, bytes from the host's heap.

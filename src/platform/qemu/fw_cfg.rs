@@ -136,9 +136,15 @@ impl FwCfg {
 
     /// The file called `name`.
     pub fn find(&self, name: &[u8]) -> Option<File> {
-        self.files()
-            .find(|(_, found)| *found == name)
-            .map(|(file, _)| file)
+        let (last, len) = (*name.last()?, name.len());
+        // The ends differ more than the starts do, so look there first.
+        let same = |field: &[u8]| {
+            field.get(len - 1) == Some(&last)
+                && field.get(len).is_none_or(|after| *after == 0)
+                && field.starts_with(name)
+        };
+        let mut entries = self.entries.chunks_exact(ENTRY_SIZE);
+        entries.find(|entry| same(&entry[8..])).map(file)
     }
 
     /// All files with their names.
@@ -146,11 +152,7 @@ impl FwCfg {
         self.entries.chunks_exact(ENTRY_SIZE).map(|entry| {
             let name = &entry[8..];
             let len = name.iter().position(|b| *b == 0).unwrap_or(NAME_SIZE);
-            let file = File {
-                size: u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]),
-                handle: u16::from_be_bytes([entry[4], entry[5]]).into(),
-            };
-            (file, &name[..len])
+            (file(entry), &name[..len])
         })
     }
 
@@ -245,6 +247,13 @@ impl FwCfg {
         let mut wide = [0; 8];
         wide[..bytes.len()].copy_from_slice(&bytes);
         Some(u64::from_le_bytes(wide))
+    }
+}
+
+fn file(entry: &[u8]) -> File {
+    File {
+        size: u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]),
+        handle: u16::from_be_bytes([entry[4], entry[5]]).into(),
     }
 }
 

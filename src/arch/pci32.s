@@ -46,6 +46,7 @@ pci_fail:
     movb %dl, %ah
     popl %edx
     popl %esi
+    testl %esp, %esp
     stc
     lretl
 pci_done:
@@ -53,7 +54,7 @@ pci_done:
     xorb %ah, %ah
     popl %edx
     popl %esi
-    clc
+    testl %esp, %esp                    # CF and ZF clear
     lretl
 
 pci_present:
@@ -66,7 +67,7 @@ pci_present:
     popl %edx
     movl $0x20494350, %edx              # "PCI "
     popl %esi
-    clc
+    testl %esp, %esp
     lretl
 
 # CX = device, DX = vendor, SI = how many to skip. Out: BX = address.

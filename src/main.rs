@@ -126,19 +126,35 @@ fn start_processors(machine: &Machine) {
 /// Returns the Plug and Play header's offset in segment F000h, zero where there was no room, and the PCI interrupt routing
 /// table's address.
 fn install_tables(machine: &mut Machine, settings: &Settings) -> (u16, Option<u64>) {
-    let [signature, _, _, features] = cpuid(1);
-    let input = platform::qemu::tables::Input {
-        fw_cfg: machine.fw_cfg.as_ref(),
-        chipset: machine.chipset,
-        pci: &machine.pci,
-        apic_ids: &cpu::apic_ids(),
-        cpu: (signature, features),
-        settings,
-    };
     let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
-    let installed = platform::qemu::tables::install(&Pc, &input, &mut placer);
+    let routing_table = match &machine.xen {
+        Some(guest) => {
+            let input = platform::xen::tables::Input {
+                guest,
+                pci: &machine.pci,
+                pci_hole: machine.pci_hole.clone(),
+                high_end: machine.high_end,
+                phys_bits: mtrr::phys_bits(cpuid),
+                apic_ids: &machine.cpus.apic_ids,
+                settings,
+            };
+            platform::xen::tables::install(&Pc, &cpuid, &input, &mut placer).pir
+        }
+        None => {
+            let [signature, _, _, features] = cpuid(1);
+            let input = platform::qemu::tables::Input {
+                fw_cfg: machine.fw_cfg.as_ref(),
+                chipset: machine.chipset,
+                pci: &machine.pci,
+                apic_ids: &cpu::apic_ids(),
+                cpu: (signature, features),
+                settings,
+            };
+            platform::qemu::tables::install(&Pc, &input, &mut placer).routing_table
+        }
+    };
     let pnp_header = post::entry_points(&mut placer, &bridge::entries());
-    (pnp_header, installed.routing_table)
+    (pnp_header, routing_table)
 }
 
 /// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;

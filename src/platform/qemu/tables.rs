@@ -15,8 +15,10 @@ const SMBIOS_TABLES: &[u8] = b"etc/smbios/smbios-tables";
 const SMBIOS_ANCHOR: &[u8] = b"etc/smbios/smbios-anchor";
 /// A blob of ready-made structures: each after its 32-bit length.
 pub const SMBIOS_BLOB: &[u8] = b"opt/firstlight/smbios";
-/// More than the largest tables of 240 CPUs and 99 strings of any length that QEMU takes.
-const SMBIOS_LIMIT: u32 = 4 << 20;
+/// The heap holds the table once; 240 CPUs and 99 strings of 900 bytes take half of this.
+const SMBIOS_LIMIT: u32 = 192 << 10;
+/// A blob comes on top of the table.
+const BLOB_LIMIT: u32 = 48 << 10;
 /// 64 KiB of commands are 512 of them; QEMU's largest machines have fewer than 100.
 const SCRIPT_LIMIT: u32 = 64 << 10;
 
@@ -104,7 +106,8 @@ fn install_smbios(
         return;
     }
     let entries = smbios::Entries::from_anchor(&read(SMBIOS_ANCHOR));
-    let blob = read(SMBIOS_BLOB);
+    let blob = fw_cfg.read_file(hw, SMBIOS_BLOB, BLOB_LIMIT);
+    let blob = blob.unwrap_or_default();
     let input = smbios::Input {
         mode: settings.smbios_mode,
         blob: &blob,

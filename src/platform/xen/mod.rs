@@ -15,6 +15,7 @@ pub mod memory;
 pub mod payload;
 pub mod pci;
 pub mod start_info;
+pub mod tables;
 pub mod xenstore;
 
 use crate::arch::Hardware;
@@ -35,7 +36,8 @@ pub fn start<H: Hardware, X: Hypercalls>(
     resident: Range<u64>,
     phys_bits: u8,
 ) -> (Machine, Settings) {
-    let (mut guest, mut machine, settings) = guest::discover(hw, xen, start_info, resident);
+    let (mut guest, mut machine, mut settings) = guest::discover(hw, xen, start_info, resident);
+    tables::blob_settings(hw, &guest, &mut settings);
     pci::set_up(hw, xen, &mut guest, &mut machine, phys_bits);
     chips::set_up(hw, &guest);
     machine.pm_timer = chips::pm_timer(&guest);

@@ -171,32 +171,57 @@ impl Default for Input<'_> {
     }
 }
 
-/// A finished table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
-    /// All structures, the end-of-table structure last.
-    pub bytes: Vec<u8>,
-    /// Number of structures.
-    pub count: u32,
-    /// Bytes of the largest structure.
-    pub largest: u32,
+/// A structure of a table: taken as it was given, or made here.
+#[derive(Clone, Debug)]
+enum Item<'a> {
+    Given(Structure<'a>),
+    Made(Vec<u8>),
 }
 
-impl Table {
-    fn push(&mut self, structure: &[u8]) {
-        self.count += 1;
-        self.largest = self.largest.max(structure.len() as u32);
-        self.bytes.extend_from_slice(structure);
+impl Item<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Given(structure) => structure.bytes(),
+            Self::Made(bytes) => bytes,
+        }
     }
 
-    fn finish(mut self) -> Self {
-        self.push(&Builder::new(END_OF_TABLE, 0x7f00).finish());
-        self
+    fn kind(&self) -> u8 {
+        self.bytes()[0]
+    }
+}
+
+/// A finished table: all structures, the end-of-table structure last.
+#[derive(Clone, Debug)]
+pub struct Table<'a> {
+    items: Vec<Item<'a>>,
+}
+
+impl<'a> Table<'a> {
+    fn new(mut items: Vec<Item<'a>>) -> Self {
+        items.push(Item::Made(Builder::new(END_OF_TABLE, 0x7f00).finish()));
+        Self { items }
+    }
+
+    /// The structures' bytes, in the order in which they are stored.
+    pub fn structures(&self) -> impl Iterator<Item = &[u8]> {
+        self.items.iter().map(Item::bytes)
+    }
+
+    /// The table's description once it is at `addr`.
+    fn info(&self, addr: u64) -> TableInfo {
+        let sizes = || self.structures().map(|bytes| bytes.len() as u32);
+        TableInfo {
+            addr,
+            size: sizes().sum(),
+            count: self.items.len() as u32,
+            largest: sizes().max().unwrap_or(0),
+        }
     }
 }
 
 /// Makes the whole table.
-pub fn generate(input: &Input) -> Table {
+pub fn generate<'a>(input: &Input<'a>) -> Table<'a> {
     let mut plain;
     let input = if input.mode == Mode::Sysinfo {
         input
@@ -205,45 +230,35 @@ pub fn generate(input: &Input) -> Table {
         plain.strings = Strings::default();
         &plain
     };
-    let mut all = types::generate(input);
-    merge_blob(&mut all, input.mode, input.blob, &input.uuid);
-    let mut table = Table::default();
-    for structure in &all {
-        table.push(structure);
-    }
-    table.finish()
+    let mut items = types::generate(input).into_iter().map(Item::Made).collect();
+    merge_blob(&mut items, input.mode, input.blob, &input.uuid);
+    Table::new(items)
 }
 
 /// Takes `given`, the table that QEMU made, and adds what it leaves to the firmware: type 0, and what the blob has.
-pub fn complete(given: &[u8], input: &Input) -> Table {
-    let mut all = Vec::with_capacity(24);
+pub fn complete<'a>(given: &'a [u8], input: &Input<'a>) -> Table<'a> {
+    let mut items = Vec::with_capacity(24);
     let mut uuid = None;
     let mut used = 0;
     for structure in structures(given) {
         used += structure.bytes().len();
         uuid = uuid.or_else(|| type_1_uuid(structure));
         if structure.kind() == OEM_STRINGS {
-            all.extend(types::visible_strings(
-                structure.strings(),
-                structure.handle(),
-            ));
+            let visible = types::visible_strings(structure.strings(), structure.handle());
+            items.extend(visible.map(Item::Made));
         } else {
-            all.push(structure.bytes().to_vec());
+            items.push(Item::Given(structure));
         }
     }
     if Structure::parse(&given[used..]).is_err() {
         warn!("SMBIOS: QEMU's table is broken from byte {used:#x} on");
     }
-    if !all.iter().any(|structure| structure[0] == 0) {
-        all.insert(0, types::bios(input));
+    if !items.iter().any(|item| item.kind() == 0) {
+        items.insert(0, Item::Made(types::bios(input)));
     }
     let uuid = uuid.map_or(input.uuid, |field| types::uuid_field(&field));
-    merge_blob(&mut all, input.mode, input.blob, &uuid);
-    let mut table = Table::default();
-    for structure in &all {
-        table.push(structure);
-    }
-    table.finish()
+    merge_blob(&mut items, input.mode, input.blob, &uuid);
+    Table::new(items)
 }
 
 const UUID_OFFSET: usize = 8;
@@ -258,7 +273,7 @@ fn type_1_uuid(structure: Structure) -> Option<[u8; 16]> {
 
 /// Puts the blob's structures into `all`: those of the specification's types in place of ours, the vendors' (128 and up)
 /// behind them.
-fn merge_blob(all: &mut Vec<Vec<u8>>, mode: Mode, blob: &[u8], uuid: &[u8; 16]) {
+fn merge_blob<'a>(all: &mut Vec<Item<'a>>, mode: Mode, blob: &'a [u8], uuid: &[u8; 16]) {
     let wanted = |structure: &Structure| match mode {
         Mode::Emulate => false,
         Mode::Host => structure.kind() < 2,
@@ -268,10 +283,13 @@ fn merge_blob(all: &mut Vec<Vec<u8>>, mode: Mode, blob: &[u8], uuid: &[u8; 16]) 
         return;
     }
     let given: Vec<Structure> = blob_structures(blob).filter(wanted).collect();
-    all.retain(|ours| !given.iter().any(|theirs| theirs.kind() == ours[0]));
+    all.retain(|ours| !given.iter().any(|theirs| theirs.kind() == ours.kind()));
     let mut next_free = 0x8000;
     for structure in given {
-        let taken = |handle: u16| all.iter().any(|other| other[2..4] == handle.to_le_bytes());
+        let taken = |handle: u16| {
+            all.iter()
+                .any(|other| other.bytes()[2..4] == handle.to_le_bytes())
+        };
         let mut handle = structure.handle();
         while taken(handle) && next_free < 0xff00 {
             handle = next_free;
@@ -290,9 +308,9 @@ fn merge_blob(all: &mut Vec<Vec<u8>>, mode: Mode, blob: &[u8], uuid: &[u8; 16]) 
         if structure.kind() == 1 && (no_uuid || mode == Mode::Host) {
             set_uuid(&mut bytes, uuid);
         }
-        all.push(bytes);
+        all.push(Item::Made(bytes));
     }
-    crate::sort::by_key(all, |structure| structure[0]);
+    crate::sort::by_key(all, Item::kind);
 }
 
 /// Writes the UUID where a type 1 structure has room for one.
@@ -364,20 +382,19 @@ pub fn install(
     entries: Entries,
     placer: &mut dyn Placer,
 ) -> Result<Installed, NoMemory> {
-    let size = table.bytes.len();
+    let size = table.info(0).size as usize;
     let low = (size <= MAX_IN_F_SEGMENT)
         .then(|| placer.allocate(Zone::FSegment, size, 16))
         .flatten();
     let block = low
         .or_else(|| placer.allocate(Zone::High, size, 16))
         .ok_or(NoMemory)?;
-    block.bytes.copy_from_slice(&table.bytes);
-    let info = TableInfo {
-        addr: block.addr,
-        size: size as u32,
-        count: table.count,
-        largest: table.largest,
-    };
+    let mut at = 0;
+    for structure in table.structures() {
+        block.bytes[at..at + structure.len()].copy_from_slice(structure);
+        at += structure.len();
+    }
+    let info = table.info(block.addr);
     let first = entries
         .version_32
         .and_then(|version| entry_32(version, &info));

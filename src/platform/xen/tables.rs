@@ -1,0 +1,300 @@
+//! The guest's tables under Xen, all made here: ACPI, SMBIOS, MP and PIR.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::guest::Guest;
+use super::leaves::{self, Cpuid};
+use super::payload::EntryPoints;
+use super::pci::LINK_IRQS;
+use crate::arch::{PhysMem, Ports};
+use crate::devices::pci::PciDevice;
+use crate::settings::Settings;
+use crate::tables::place::Placer;
+use crate::tables::routing::Chipset;
+use crate::tables::{acpi, mp, pir, smbios};
+
+const FOUR_GIB: u64 = 1 << 32;
+const GIB: u64 = 1 << 30;
+/// AMD processors keep the addresses from here to 1 TiB for their own.
+const HYPERTRANSPORT: u64 = 0xfd_0000_0000;
+/// More than this of ready-made structures or tables would not leave room on the heap.
+const BLOB_LIMIT: u64 = 64 << 10;
+/// Xen's I/O APIC.
+const IOAPIC_ID: u8 = 1;
+/// A device's register that nothing answers.
+const NOTHING: u32 = u32::MAX;
+/// TPM_DID_VID of locality 0 (TCG PC Client Platform TPM Profile 1.05, section 6.5).
+const TPM_DID_VID: u64 = 0xfed4_0f00;
+/// TPM_CRB_INTF_ID, and its field that says which interface there is.
+const TPM_INTERFACE_ID: u64 = 0xfed4_0030;
+const TPM_INTERFACE_CRB: u32 = 1;
+
+/// What the tables describe.
+#[derive(Clone)]
+pub struct Input<'a> {
+    /// What Xen and the toolstack say.
+    pub guest: &'a Guest,
+    /// PCI functions.
+    pub pci: &'a [PciDevice],
+    /// PCI's addresses below 4 GiB.
+    pub pci_hole: Range<u64>,
+    /// First address above 4 GiB that is not RAM.
+    pub high_end: u64,
+    /// How many bits a physical address has.
+    pub phys_bits: u8,
+    /// Local APIC IDs by CPU number.
+    pub apic_ids: &'a [u32],
+    /// The user's settings.
+    pub settings: &'a Settings,
+}
+
+/// Places all tables and says where their entry points are. What cannot be made or placed is logged and left out.
+pub fn install(
+    hw: &(impl Ports + PhysMem),
+    cpu: &impl Cpuid,
+    input: &Input,
+    placer: &mut dyn Placer,
+) -> EntryPoints {
+    let mut entries = EntryPoints::default();
+    let guest = input.guest;
+    if guest.info.apic {
+        (entries.mp, entries.pir) = legacy(cpu, input, placer);
+    }
+    entries.smbios = install_smbios(hw, cpu, input, placer);
+    if guest.config.acpi {
+        entries.rsdp = install_acpi(hw, input, placer);
+    }
+    entries
+}
+
+/// The settings among the OEM strings of the toolstack's blob.
+pub fn blob_settings(hw: &impl PhysMem, guest: &Guest, settings: &mut Settings) {
+    let blob = read_blob(hw, guest.config.smbios_blob.as_ref());
+    for (name, value) in smbios::settings(smbios::blob_structures(&blob)) {
+        if guest.config.setting(name).is_some() {
+            continue;
+        }
+        let value = core::str::from_utf8(value).unwrap_or_default();
+        if let Err(error) = settings.set(name, value) {
+            log::warn!("OEM string firstlight.{name}: {error}");
+        }
+    }
+}
+
+fn read_blob(hw: &impl PhysMem, range: Option<&Range<u64>>) -> Vec<u8> {
+    let Some(range) = range else {
+        return Vec::new();
+    };
+    let size = range.end - range.start;
+    if size > BLOB_LIMIT {
+        log::warn!(
+            "Xen: {size} bytes of tables at {:#x} are too many",
+            range.start
+        );
+        return Vec::new();
+    }
+    let mut bytes = alloc::vec![0; size as usize];
+    hw.read(range.start, &mut bytes);
+    bytes
+}
+
+fn install_acpi(
+    hw: &(impl Ports + PhysMem),
+    input: &Input,
+    placer: &mut dyn Placer,
+) -> Option<u64> {
+    let (guest, config) = (input.guest, &input.guest.config);
+    let cpus = input
+        .apic_ids
+        .iter()
+        .enumerate()
+        .map(|(cpu, id)| acpi::Cpu {
+            apic_id: *id,
+            online: guest.info.online >> cpu.min(127) & 1 != 0,
+        });
+    let cpus: Vec<_> = cpus.collect();
+    let extra = read_blob(hw, config.acpi_blob.as_ref());
+    let vga = input.pci.iter().find(|device| device.subclass() == 0x0300);
+    let tables = acpi::Input {
+        cpus: &cpus,
+        apic: guest.info.apic,
+        ioapic_id: IOAPIC_ID,
+        pci_window: low_window(&input.pci_hole),
+        pci_window_64: high_window(input.high_end, input.phys_bits),
+        vga_device: vga.map(|device| device.bdf.device()),
+        hpet: hw.read32(acpi::HPET_BASE.into()) != NOTHING,
+        floppy: hw.in8(0x3f4) != 0xff,
+        serial: [hw.in8(0x3fd) != 0xff, hw.in8(0x2fd) != 0xff],
+        parallel: hw.in8(0x379) != 0xff,
+        s3: config.s3,
+        s4: config.s4,
+        laptop_slate: config.laptop_slate,
+        tpm: tpm(hw, config.tpm_version),
+        generation_id: guest.generation_id,
+        numa: None,
+        extra: &extra,
+    };
+    match acpi::install(&tables, placer) {
+        Ok(installed) => Some(installed.rsdp),
+        Err(acpi::NoMemory) => {
+            log::error!("no ACPI tables: no memory left for them");
+            None
+        }
+    }
+}
+
+/// The hole as 32-bit addresses.
+fn low_window(hole: &Range<u64>) -> Range<u32> {
+    let clamp = |addr: u64| u32::try_from(addr).unwrap_or(u32::MAX);
+    clamp(hole.start)..clamp(hole.end)
+}
+
+/// Whole GiB above RAM that every processor can address.
+fn high_window(ram_end: u64, phys_bits: u8) -> Option<Range<u64>> {
+    let start = ram_end.max(FOUR_GIB).checked_next_multiple_of(GIB)?;
+    let end = 1u64.checked_shl(phys_bits.into()).unwrap_or(u64::MAX);
+    let end = end.min(HYPERTRANSPORT);
+    (start < end).then_some(start..end)
+}
+
+/// The TPM that the toolstack announced, if it answers.
+fn tpm(hw: &impl PhysMem, version: u8) -> Option<acpi::Tpm> {
+    match version {
+        1 if hw.read32(TPM_DID_VID) != NOTHING => Some(acpi::Tpm::V12),
+        2 if hw.read32(TPM_INTERFACE_ID) & 15 == TPM_INTERFACE_CRB => Some(acpi::Tpm::V20),
+        0 => None,
+        _ => {
+            log::warn!("Xen: the TPM does not answer");
+            None
+        }
+    }
+}
+
+/// The address of the 32-bit entry point.
+fn install_smbios(
+    hw: &impl PhysMem,
+    cpu: &impl Cpuid,
+    input: &Input,
+    placer: &mut dyn Placer,
+) -> Option<u64> {
+    let (guest, config) = (input.guest, &input.guest.config);
+    let blob = read_blob(hw, config.smbios_blob.as_ref());
+    let version = match leaves::find(cpu) {
+        Some(leaves) => {
+            let (major, minor) = leaves.version;
+            format!("{major}.{minor}{}", guest.extra_version)
+        }
+        None => guest.extra_version.clone(),
+    };
+    let brand = brand(cpu);
+    let [_, b, c, d] = cpu.cpuid(0);
+    let vendor = [b.to_le_bytes(), d.to_le_bytes(), c.to_le_bytes()].concat();
+    let [signature, _, _, features] = cpu.cpuid(1);
+    let tables = smbios::Input {
+        mode: input.settings.smbios_mode,
+        strings: config.strings.clone(),
+        blob: &blob,
+        uuid: guest.uuid,
+        bios_vendor: b"Xen",
+        bios_version: version.as_bytes(),
+        manufacturer: b"Xen",
+        product: b"HVM domU",
+        cpu: smbios::Cpu {
+            vendor: &vendor,
+            brand: brand.trim_ascii(),
+            signature,
+            features,
+            mhz: 0,
+            sockets: guest.info.online.count_ones(),
+            cores: 1,
+            threads: 1,
+            caches: Vec::new(),
+        },
+        low_ram: guest.info.low_ram_end,
+        high_ram: guest.info.high_ram_end - FOUR_GIB,
+        battery: config.default_battery,
+        ..smbios::Input::default()
+    };
+    let table = smbios::generate(&tables);
+    match smbios::install(&table, smbios::Entries::BOTH, placer) {
+        Ok(installed) => installed.entry_32,
+        Err(smbios::NoMemory) => {
+            log::error!("no SMBIOS tables: no memory left for them");
+            None
+        }
+    }
+}
+
+/// The processor's name, where it has one.
+fn brand(cpu: &impl Cpuid) -> Vec<u8> {
+    const HIGHEST: u32 = 0x8000_0000;
+    const BRAND: Range<u32> = 0x8000_0002..0x8000_0005;
+    if cpu.cpuid(HIGHEST)[0] < BRAND.end - 1 {
+        return Vec::new();
+    }
+    let words = BRAND.flat_map(|leaf| cpu.cpuid(leaf));
+    let bytes = words.flat_map(u32::to_le_bytes);
+    bytes.take_while(|byte| *byte != 0).collect()
+}
+
+/// MP and PIR tables.
+fn legacy(cpu: &impl Cpuid, input: &Input, placer: &mut dyn Placer) -> (Option<u64>, Option<u64>) {
+    let online = input.guest.info.online;
+    let ids = input.apic_ids.iter().enumerate();
+    let ids = ids.filter(|(cpu, _)| online >> cpu.min(&127) & 1 != 0);
+    let ids: Vec<u32> = ids.map(|(_, id)| *id).collect();
+    let functions = || input.pci.iter().filter(|function| function.bdf.bus() == 0);
+    let mut pins: Vec<_> = functions()
+        .filter_map(|function| Some((function.bdf.device(), function.pin.checked_sub(1)?)))
+        .collect();
+    pins.sort_unstable();
+    pins.dedup();
+    let mut devices: Vec<_> = functions().map(|function| function.bdf.device()).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    let [a, b, c, d] = LINK_IRQS;
+    let [signature, _, _, features] = cpu.cpuid(1);
+    let mp = mp::Input {
+        apic_ids: &ids,
+        cpu: (signature, features),
+        ioapic_id: IOAPIC_ID,
+        chipset: Chipset::XenPiix3,
+        irqs: [a, b, c, d, a, b, c, d],
+        pci_pins: &pins,
+        timer_on_input_2: true,
+    };
+    let mp = mp::install(&mp, placer);
+    let pir = pir::install(Chipset::XenPiix3, &devices, placer);
+    if mp.is_none() || pir.is_none() {
+        log::error!("no MP or PIR table: no memory left for it");
+    }
+    (mp, pir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_what_can_be_addressed() {
+        assert_eq!(low_window(&(0xf000_0000..FOUR_GIB)), 0xf000_0000..u32::MAX);
+        let end = HYPERTRANSPORT;
+        assert_eq!(high_window(FOUR_GIB + 1, 40), Some(FOUR_GIB + GIB..end));
+        assert_eq!(high_window(0, 36), Some(FOUR_GIB..1 << 36));
+        assert_eq!(high_window(0, 32), None);
+        assert_eq!(high_window(u64::MAX, 52), None);
+    }
+
+    #[test]
+    fn the_brand_ends_where_it_ends() {
+        let cpu = |leaf: u32| match leaf {
+            0x8000_0000 => [0x8000_0004, 0, 0, 0],
+            0x8000_0002 => [0x7465_6956, 0x736e_616d, 0x2020, 0],
+            _ => [0x4141_4141; 4],
+        };
+        assert_eq!(brand(&cpu), b"Vietmans  ");
+        assert_eq!(brand(&|_| [0; 4]), b"");
+    }
+}

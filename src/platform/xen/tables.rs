@@ -11,6 +11,7 @@ use super::pci::LINK_IRQS;
 use crate::arch::{PhysMem, Ports};
 use crate::devices::pci::PciDevice;
 use crate::settings::Settings;
+use crate::sort;
 use crate::tables::place::Placer;
 use crate::tables::routing::Chipset;
 use crate::tables::{acpi, mp, pir, smbios};
@@ -249,10 +250,10 @@ fn legacy(cpu: &impl Cpuid, input: &Input, placer: &mut dyn Placer) -> (Option<u
     let mut pins: Vec<_> = functions()
         .filter_map(|function| Some((function.bdf.device(), function.pin.checked_sub(1)?)))
         .collect();
-    pins.sort_unstable();
+    sort::by_key(&mut pins, |pin| *pin);
     pins.dedup();
     let mut devices: Vec<_> = functions().map(|function| function.bdf.device()).collect();
-    devices.sort_unstable();
+    sort::by_key(&mut devices, |device| *device);
     devices.dedup();
     let [a, b, c, d] = LINK_IRQS;
     let [signature, _, _, features] = cpu.cpuid(1);

@@ -7,10 +7,8 @@ use alloc::vec::Vec;
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, Arg, BufferData, Device, EISAName, Else, Equal, Field,
-    FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, If, LessThan, Local,
-    Memory32Fixed, Method, MethodCall, Name, NotEqual, Notify, OpRegion, OpRegionSpace, Package,
-    PackageBuilder, Return, Scope, Store, While,
+    AddressSpace, AddressSpaceCacheable, Arg, FieldEntry, Local, Memory32Fixed, OpRegionSpace,
+    PackageBuilder,
 };
 
 use super::super::routing::{Chipset, PCI_IRQS};
@@ -31,31 +29,29 @@ const TPM_BASE: u32 = 0xfed4_0000;
 
 /// The definition block, without its header.
 pub fn body(input: &Input) -> Vec<u8> {
-    let root_bridge = Device::new(
-        path("PCI0"),
-        alloc::vec![
-            &Name::new(path("_HID"), &EISAName::new("PNP0A03")),
-            &Name::new(path("_UID"), &0u8),
-            &Name::new(path("_BBN"), &0u8),
-            &Name::new(path("_CRS"), &windows(input)),
+    let root_bridge = object(
+        "PCI0",
+        &[
+            &name("_HID", &eisa("PNP0A03")),
+            &name("_UID", &0u8),
+            &name("_BBN", &0u8),
+            &name("_CRS", &windows(input)),
             &interrupt_routing(),
             &isa_bridge(input),
             &hotplug_slots(input),
             &hpet(input),
         ],
-    )
-    .into_code();
-    let board = Scope::new(
-        path("\\_SB_"),
-        alloc::vec![
+    );
+    let board = scope(
+        "\\_SB_",
+        &[
             &root_bridge,
             &links(),
             &processors(input),
             &tpm(input),
             &laptop_slate(input),
         ],
-    )
-    .into_code();
+    );
     let mut parts = code(&[&sleep_states(input), &interrupt_model(), &board]);
     parts.0.append(&mut events(input).0);
     parts.0
@@ -63,9 +59,9 @@ pub fn body(input: &Input) -> Vec<u8> {
 
 /// Sleep states; the device model knows type 0 as off and type 1 as S3.
 fn sleep_states(input: &Input) -> Code {
-    let state = |name: &str, kind: u8| {
-        let package = Package::new(alloc::vec![&kind, &kind, &0u8, &0u8]);
-        code(&[&Name::new(path(name), &package)])
+    let state = |at: &str, kind: u8| {
+        let package = package(&[&kind, &kind, &0u8, &0u8]);
+        code(&[&name(at, &package)])
     };
     let mut states = Code::default();
     if input.s3 {
@@ -80,13 +76,8 @@ fn sleep_states(input: &Input) -> Code {
 /// The system says whether it uses the I/O APIC.
 fn interrupt_model() -> Code {
     code(&[
-        &Name::new(path("PICM"), &0u8),
-        &Method::new(
-            path("_PIC"),
-            1,
-            false,
-            alloc::vec![&Store::new(&path("PICM"), &Arg(0))],
-        ),
+        &name("PICM", &0u8),
+        &method("_PIC", 1, false, &[&store(&path("PICM"), &Arg(0))]),
     ])
 }
 
@@ -99,21 +90,21 @@ fn windows(input: &Input) -> Code {
         Code::default()
     } else {
         let last = low.end - 1;
-        AddressSpace::<u32>::new_memory(uncached, true, low.start, last, None).into_code()
+        memory_32(uncached, low.start, last)
     };
     let high = match input.pci_window_64.clone() {
         Some(range) if !range.is_empty() => {
             let last = range.end - 1;
-            AddressSpace::<u64>::new_memory(uncached, true, range.start, last, None).into_code()
+            memory_64(uncached, range.start, last)
         }
         _ => Code::default(),
     };
     resources(&[
         &AddressSpace::<u16>::new_bus_number(0, 0xff),
         &ports(0xcf8, 8),
-        &AddressSpace::<u16>::new_io(0, 0xcf7, None),
-        &AddressSpace::<u16>::new_io(0xd00, 0xffff, None),
-        &AddressSpace::<u32>::new_memory(cached, true, 0xa_0000, 0xb_ffff, None),
+        &io_window(0, 0xcf7),
+        &io_window(0xd00, 0xffff),
+        &memory_32(cached, 0xa_0000, 0xb_ffff),
         &low,
         &high,
     ])
@@ -130,20 +121,20 @@ fn interrupt_routing() -> Code {
         for pin in 0..4 {
             let link = &links[usize::from(chipset.pirq(device, pin) & 3)];
             let input = chipset.ioapic_input(device, pin, &[0; 8]);
-            pic.add_element(&Package::new(alloc::vec![&address, &pin, link, &0u8]));
-            apic.add_element(&Package::new(alloc::vec![&address, &pin, &0u8, &input]));
+            pic.add_element(&package(&[&address, &pin, link, &0u8]));
+            apic.add_element(&package(&[&address, &pin, &0u8, &input]));
         }
     }
     code(&[
-        &Name::new(path("PRTP"), &pic),
-        &Name::new(path("PRTA"), &apic),
-        &Method::new(
-            path("_PRT"),
+        &name("PRTP", &pic),
+        &name("PRTA", &apic),
+        &method(
+            "_PRT",
             0,
             false,
-            alloc::vec![
-                &If::new(&path("PICM"), alloc::vec![&Return::new(&path("PRTA"))]),
-                &Return::new(&path("PRTP")),
+            &[
+                &when(&path("PICM"), &[&give(&path("PRTA"))]),
+                &give(&path("PRTP")),
             ],
         ),
     ])
@@ -158,51 +149,44 @@ fn link(letter: char, uid: u8) -> Code {
     const DISABLED: u8 = 0x80;
     let register = path(&format!("\\_SB_.PCI0.ISA_.PIR{letter}"));
     let possible = resources(&[&pci_irqs(PCI_IRQS)]);
-    let status = If::new(&and(&register, &DISABLED), alloc::vec![&Return::new(&9u8)]).into_code();
+    let status = when(&and(&register, &DISABLED), &[&give(&9u8)]);
     let current = code(&[
-        &Name::new(path("BUFR"), &resources(&[&pci_irqs(0)])),
+        &name("BUFR", &resources(&[&pci_irqs(0)])),
         &create_word_field(&path("BUFR"), 1, "IRQV"),
-        &Store::new(&path("IRQV"), &shift_left(&1u8, &and(&register, &15u8))),
-        &Return::new(&path("BUFR")),
+        &store(&path("IRQV"), &shift_left(&1u8, &and(&register, &15u8))),
+        &give(&path("BUFR")),
     ]);
     let set = code(&[
         &create_word_field(&Arg(0), 1, "IRQV"),
         &find_set_right_bit(&path("IRQV"), &Local(0)),
         &decrement(&Local(0)),
-        &Store::new(&register, &Local(0)),
+        &store(&register, &Local(0)),
     ]);
-    let disable = Store::new(&register, &or(&register, &DISABLED)).into_code();
-    Device::new(
-        path(&format!("LNK{letter}")),
-        alloc::vec![
-            &Name::new(path("_HID"), &EISAName::new("PNP0C0F")),
-            &Name::new(path("_UID"), &uid),
-            &Method::new(
-                path("_STA"),
-                0,
-                false,
-                alloc::vec![&status, &Return::new(&0x0bu8)],
-            ),
-            &Name::new(path("_PRS"), &possible),
-            &Method::new(path("_DIS"), 0, false, alloc::vec![&disable]),
-            &Method::new(path("_CRS"), 0, true, alloc::vec![&current]),
-            &Method::new(path("_SRS"), 1, true, alloc::vec![&set]),
+    let disable = store(&register, &or(&register, &DISABLED));
+    object(
+        &format!("LNK{letter}"),
+        &[
+            &name("_HID", &eisa("PNP0C0F")),
+            &name("_UID", &uid),
+            &method("_STA", 0, false, &[&status, &give(&0x0bu8)]),
+            &name("_PRS", &possible),
+            &method("_DIS", 0, false, &[&disable]),
+            &method("_CRS", 0, true, &[&current]),
+            &method("_SRS", 1, true, &[&set]),
         ],
     )
-    .into_code()
 }
 
 /// The PIIX3 and the devices behind it.
 fn isa_bridge(input: &Input) -> Code {
-    let registers = ['A', 'B', 'C', 'D']
-        .map(|letter| FieldEntry::Named([b'P', b'I', b'R', letter as u8], 8))
-        .to_vec();
-    Device::new(
-        path("ISA_"),
-        alloc::vec![
-            &Name::new(path("_ADR"), &0x1_0000u32),
-            &OpRegion::new(path("PIRQ"), OpRegionSpace::PCIConfig, &0x60u8, &4u8),
-            &byte_field("PIRQ", registers),
+    let registers =
+        ['A', 'B', 'C', 'D'].map(|letter| FieldEntry::Named([b'P', b'I', b'R', letter as u8], 8));
+    object(
+        "ISA_",
+        &[
+            &name("_ADR", &0x1_0000u32),
+            &region("PIRQ", OpRegionSpace::PCIConfig, &0x60u8, &4u8),
+            &fields("PIRQ", false, &registers),
             &board_resources(),
             &chips(),
             &keyboard_and_mouse(),
@@ -210,32 +194,15 @@ fn isa_bridge(input: &Input) -> Code {
             &generation_id(input),
         ],
     )
-    .into_code()
 }
 
-fn byte_field(region: &str, entries: Vec<FieldEntry>) -> Field {
-    Field::new(
-        path(region),
-        FieldAccessType::Byte,
-        FieldLockRule::NoLock,
-        FieldUpdateRule::Preserve,
-        entries,
+#[inline(never)]
+fn device(at: &str, id: &str, uid: Option<u8>, resources: &Code) -> Code {
+    let uid = uid.map_or(Code::default(), |uid| code(&[&name("_UID", &uid)]));
+    object(
+        at,
+        &[&name("_HID", &eisa(id)), &uid, &name("_CRS", resources)],
     )
-}
-
-fn device(name: &str, id: &str, uid: Option<u8>, resources: &Code) -> Code {
-    let uid = uid.map_or(Code::default(), |uid| {
-        code(&[&Name::new(path("_UID"), &uid)])
-    });
-    Device::new(
-        path(name),
-        alloc::vec![
-            &Name::new(path("_HID"), &EISAName::new(id)),
-            &uid,
-            &Name::new(path("_CRS"), resources),
-        ],
-    )
-    .into_code()
 }
 
 /// Ports that no device driver asks for and that nothing else may be placed on.
@@ -305,12 +272,12 @@ fn legacy_ports(input: &Input) -> Code {
         all = code(&[&all, &device("FDC0", "PNP0700", None, &floppy)]);
     }
     let serial = [("COM1", 0x3f8, 4), ("COM2", 0x2f8, 3)];
-    for (index, (name, first, line)) in serial.into_iter().enumerate() {
+    for (index, (at, first, line)) in serial.into_iter().enumerate() {
         if input.serial[index] {
             let resources = resources(&[&ports(first, 8), &irq(line)]);
             all = code(&[
                 &all,
-                &device(name, "PNP0501", Some(index as u8 + 1), &resources),
+                &device(at, "PNP0501", Some(index as u8 + 1), &resources),
             ]);
         }
     }
@@ -327,44 +294,29 @@ fn generation_id(input: &Input) -> Code {
         return Code::default();
     };
     let halves = (addr as u32, (addr >> 32) as u32);
-    Device::new(
-        path("VGID"),
-        alloc::vec![
-            &Name::new(path("_HID"), &EISAName::new("XEN0000")),
-            &Name::new(path("_UID"), &0u8),
-            &Name::new(path("_CID"), &"VM_Gen_Counter"),
-            &Name::new(path("_DDN"), &"VM_Gen_Counter"),
-            &Name::new(
-                path("ADDR"),
-                &Package::new(alloc::vec![&halves.0, &halves.1]),
-            ),
+    object(
+        "VGID",
+        &[
+            &name("_HID", &eisa("XEN0000")),
+            &name("_UID", &0u8),
+            &name("_CID", &"VM_Gen_Counter"),
+            &name("_DDN", &"VM_Gen_Counter"),
+            &name("ADDR", &package(&[&halves.0, &halves.1])),
         ],
     )
-    .into_code()
 }
 
 /// A device a slot, which the device model may fill and empty at any time.
 fn hotplug_slots(input: &Input) -> Code {
-    let registers = alloc::vec![
+    let registers = &[
         FieldEntry::Named(*b"PCIU", 32),
         FieldEntry::Named(*b"PCID", 32),
         FieldEntry::Named(*b"B0EJ", 32),
         FieldEntry::Named(*b"B0RM", 32),
     ];
     let mut all = code(&[
-        &OpRegion::new(
-            path("PCST"),
-            OpRegionSpace::SystemIO,
-            &PCI_HOTPLUG,
-            &HOTPLUG_SIZE,
-        ),
-        &Field::new(
-            path("PCST"),
-            FieldAccessType::DWord,
-            FieldLockRule::NoLock,
-            FieldUpdateRule::WriteAsZeroes,
-            registers,
-        ),
+        &region("PCST", OpRegionSpace::SystemIO, &PCI_HOTPLUG, &HOTPLUG_SIZE),
+        &fields("PCST", true, registers),
     ]);
     for slot in 2..32u8 {
         let mut slot = if input.vga_device == Some(slot) {
@@ -379,38 +331,31 @@ fn hotplug_slots(input: &Input) -> Code {
 
 /// The display stays on in the light sleep states and needs no driver's help in S3.
 fn vga(slot: u8) -> Code {
-    Device::new(
-        path("VGA_"),
-        alloc::vec![
-            &Name::new(path("_ADR"), &(u32::from(slot) << 16)),
-            &Name::new(path("_S1D"), &0u8),
-            &Name::new(path("_S2D"), &0u8),
-            &Name::new(path("_S3D"), &0u8),
+    object(
+        "VGA_",
+        &[
+            &name("_ADR", &(u32::from(slot) << 16)),
+            &name("_S1D", &0u8),
+            &name("_S2D", &0u8),
+            &name("_S3D", &0u8),
         ],
     )
-    .into_code()
 }
 
 fn hotplug_slot(slot: u8) -> Code {
     let bit = 1u32 << slot;
-    let eject = Store::new(&path("B0EJ"), &bit).into_code();
+    let eject = store(&path("B0EJ"), &bit);
     let removable = and(&path("B0RM"), &bit);
-    let status = If::new(&removable, alloc::vec![&Return::new(&PRESENT)]).into_code();
-    Device::new(
-        path(&slot_name(slot)),
-        alloc::vec![
-            &Name::new(path("_ADR"), &(u32::from(slot) << 16)),
-            &Name::new(path("_SUN"), &slot),
-            &Method::new(path("_EJ0"), 1, false, alloc::vec![&eject]),
-            &Method::new(
-                path("_STA"),
-                0,
-                false,
-                alloc::vec![&status, &Return::new(&0u8)],
-            ),
+    let status = when(&removable, &[&give(&PRESENT)]);
+    object(
+        &slot_name(slot),
+        &[
+            &name("_ADR", &(u32::from(slot) << 16)),
+            &name("_SUN", &slot),
+            &method("_EJ0", 1, false, &[&eject]),
+            &method("_STA", 0, false, &[&status, &give(&0u8)]),
         ],
     )
-    .into_code()
 }
 
 fn slot_name(slot: u8) -> alloc::string::String {
@@ -433,28 +378,24 @@ fn processors(input: &Input) -> Code {
     let cpus = input.cpus.len().min(256);
     let online = input.cpus.iter().map(|cpu| u8::from(cpu.online)).take(cpus);
     let mut all = code(&[
-        &Name::new(path("CPON"), &BufferData::new(online.collect())),
+        &name("CPON", &buffer(&online.collect::<Vec<_>>())),
         &processor_status(),
     ]);
     for (id, cpu) in input.cpus.iter().take(cpus).enumerate() {
         let id = id as u8;
         let calls = (
-            Return::new(&MethodCall::new(path("CPST"), alloc::vec![&id])).into_code(),
-            Return::new(&MethodCall::new(
-                path("CPMT"),
-                alloc::vec![&id, &cpu.apic_id],
-            ))
-            .into_code(),
+            give(&call("CPST", &[&id])),
+            give(&call("CPMT", &[&id, &cpu.apic_id])),
         );
         let mut object = processor(
             &processor_name(id),
             id,
             &[
-                &Name::new(path("_HID"), &"ACPI0007"),
-                &Name::new(path("_UID"), &id),
-                &Method::new(path("_STA"), 0, false, alloc::vec![&calls.0]),
-                &Method::new(path("_MAT"), 0, false, alloc::vec![&calls.1]),
-                &Method::new(path("_EJ0"), 1, false, Vec::new()),
+                &name("_HID", &"ACPI0007"),
+                &name("_UID", &id),
+                &method("_STA", 0, false, &[&calls.0]),
+                &method("_MAT", 0, false, &[&calls.1]),
+                &method("_EJ0", 1, false, &[]),
             ],
         );
         all.0.append(&mut object.0);
@@ -469,27 +410,21 @@ fn processor_name(id: u8) -> alloc::string::String {
 /// CPST(CPU): its _STA. CPMT(CPU, APIC ID): its entry in the MADT.
 fn processor_status() -> Code {
     let is_online = value_at(&path("CPON"), &Arg(0));
-    let status = If::new(&is_online, alloc::vec![&Return::new(&PRESENT)]).into_code();
-    let entry = BufferData::new(alloc::vec![0, 8, 0, 0, 0, 0, 0, 0]);
-    let set =
-        |index: u8, value: &dyn Aml| Store::new(&element(&Local(0), &index), value).into_code();
+    let status = when(&is_online, &[&give(&PRESENT)]);
+    let entry = buffer(&[0, 8, 0, 0, 0, 0, 0, 0]);
+    let set = |index: u8, value: &dyn Aml| store(&element(&Local(0), &index), value);
     code(&[
-        &Method::new(
-            path("CPST"),
-            1,
-            false,
-            alloc::vec![&status, &Return::new(&0u8)],
-        ),
-        &Method::new(
-            path("CPMT"),
+        &method("CPST", 1, false, &[&status, &give(&0u8)]),
+        &method(
+            "CPMT",
             2,
             false,
-            alloc::vec![
-                &Store::new(&Local(0), &entry),
+            &[
+                &store(&Local(0), &entry),
                 &set(2, &Arg(0)),
                 &set(3, &Arg(1)),
                 &set(4, &is_online),
-                &Return::new(&Local(0)),
+                &give(&Local(0)),
             ],
         ),
     ])
@@ -500,12 +435,12 @@ fn processor_notify(cpus: usize) -> Code {
     let mut tests = Code::default();
     for id in 0..cpus {
         let id = id as u8;
-        let notify = Notify::new(&path(&processor_name(id)), &Arg(1)).into_code();
-        let test = Equal::new(&Arg(0), &id);
-        let mut test = If::new(&test, alloc::vec![&notify]).into_code();
+        let notify = notify(&path(&processor_name(id)), &Arg(1));
+        let test = equal(&Arg(0), &id);
+        let mut test = when(&test, &[&notify]);
         tests.0.append(&mut test.0);
     }
-    Method::new(path("CPNT"), 2, false, alloc::vec![&tests]).into_code()
+    method("CPNT", 2, false, &[&tests])
 }
 
 /// CPSC: compares the bitmap with what was seen before.
@@ -514,35 +449,27 @@ fn processor_scan(cpus: usize) -> Code {
     let seen = value_at(&path("CPON"), &cpu);
     let map_byte = value_at(&map, &shift_right(&cpu, &3u8));
     let bit = and(&shift_right(&map_byte, &and(&cpu, &7u8)), &1u8);
-    let notify = |event: u8| MethodCall::new(path("CPNT"), alloc::vec![&cpu, &event]).into_code();
-    let (came, goes) = (notify(DEVICE_CHECK), notify(EJECT_REQUEST));
-    let tell = code(&[
-        &If::new(&now, alloc::vec![&came]),
-        &Else::new(alloc::vec![&goes]),
-    ]);
-    let remember = Store::new(&element(&path("CPON"), &cpu), &now).into_code();
+    let tell_of = |event: u8| call("CPNT", &[&cpu, &event]);
+    let (came, goes) = (tell_of(DEVICE_CHECK), tell_of(EJECT_REQUEST));
+    let tell = code(&[&when(&now, &[&came]), &otherwise(&[&goes])]);
+    let remember = store(&element(&path("CPON"), &cpu), &now);
     let look = code(&[
-        &Store::new(&now, &bit),
-        &If::new(&NotEqual::new(&now, &seen), alloc::vec![&remember, &tell]),
+        &store(&now, &bit),
+        &when(&not_equal(&now, &seen), &[&remember, &tell]),
         &increment(&cpu),
     ]);
     let count = cpus.min(usize::from(CPU_MAP_SIZE) * 8) as u16;
     code(&[
-        &OpRegion::new(
-            path("PRST"),
-            OpRegionSpace::SystemIO,
-            &CPU_MAP,
-            &CPU_MAP_SIZE,
-        ),
-        &byte_field("PRST", alloc::vec![FieldEntry::Named(*b"PRS_", 128)]),
-        &Method::new(
-            path("CPSC"),
+        &region("PRST", OpRegionSpace::SystemIO, &CPU_MAP, &CPU_MAP_SIZE),
+        &fields("PRST", false, &[FieldEntry::Named(*b"PRS_", 128)]),
+        &method(
+            "CPSC",
             0,
             true,
-            alloc::vec![
-                &Store::new(&map, &path("PRS_")),
-                &Store::new(&cpu, &0u8),
-                &While::new(&LessThan::new(&cpu, &count), alloc::vec![&look]),
+            &[
+                &store(&map, &path("PRS_")),
+                &store(&cpu, &0u8),
+                &repeat_while(&less(&cpu, &count), &[&look]),
             ],
         ),
     ])
@@ -551,18 +478,11 @@ fn processor_scan(cpus: usize) -> Code {
 fn tpm(input: &Input) -> Code {
     let (id, size) = match input.tpm {
         None => return Code::default(),
-        Some(Tpm::V12) => (code(&[&EISAName::new("PNP0C31")]), 0x5000),
+        Some(Tpm::V12) => (code(&[&eisa("PNP0C31")]), 0x5000),
         Some(Tpm::V20) => (code(&[&"MSFT0101"]), 0x1000),
     };
     let registers = resources(&[&Memory32Fixed::new(true, TPM_BASE, size)]);
-    Device::new(
-        path("TPM_"),
-        alloc::vec![
-            &Name::new(path("_HID"), &id),
-            &Name::new(path("_CRS"), &registers),
-        ],
-    )
-    .into_code()
+    object("TPM_", &[&name("_HID", &id), &name("_CRS", &registers)])
 }
 
 /// The convertible's display sensor, for guests that switch between laptop and slate.
@@ -570,52 +490,39 @@ fn laptop_slate(input: &Input) -> Code {
     if !input.laptop_slate {
         return Code::default();
     }
-    Device::new(
-        path("CONV"),
-        alloc::vec![
+    object(
+        "CONV",
+        &[
             // A method, since the ID that Windows looks for has one letter less than a name may have.
-            &Method::new(path("_HID"), 0, false, alloc::vec![&Return::new(&"ID9001")],),
-            &Name::new(path("_CID"), &EISAName::new("PNP0C60")),
+            &method("_HID", 0, false, &[&give(&"ID9001")]),
+            &name("_CID", &eisa("PNP0C60")),
         ],
     )
-    .into_code()
 }
 
 /// General-purpose events: 1 for PCI slots, 2 for CPUs. The slot registers are read once, since reading may clear them.
 fn events(input: &Input) -> Code {
     let (came, goes) = (Local(0), Local(1));
     let mut slots = code(&[
-        &Store::new(&came, &path("\\_SB_.PCI0.PCIU")),
-        &Store::new(&goes, &path("\\_SB_.PCI0.PCID")),
+        &store(&came, &path("\\_SB_.PCI0.PCIU")),
+        &store(&goes, &path("\\_SB_.PCI0.PCID")),
     ]);
     for slot in (2..32u8).filter(|slot| input.vga_device != Some(*slot)) {
         let bit = 1u32 << slot;
         let target = path(&format!("\\_SB_.PCI0.{}", slot_name(slot)));
         for (register, event) in [(&came, DEVICE_CHECK), (&goes, EJECT_REQUEST)] {
-            let notify = Notify::new(&target, &event).into_code();
+            let notify = notify(&target, &event);
             let pending = and(register, &bit);
-            let mut test = If::new(&pending, alloc::vec![&notify]).into_code();
+            let mut test = when(&pending, &[&notify]);
             slots.0.append(&mut test.0);
         }
     }
-    let scan = MethodCall::new(path("\\_SB_.CPSC"), Vec::new()).into_code();
-    Scope::new(
-        path("\\_GPE"),
-        alloc::vec![
-            &Method::new(path("_E01"), 0, false, alloc::vec![&slots]),
-            &Method::new(path("_E02"), 0, false, alloc::vec![&scan]),
+    let scan = call("\\_SB_.CPSC", &[]);
+    scope(
+        "\\_GPE",
+        &[
+            &method("_E01", 0, false, &[&slots]),
+            &method("_E02", 0, false, &[&scan]),
         ],
     )
-    .into_code()
-}
-
-/// Encodes at once, so that what an item borrows may end.
-trait IntoCode {
-    fn into_code(self) -> Code;
-}
-
-impl<T: Aml> IntoCode for T {
-    fn into_code(self) -> Code {
-        code(&[&self])
-    }
 }

@@ -87,7 +87,7 @@ pub fn structures(mut table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
     })
 }
 
-/// Makes one structure.
+/// Makes one structure. Nothing of it is inlined: the ROM is small, and a table is made once.
 pub struct Builder {
     bytes: Vec<u8>,
     strings: Vec<u8>,
@@ -108,32 +108,38 @@ impl Builder {
     }
 
     /// Appends bytes to the formatted area.
+    #[inline(never)]
     pub fn raw(mut self, bytes: &[u8]) -> Self {
         self.bytes.extend_from_slice(bytes);
         self
     }
 
     /// Appends a byte.
+    #[inline(never)]
     pub fn byte(self, value: u8) -> Self {
         self.raw(&[value])
     }
 
     /// Appends 16 bits.
+    #[inline(never)]
     pub fn word(self, value: u16) -> Self {
         self.raw(&value.to_le_bytes())
     }
 
     /// Appends 32 bits.
+    #[inline(never)]
     pub fn dword(self, value: u32) -> Self {
         self.raw(&value.to_le_bytes())
     }
 
     /// Appends 64 bits.
+    #[inline(never)]
     pub fn qword(self, value: u64) -> Self {
         self.raw(&value.to_le_bytes())
     }
 
     /// Adds a string and appends its number; an empty one is number 0, which readers show as not given.
+    #[inline(never)]
     pub fn string(mut self, text: &[u8]) -> Self {
         let number = self.add_string(text);
         self.byte(number)
@@ -141,6 +147,7 @@ impl Builder {
 
     /// Adds a string that no field of the formatted area names, as type 11 has them, and gives its number: 0 where it
     /// is empty or the structure has no number left. A NUL ends the text, since it would end the string anyway.
+    #[inline(never)]
     pub fn add_string(&mut self, text: &[u8]) -> u8 {
         let text = text.split(|byte| *byte == 0).next().unwrap_or(&[]);
         if text.is_empty() || self.count == MAX_STRINGS {
@@ -158,6 +165,7 @@ impl Builder {
     }
 
     /// The stored form. A formatted area that is too long for its length field is cut to 255 bytes.
+    #[inline(never)]
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.truncate(255);
         self.bytes[1] = self.bytes.len() as u8;

@@ -32,7 +32,7 @@ fn main() {
         "-nostdlib",
         "-static-pie",
         "-Wl,--no-dynamic-linker,--build-id=none,--gc-sections,--no-eh-frame-hdr,--hash-style=sysv,-z,norelro,-z,noexecstack",
-        "-Wl,-z,max-page-size=4096",
+        "-Wl,-z,max-page-size=4096,-z,pack-relative-relocs",
     ] {
         println!("cargo:rustc-link-arg-bin=firstlight={arg}");
     }

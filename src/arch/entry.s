@@ -146,16 +146,27 @@ copy64:
     xorl %eax, %eax
     rep stosq
 
-    # Elf64_Rela, all of type R_X86_64_RELATIVE: *(base + r_offset) = base + r_addend.
-    leaq rela_start(%rip), %rsi
-    leaq rela_end(%rip), %rcx
+    # Elf64_Relr: an even word is the address of a word to relocate; an odd one has a bit for each of the 63 words after
+    # the last one that was spoken of. Relocated words get the base added to them.
+    leaq relr_start(%rip), %rsi
+    leaq relr_end(%rip), %rcx
 2:  cmpq %rcx, %rsi
     jae entry64
-    movq (%rsi), %rdi
-    movq 16(%rsi), %rax
-    addq %rdx, %rax
-    movq %rax, (%rdi, %rdx)
-    addq $24, %rsi
+    lodsq
+    testb $1, %al
+    jnz 3f
+    addq %rdx, (%rax, %rdx)
+    leaq 8(%rax, %rdx), %rdi
+    jmp 2b
+3:  movq %rdi, %r8
+4:  shrq $1, %rax
+    jz 6f
+    testb $1, %al
+    jz 5f
+    addq %rdx, (%r8)
+5:  addq $8, %r8
+    jmp 4b
+6:  addq $(63 * 8), %rdi
     jmp 2b
 
 entry64:

@@ -8,6 +8,7 @@ fn main() {
     println!("cargo::rerun-if-changed={}", guest.display());
     assemble(guest, "boot", 0x7c00);
     assemble(guest, "executor", 0);
+    assemble(guest, "xen", 0x7c00);
 }
 
 /// Makes `OUT_DIR/NAME.bin`, the plain bytes of `guest/NAME.s` linked at `address`.

@@ -15,3 +15,4 @@ pub mod pci;
 pub mod report;
 pub mod script;
 pub mod services;
+pub mod xen;

@@ -279,11 +279,23 @@ impl Bed {
     /// # Errors
     /// The guest's files cannot be handed to dom0, or xl refuses.
     pub fn create(&mut self, guest: &Guest) -> Result<()> {
+        self.create_with("", guest)
+    }
+
+    /// Creates a guest that does not run until `xl unpause`.
+    ///
+    /// # Errors
+    /// As [`Bed::create`].
+    pub fn create_paused(&mut self, guest: &Guest) -> Result<()> {
+        self.create_with("-p", guest)
+    }
+
+    fn create_with(&mut self, flags: &str, guest: &Guest) -> Result<()> {
         guest.prepare(&self.job())?;
         let name = guest.name();
         // Two emulations deep, the toolstack's own deadlines of 10 s are short on a busy machine.
         for _ in 0..2 {
-            let output = self.run(&format!("xl create {}", guest.file()))?;
+            let output = self.run(&format!("xl create {flags} {}", guest.file()))?;
             if output.status == 0 {
                 return Ok(());
             }

@@ -1,0 +1,155 @@
+//! The guests of the Xen tests, and the test bed that all tests of one program share.
+
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+pub use xtask::xen::bed::Bed;
+use xtask::xen::bed::Config;
+pub use xtask::xen::dom0::Version;
+pub use xtask::xen::guest::{Guest, Loader};
+
+/// How long a probe guest may take to say what it was given: two emulations deep, on a machine that does other things too.
+pub const PROBE: Duration = Duration::from_secs(120);
+
+/// Memory of the test bed in MiB: a guest of 5 GiB, dom0, and what Xen needs for both.
+const BED_MIB: u32 = 7168;
+/// Size of the probe's disk in bytes.
+const DISK: u64 = 1 << 20;
+/// Where the probe's boot sector has the word that makes it restart.
+const RESTART: u64 = 0x1b6;
+
+static PROBE_SECTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/xen.bin"));
+
+/// The running test bed and the disk that dom0 has as /dev/vdb, in the one boot that the tests of a program share.
+pub fn bed(version: Version) -> Result<MutexGuard<'static, Bed>> {
+    static BED: OnceLock<Mutex<Bed>> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if BED.get().is_none() {
+        let bed = Config::new(version)
+            .memory_mib(BED_MIB)
+            .disk(&debian()?)
+            .start()?;
+        ensure!(
+            BED.set(Mutex::new(bed)).is_ok(),
+            "the test bed is started once"
+        );
+    }
+    drop(starting);
+    let mut bed = BED
+        .get()
+        .context("a test bed")?
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    // A test that failed may have left its guest behind, and messages.
+    bed.destroy_all()?;
+    bed.dmesg()?;
+    Ok(bed)
+}
+
+/// The demo Debian disk.
+fn debian() -> Result<PathBuf> {
+    match std::env::var_os("FIRSTLIGHT_DEBIAN") {
+        Some(path) => Ok(path.into()),
+        None => xtask::image::demo_disk(),
+    }
+}
+
+/// The loader under test: the file that `FIRSTLIGHT_HVMLOADER` names, or target/firmware/hvmloader of this workspace.
+pub fn firstlight() -> Loader {
+    Loader::File(std::env::var_os("FIRSTLIGHT_HVMLOADER").map_or_else(
+        || crate::guest::workspace().join("target/firmware/hvmloader"),
+        PathBuf::from,
+    ))
+}
+
+/// What a probe does after it has told what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Say "tick" about once a second.
+    Tick,
+    /// Restart the machine.
+    Restart,
+}
+
+/// Makes a probe's disk and returns its path in dom0.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn probe_disk(bed: &Bed, then: Then) -> Result<String> {
+    let name = match then {
+        Then::Tick => "tick.img",
+        Then::Restart => "restart.img",
+    };
+    disk(&bed.job(), name, PROBE_SECTOR)?
+        .write_all_at(&u16::from(then == Then::Restart).to_le_bytes(), RESTART)?;
+    Ok(format!("/job/{name}"))
+}
+
+/// Makes a disk with nothing on it and returns its path in dom0.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn empty_disk(bed: &Bed) -> Result<String> {
+    disk(&bed.job(), "empty.img", &[])?;
+    Ok("/job/empty.img".to_owned())
+}
+
+fn disk(directory: &Path, name: &str, contents: &[u8]) -> Result<fs::File> {
+    let file = fs::File::create(directory.join(name))?;
+    file.write_all_at(contents, 0)?;
+    file.set_len(DISK)?;
+    Ok(file)
+}
+
+/// RAM in bytes below and from 4 GiB, as a probe was told by INT 15h AX=E820h.
+///
+/// # Errors
+/// A line of the report is not understood.
+pub fn ram(report: &str) -> Result<(u64, u64)> {
+    let mut ram = (0, 0);
+    for line in report
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("e820 "))
+    {
+        let fields: Vec<u64> = line
+            .split_whitespace()
+            .map(|field| u64::from_str_radix(field, 16))
+            .collect::<Result<_, _>>()?;
+        let [base, length, kind] = fields[..] else {
+            anyhow::bail!("the probe said {line:?}")
+        };
+        if kind == 1 {
+            *(if base < 1 << 32 {
+                &mut ram.0
+            } else {
+                &mut ram.1
+            }) += length;
+        }
+    }
+    Ok(ram)
+}
+
+/// The lines of a guest's own in Xen's console.
+pub fn guest_lines(dmesg: &str) -> Vec<&str> {
+    dmesg
+        .lines()
+        .filter(|line| line.starts_with("(d") && !line.starts_with("(d0"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_is_told_from_what_is_reserved() {
+        let report = "probe start\r\ne820 0000000000000000 000000000009fc00 00000001\r\n\
+                      e820 00000000000f0000 0000000000010000 00000002\r\ne820 0000000100000000 0000000040000000 00000001\r\n";
+        assert_eq!(ram(report).expect("a report"), (0x9fc00, 0x4000_0000));
+        assert!(ram("e820 0 1\n").is_err());
+    }
+}

@@ -1,0 +1,236 @@
+//! What has to hold on every version of Xen.
+
+use anyhow::{Result, ensure};
+use firstlight_tests::xen::{
+    Guest, PROBE, Then, Version, bed, empty_disk, firstlight, guest_lines, probe_disk, ram,
+};
+use std::time::Duration;
+
+/// The last thing a probe says before it ticks.
+const END: &str = "probe end";
+/// How long a whole Debian may take, two emulations deep.
+const DEBIAN: Duration = Duration::from_secs(900);
+
+/// Starts a probe with `settings`, and returns its report.
+fn report(version: Version, name: &str, settings: impl FnOnce(Guest) -> Guest) -> Result<String> {
+    let mut bed = bed(version)?;
+    let disk = probe_disk(&bed, Then::Tick)?;
+    let guest = settings(Guest::new(name, &firstlight()).disk(&disk));
+    bed.boot(&guest, END, PROBE)
+}
+
+/// RAM below and from 4 GiB has the sizes that the toolstack gives, but for what firmware takes at the top of low RAM and below
+/// 1 MiB.
+fn ensure_ram(report: &str, low_mib: u64, high_mib: u64) -> Result<()> {
+    let (low, high) = ram(report)?;
+    let (low_mib_told, high_mib_told) = (low >> 20, high >> 20);
+    ensure!(
+        (low_mib - 4..=low_mib).contains(&low_mib_told) && high_mib_told == high_mib,
+        "RAM of {low_mib_told} MiB below 4 GiB and {high_mib_told} MiB above, not {low_mib} and {high_mib}:\n{report}"
+    );
+    Ok(())
+}
+
+pub fn one_cpu_and_256_mib(version: Version) -> Result<()> {
+    let report = report(version, "small", |guest| guest)?;
+    // 8 MiB of every guest are for its screen.
+    ensure_ram(&report, 248, 0)
+}
+
+pub fn four_cpus_and_5_gib(version: Version) -> Result<()> {
+    let report = report(version, "large", |guest| {
+        guest.set("memory", 5120).set("vcpus", 4)
+    })?;
+    ensure_ram(&report, 3840, 5120 - 8 - 3840)
+}
+
+pub fn ram_of_3584_mib_is_all_below_4_gib(version: Version) -> Result<()> {
+    let report = report(version, "middle", |guest| guest.set("memory", 3584))?;
+    ensure_ram(&report, 3576, 0)
+}
+
+pub fn without_acpi(version: Version) -> Result<()> {
+    report(version, "no-acpi", |guest| guest.set("acpi", 0)).map(drop)
+}
+
+pub fn without_apic(version: Version) -> Result<()> {
+    report(version, "no-apic", |guest| guest.set("apic", 0)).map(drop)
+}
+
+pub fn a_good_boot_is_quiet(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let guest = Guest::new("quiet", &firstlight()).disk(&probe_disk(&bed, Then::Tick)?);
+    bed.boot(&guest, END, PROBE)?;
+    let dmesg = bed.dmesg()?;
+    let ours: Vec<&str> = guest_lines(&dmesg)
+        .into_iter()
+        .filter(|line| line.contains("firstlight"))
+        .collect();
+    ensure!(
+        ours.len() <= 10,
+        "{} lines:\n{}",
+        ours.len(),
+        ours.join("\n")
+    );
+    Ok(())
+}
+
+pub fn restarts_five_times(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let disk = probe_disk(&bed, Then::Restart)?;
+    let guest = Guest::new("restart", &firstlight())
+        .disk(&disk)
+        .string("on_reboot", "restart");
+    bed.create(&guest)?;
+    let mut ends = 0;
+    for _ in 0..150 {
+        ends += guest_lines(&bed.dmesg()?)
+            .iter()
+            .filter(|line| line.contains(END))
+            .count();
+        if ends > 5 {
+            bed.destroy_all()?;
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    anyhow::bail!("{ends} boots in 5 minutes\n{}", bed.tails());
+}
+
+pub fn saved_and_restored_while_running(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let guest = Guest::new("saved", &firstlight()).disk(&probe_disk(&bed, Then::Tick)?);
+    bed.boot(&guest, "tick", PROBE)?;
+    bed.check(
+        "xl save saved /tmp/saved && >/job/saved.serial && xl restore /tmp/saved && rm /tmp/saved",
+    )?;
+    bed.wait_for(&guest, "tick", PROBE)?;
+    Ok(())
+}
+
+pub fn destroyed_in_the_firmware_and_started_again(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let guest = Guest::new("short", &firstlight()).disk(&probe_disk(&bed, Then::Tick)?);
+    bed.create(&guest)?;
+    bed.check("xl destroy short")?;
+    bed.boot(&guest, END, PROBE)?;
+    Ok(())
+}
+
+pub fn two_guests_at_once(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let disk = probe_disk(&bed, Then::Tick)?;
+    bed.check("cp /job/tick.img /job/tick2.img")?;
+    let guests = [
+        Guest::new("first", &firstlight()).disk(&disk),
+        Guest::new("second", &firstlight()).disk("/job/tick2.img"),
+    ];
+    for guest in &guests {
+        bed.create(guest)?;
+    }
+    for guest in &guests {
+        bed.wait_for(guest, END, PROBE)?;
+    }
+    Ok(())
+}
+
+pub fn an_empty_disk_leaves_the_guest_running(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let guest = Guest::new("empty", &firstlight()).disk(&empty_disk(&bed)?);
+    bed.create(&guest)?;
+    std::thread::sleep(Duration::from_secs(15));
+    bed.check("xl list empty")?;
+    let dmesg = bed.dmesg()?;
+    ensure!(!dmesg.contains("Triple fault"), "{dmesg}");
+    ensure!(
+        dmesg.contains("firstlight"),
+        "nothing said why nothing boots:\n{dmesg}"
+    );
+    Ok(())
+}
+
+pub fn a_module_of_garbage_does_not_matter(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    bed.check("head -c 262144 /dev/urandom >/job/garbage")?;
+    let disk = probe_disk(&bed, Then::Tick)?;
+    let guest = Guest::new("garbage", &firstlight()).disk(&disk);
+    let guest = guest
+        .string("bios", "seabios")
+        .string("bios_path_override", "/job/garbage");
+    bed.boot(&guest, END, PROBE)?;
+    Ok(())
+}
+
+pub fn nonsense_in_xenstore_does_not_matter(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let disk = probe_disk(&bed, Then::Tick)?;
+    let guest = Guest::new("nonsense", &firstlight()).disk(&disk);
+    bed.create_paused(&guest)?;
+    let long = "x".repeat(2000);
+    bed.check(&format!(
+        "at=/local/domain/$(xl domid nonsense)\n\
+         for key in platform/acpi platform/mmio_hole_size platform/generation-id hvmloader/allow-memory-relocate \
+         hvmloader/acpi/address hvmloader/acpi/length hvmloader/smbios/address hvmloader/smbios/length \
+         platform/firstlight/menu platform/firstlight/order platform/firstlight/log platform/firstlight/unknown; do\n\
+         xenstore-write $at/$key '-1 zebra'\n\
+         done\n\
+         xenstore-write $at/bios-strings/bios-vendor {long}\n\
+         xl unpause nonsense"
+    ))?;
+    bed.wait_for(&guest, END, PROBE)?;
+    Ok(())
+}
+
+pub fn debian_to_login(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let guest = Guest::new("debian", &firstlight())
+        .set("memory", 512)
+        .disk("/dev/vdb");
+    let serial = bed.boot(&guest, " login: ", DEBIAN)?;
+    for trouble in [
+        "Kernel panic",
+        "Oops",
+        "Call Trace",
+        "BIOS bug",
+        "Firmware Bug",
+        "ACPI Error",
+    ] {
+        ensure!(
+            !serial.contains(trouble),
+            "the kernel reported: {trouble}\n{serial}"
+        );
+    }
+    Ok(())
+}
+
+/// One test for each of the functions above, in the shared test bed of a version.
+macro_rules! tests {
+    ($version:ident: $($name:ident)*) => {
+        $(
+            #[test]
+            #[ignore = "the test bed of Xen takes minutes: cargo test -p firstlight-tests -- --ignored xen"]
+            fn $name() -> anyhow::Result<()> {
+                xen::$name(firstlight_tests::xen::Version::$version)
+            }
+        )*
+    };
+    ($version:ident) => {
+        xen::tests! { $version:
+            one_cpu_and_256_mib
+            four_cpus_and_5_gib
+            ram_of_3584_mib_is_all_below_4_gib
+            without_acpi
+            without_apic
+            a_good_boot_is_quiet
+            restarts_five_times
+            saved_and_restored_while_running
+            destroyed_in_the_firmware_and_started_again
+            two_guests_at_once
+            an_empty_disk_leaves_the_guest_running
+            a_module_of_garbage_does_not_matter
+            nonsense_in_xenstore_does_not_matter
+            debian_to_login
+        }
+    };
+}
+pub(crate) use tests;

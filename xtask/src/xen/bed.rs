@@ -177,7 +177,7 @@ impl Bed {
     /// Waits for the agent in dom0 to say that it is up.
     fn connect(&mut self) -> Result<()> {
         let socket = self.files.path().join("agent.socket");
-        let deadline = Instant::now() + BOOT;
+        let deadline = Instant::now() + BOOT * scale();
         let stream = loop {
             match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
@@ -233,7 +233,7 @@ impl Bed {
     /// dom0 does not answer in three minutes. A script that fails is no error: see [`Output::status`].
     pub fn run(&mut self, script: &str) -> Result<Output> {
         fs::write(self.job().join("command"), script)?;
-        let deadline = Instant::now() + COMMAND;
+        let deadline = Instant::now() + COMMAND * scale();
         self.agent
             .as_mut()
             .context("dom0 is gone")?
@@ -346,6 +346,7 @@ impl Bed {
         deadline: Duration,
         check: impl Fn(&str) -> bool,
     ) -> Result<String> {
+        let deadline = deadline * scale();
         let end = Instant::now() + deadline;
         loop {
             let serial = self.serial(guest);
@@ -423,6 +424,12 @@ impl Bed {
         }
         text
     }
+}
+
+/// By how much to stretch all deadlines on a slow or busy machine: `FIRSTLIGHT_DEADLINE_SCALE`, a whole number, or 1.
+fn scale() -> u32 {
+    let scale = std::env::var("FIRSTLIGHT_DEADLINE_SCALE").ok();
+    scale.and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 fn tail(text: &str) -> &str {

@@ -16,6 +16,8 @@ use tempfile::TempDir;
 const BOOT: Duration = Duration::from_secs(300);
 /// How long one command in dom0 may take.
 const COMMAND: Duration = Duration::from_secs(180);
+/// How often a guest is created before the toolstack's deadlines count as a failure.
+const ATTEMPTS: u32 = 4;
 /// How often a guest's serial log is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// How much of a log a failure shows, in bytes.
@@ -294,20 +296,25 @@ impl Bed {
         guest.prepare(&self.job())?;
         let name = guest.name();
         // Two emulations deep, the toolstack's own deadlines of 10 s are short on a busy machine.
-        for _ in 0..2 {
+        for _ in 0..ATTEMPTS {
             let output = self.run(&format!("xl create {flags} {}", guest.file()))?;
             if output.status == 0 {
                 return Ok(());
             }
             self.run(&format!("xl destroy {name}"))?;
+            // libxl's ERROR_TIMEDOUT is -9.
+            let timed_out = output.text.contains("timed out") || output.text.contains("rc=-9");
             ensure!(
-                output.text.contains("timed out"),
+                timed_out,
                 "xl create {name}: {}\n{}",
                 output.text,
                 self.tails()
             );
         }
-        bail!("xl create {name} timed out twice\n{}", self.tails());
+        bail!(
+            "xl create {name} timed out {ATTEMPTS} times\n{}",
+            self.tails()
+        );
     }
 
     /// Creates a guest, waits until it has written `text` to its serial port, and returns all that it has written.

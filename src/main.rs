@@ -95,11 +95,11 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
 /// Learns what machine this is, and sets up its memory and its PCI functions.
 fn discover(start_info: u32) -> (Machine, Settings) {
     let phys_bits = mtrr::phys_bits(cpuid);
-    let (machine, settings) = match Xen::find() {
-        Some(xen) if start_info != 0 => {
-            platform::xen::start(&Pc, &xen, start_info.into(), cpu::resident(), phys_bits)
-        }
-        _ => platform::qemu::start(&Pc, cpu::resident(), phys_bits),
+    // Looking for Xen takes hundreds of CPUIDs, each of them a VM exit.
+    let xen = (start_info != 0).then(Xen::find).flatten();
+    let (machine, settings) = match xen {
+        Some(xen) => platform::xen::start(&Pc, &xen, start_info.into(), cpu::resident(), phys_bits),
+        None => platform::qemu::start(&Pc, cpu::resident(), phys_bits),
     };
     pc::set_pm_timer(machine.pm_timer);
     logger::report_steps(settings.bench);

@@ -185,7 +185,7 @@ impl OptionRoms {
             .pci_class(SUBCLASS_VGA)
             .find(|card| card.bars[ROM_BAR].size != 0);
         let source = match card {
-            Some(card) => Source::Card(Box::new(card.clone())),
+            Some(card) => Source::Card(Box::new(*card)),
             None => {
                 let (file, name) = files(machine, "vgaroms/").next()?;
                 Source::File { file, name }
@@ -211,7 +211,7 @@ impl OptionRoms {
             .pci
             .iter()
             .filter(early)
-            .cloned()
+            .copied()
             .map(Box::new)
             .map(Source::Card);
         let files = files(machine, "genroms/")
@@ -228,7 +228,7 @@ impl OptionRoms {
             .pci
             .iter()
             .filter(network)
-            .cloned()
+            .copied()
             .map(Box::new)
             .map(Source::Card)
             .collect()

@@ -49,7 +49,7 @@ fn rom(blocks: u8, code_type: u8, last: bool) -> Vec<u8> {
 
 /// Places and runs the ROM of `card`.
 fn run(roms: &mut OptionRoms, hw: &Fake, card: &PciDevice) {
-    let source = Source::Card(Box::new(card.clone()));
+    let source = Source::Card(Box::new(*card));
     if let Some(rom) = roms.place(hw, &Machine::default(), &source) {
         roms.run(hw, rom, &source);
     }
@@ -129,9 +129,9 @@ fn network_cards_wait() {
         ..Machine::default()
     };
     let at_post = OptionRoms::at_post(&machine, &[]);
-    assert_eq!(at_post, [Source::Card(Box::new(machine.pci[1].clone()))]);
+    assert_eq!(at_post, [Source::Card(Box::new(machine.pci[1]))]);
     let later = OptionRoms::for_network(&machine);
-    assert_eq!(later, [Source::Card(Box::new(machine.pci[0].clone()))]);
+    assert_eq!(later, [Source::Card(Box::new(machine.pci[0]))]);
 }
 
 #[test]

@@ -261,7 +261,7 @@ pub struct Spare {
 }
 
 /// A PCI function, as [`setup`](setup::setup) left it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PciDevice {
     /// Its address.
     pub bdf: Bdf,

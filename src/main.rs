@@ -4,16 +4,21 @@
 
 extern crate alloc;
 
+use core::ops::Range;
+
 use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::place::{F_SEGMENT, RamPlacer};
 use firstlight::arch::xen::Xen;
-use firstlight::arch::{Frame, Outcome, bridge, cpu, kernel};
+use firstlight::arch::{Frame, Outcome, bridge, cpu, handoff, kernel};
 use firstlight::bios::{self, Bios, Services, int13, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::direct::{self, Ready};
 use firstlight::boot::find;
+use firstlight::devices::pci::PciDevice;
 use firstlight::devices::{apic, mtrr};
 use firstlight::logger;
+use firstlight::platform::xen::guest::Guest;
+use firstlight::platform::xen::payload;
 use firstlight::platform::{self, Machine};
 use firstlight::settings::Settings;
 use spin::{Mutex, Once};
@@ -54,6 +59,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bridge::install(dispatch);
     start_processors(&machine);
     logger::step_done("processors");
+    start_given_firmware(&mut machine, &settings);
     let (pnp_header, routing_table) = install_tables(&mut machine, &settings);
     logger::step_done("tables");
     let setup_code = boot_given_kernel(&machine);
@@ -122,6 +128,27 @@ fn start_processors(machine: &Machine) {
     cpu::start_others(machine.cpus.present - 1, &msrs);
 }
 
+/// Starts the firmware that the toolstack gave and asked for, in place of the built-in BIOS. Returns where there is none, or
+/// it cannot be started.
+fn start_given_firmware(machine: &mut Machine, settings: &Settings) {
+    let (Some(guest), Some(xen)) = (&machine.xen, Xen::find()) else {
+        return;
+    };
+    let Some(payload) = payload::choose(&Pc, guest, settings) else {
+        return;
+    };
+    if let Err(error) = payload.make_room(&xen, &mut machine.e820) {
+        log::error!("Xen: {error}; the built-in BIOS starts instead");
+        return;
+    }
+    let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, 0..0);
+    let input = xen_tables(guest, &machine.pci, machine.pci_hole.clone(), settings);
+    let mut placer = payload::AboveBios(&mut placer);
+    let entries = platform::xen::tables::install(&Pc, &cpuid, &input, &mut placer);
+    payload.install(&Pc, &entries, &machine.e820);
+    handoff::enter_firmware()
+}
+
 /// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables, and the headers of the BIOS's own entry points.
 /// Returns the Plug and Play header's offset in segment F000h, zero where there was no room, and the PCI interrupt routing
 /// table's address.
@@ -129,15 +156,7 @@ fn install_tables(machine: &mut Machine, settings: &Settings) -> (u16, Option<u6
     let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
     let routing_table = match &machine.xen {
         Some(guest) => {
-            let input = platform::xen::tables::Input {
-                guest,
-                pci: &machine.pci,
-                pci_hole: machine.pci_hole.clone(),
-                high_end: machine.high_end,
-                phys_bits: mtrr::phys_bits(cpuid),
-                apic_ids: &machine.cpus.apic_ids,
-                settings,
-            };
+            let input = xen_tables(guest, &machine.pci, machine.pci_hole.clone(), settings);
             platform::xen::tables::install(&Pc, &cpuid, &input, &mut placer).pir
         }
         None => {
@@ -155,6 +174,23 @@ fn install_tables(machine: &mut Machine, settings: &Settings) -> (u16, Option<u6
     };
     let pnp_header = post::entry_points(&mut placer, &bridge::entries());
     (pnp_header, routing_table)
+}
+
+fn xen_tables<'a>(
+    guest: &'a Guest,
+    pci: &'a [PciDevice],
+    pci_hole: Range<u64>,
+    settings: &'a Settings,
+) -> platform::xen::tables::Input<'a> {
+    platform::xen::tables::Input {
+        guest,
+        pci,
+        pci_hole,
+        high_end: guest.info.high_ram_end,
+        phys_bits: mtrr::phys_bits(cpuid),
+        apic_ids: &guest.apic_ids,
+        settings,
+    }
 }
 
 /// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;

@@ -12,6 +12,8 @@ pub struct Settings {
     pub log: Option<log::LevelFilter>,
     /// Where the values in the SMBIOS tables come from.
     pub smbios_mode: smbios::Mode,
+    /// On Xen, start the toolstack's SeaBIOS where it asks for one, rather than the built-in BIOS.
+    pub payload_module: bool,
     /// Report each step of the firmware's way to the guest on the debug port.
     pub bench: bool,
 }
@@ -44,6 +46,13 @@ impl Settings {
             "serial-console" => self.serial_console = switch(value)?,
             "bench" => self.bench = switch(value)?,
             "log" => self.log = Some(value.parse().map_err(|_| SettingError::BadValue)?),
+            "payload" => {
+                self.payload_module = match value {
+                    "builtin" => false,
+                    "module" => true,
+                    _ => return Err(SettingError::BadValue),
+                }
+            }
             "smbios-mode" => {
                 self.smbios_mode = smbios::Mode::from_name(value).ok_or(SettingError::BadValue)?;
             }

@@ -33,6 +33,8 @@ pub struct Guest {
     pub config: Config,
     /// Where the VM generation id is, if there is one.
     pub generation_id: Option<u64>,
+    /// Local APIC IDs by CPU number: Xen gives CPU n the ID 2n.
+    pub apic_ids: Vec<u32>,
     /// The domain's UUID, in the order in which it is written.
     pub uuid: [u8; 16],
     /// What follows the major and minor number in Xen's version.
@@ -78,6 +80,7 @@ pub fn discover<H: Hardware, X: Hypercalls>(
         modules,
         config,
         generation_id: None,
+        apic_ids: machine.cpus.apic_ids.clone(),
         uuid: xen.domain_uuid().unwrap_or_default(),
         extra_version: text(&xen.extra_version().unwrap_or_default()),
     };
@@ -89,7 +92,6 @@ fn cpus(info: &HvmInfo) -> Cpus {
     Cpus {
         present: info.online.count_ones(),
         possible: info.vcpus,
-        // Xen gives CPU n the APIC ID 2n.
         apic_ids: (0..info.vcpus).map(|cpu| 2 * cpu).collect(),
     }
 }

@@ -3,10 +3,13 @@
 //! Each reads a structure at 0x1000 that names the BIOS tables and the memory map (SeaBIOS src/fw/xen.c, OVMF
 //! OvmfPkg/XenPlatformPei/Xen.h), lies at its fixed place, and starts at F000:FFF0.
 
+use super::config::Firmware;
+use super::guest::Guest;
 use super::hypercalls::Hypercalls;
 use crate::arch::PhysMem;
+use crate::settings::Settings;
 use crate::tables::e820::E820Map;
-use crate::tables::place::checksum;
+use crate::tables::place::{Block, Placer, Zone, checksum};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -85,6 +88,31 @@ impl EntryPoints {
         [self.rsdp, self.smbios, self.mp, self.pir]
             .into_iter()
             .flatten()
+    }
+}
+
+/// The firmware to start in place of the built-in BIOS, if any. What cannot be started is logged in one line.
+pub fn choose(mem: &impl PhysMem, guest: &Guest, settings: &Settings) -> Option<Payload> {
+    let image = match &guest.config.firmware {
+        Firmware::Ovmf => Image::Ovmf,
+        Firmware::SeaBios if settings.payload_module => Image::SeaBios,
+        Firmware::SeaBios | Firmware::RomBios => return None,
+        Firmware::Unknown(name) => {
+            log::error!("Xen: firmware \"{name}\" is not known; the built-in BIOS starts instead");
+            return None;
+        }
+    };
+    Payload::check(mem, image, guest.firmware_module())
+        .inspect_err(|error| log::error!("Xen: {error}; the built-in BIOS starts instead"))
+        .ok()
+}
+
+/// Keeps tables out of the F segment, which is the payload's own.
+pub struct AboveBios<'a>(pub &'a mut dyn Placer);
+
+impl Placer for AboveBios<'_> {
+    fn allocate(&mut self, _: Zone, size: usize, align: usize) -> Option<Block> {
+        self.0.allocate(Zone::High, size, align)
     }
 }
 

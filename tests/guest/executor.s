@@ -279,13 +279,19 @@ op_in:
     call put_dword
     jmp line_end
 
-# wait: u16 timer ticks (18.2 a second), counted in the BIOS data area. Gives up and says so when time stands still.
+# wait: u16 timer ticks (18.2 a second), counted in the BIOS data area; u16 segment whose byte 0 ends the wait once its
+# bit 7 is set, or 0. Gives up and says so when time stands still.
 op_wait:
     xor ax, ax
     mov fs, ax
     mov cx, [RECORD + 4]
+    mov es, [RECORD + 6]
 1:  jcxz 4f
-    mov eax, fs:[0x46c]
+    cmp word ptr [RECORD + 6], 0
+    je 5f
+    test byte ptr es:[0], 0x80
+    jnz 4f
+5:  mov eax, fs:[0x46c]
     mov edx, 40000000
 2:  sti
     pause

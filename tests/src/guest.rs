@@ -82,6 +82,7 @@ pub struct Config {
     cpus: u32,
     deadline: Duration,
     disks: u32,
+    sata: bool,
     arguments: Vec<OsString>,
 }
 
@@ -95,6 +96,7 @@ impl Config {
             cpus: 1,
             deadline: Duration::from_secs(60),
             disks: 0,
+            sata: false,
             arguments: Vec::new(),
         }
     }
@@ -140,26 +142,33 @@ impl Config {
         self
     }
 
-    /// Adds a raw image as the next IDE disk.
+    /// Adds a raw image as the next disk; see [`Config::drive`].
     pub fn disk(self, image: &Path) -> Self {
         let file = format!("file={}", image.display());
         self.drive(&file)
     }
 
-    /// Adds a raw drive, described as QEMU's `-drive` wants it (`file=PATH,...`), as the next IDE disk: on `pc` of the
-    /// machine's own controller, on `q35` of a PIIX3 one, since its own is AHCI.
+    /// On `q35`, puts all disks on the machine's own AHCI controller. Comes before the disks.
+    pub fn sata(mut self) -> Self {
+        self.sata = true;
+        self
+    }
+
+    /// Adds a raw drive, described as QEMU's `-drive` wants it (`file=PATH,...`), as the next disk: an IDE disk, on `pc` of
+    /// the machine's own controller and on `q35` of a PIIX3 one, unless [`Config::sata`] was asked for.
     pub fn drive(mut self, description: &str) -> Self {
         let index = self.disks;
         self.disks += 1;
-        if index == 0 && self.machine == Machine::Q35 {
-            self = self.args(["-device", "piix3-ide,id=ide"]);
+        let place = match self.machine {
+            Machine::Q35 if self.sata => format!("bus=ide.{index}"),
+            Machine::Q35 => format!("bus=piix.{},unit={}", index / 2, index % 2),
+            Machine::Pc => format!("bus=ide.{},unit={}", index / 2, index % 2),
+        };
+        if index == 0 && self.machine == Machine::Q35 && !self.sata {
+            self = self.args(["-device", "piix3-ide,id=piix"]);
         }
         let drive = format!("{description},format=raw,if=none,id=disk{index}");
-        let device = format!(
-            "ide-hd,drive=disk{index},bus=ide.{},unit={}",
-            index / 2,
-            index % 2
-        );
+        let device = format!("ide-hd,drive=disk{index},{place}");
         self.args(["-drive", &drive, "-device", &device])
     }
 

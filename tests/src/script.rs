@@ -459,7 +459,18 @@ impl Script {
 
     /// Waits for timer ticks (18.2 a second) as the BIOS counts them, and reports whether they came.
     pub fn wait_ticks(&mut self, name: &str, ticks: u16) {
-        self.operation(Operation::Wait, &ticks.to_le_bytes());
+        self.wait(name, ticks, 0);
+    }
+
+    /// Waits until bit 7 of the first byte of [`BUFFER`] is set, at most for so many timer ticks.
+    pub fn wait_for_buffer_flag(&mut self, name: &str, ticks: u16) {
+        self.wait(name, ticks, BUFFER_SEGMENT);
+    }
+
+    fn wait(&mut self, name: &str, ticks: u16, flag_segment: u16) {
+        let mut record = ticks.to_le_bytes().to_vec();
+        record.extend(flag_segment.to_le_bytes());
+        self.operation(Operation::Wait, &record);
         self.answers.push(Answer::Wait {
             name: name.to_owned(),
         });

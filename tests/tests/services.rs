@@ -12,8 +12,21 @@ use firstlight_tests::services;
 /// The boot disk, and up to three more: more than 8 GiB (CHS full), more than 128 GiB (LBA48), more than 2 TiB.
 const DISK_BYTES: [u64; 4] = [16 << 20, 9 << 30, 200 << 30, 3 << 40];
 
+/// The machine that the probe runs on.
+#[derive(Clone, Copy)]
+struct Setup {
+    machine: Machine,
+    disks: u8,
+    sata: bool,
+}
+
 /// Runs the probe and leaves its readable report in `target/probe/`.
-fn probe(machine: Machine, firmware: Firmware, disks: u8) -> Result<Report> {
+fn probe(setup: Setup, firmware: Firmware) -> Result<Report> {
+    let Setup {
+        machine,
+        disks,
+        sata,
+    } = setup;
     let script = services::all(disks);
     let boot = Disk::running(&script, DISK_BYTES[0])?;
     let others = DISK_BYTES[1..usize::from(disks)]
@@ -22,8 +35,11 @@ fn probe(machine: Machine, firmware: Firmware, disks: u8) -> Result<Report> {
         .collect::<Result<Vec<_>>>()?;
     let mut config = Config::new(machine, firmware)
         .deadline_seconds(90)
-        .args(["-rtc", "base=2026-03-04T05:06:07,clock=vm"])
-        .disk(&boot.path());
+        .args(["-rtc", "base=2026-03-04T05:06:07,clock=vm"]);
+    if sata {
+        config = config.sata();
+    }
+    config = config.disk(&boot.path());
     for disk in &others {
         config = config.disk(&disk.path());
     }
@@ -31,24 +47,25 @@ fn probe(machine: Machine, firmware: Firmware, disks: u8) -> Result<Report> {
     let report = Report::parse(&script, &log)?;
     let directory = workspace().join("target/probe");
     std::fs::create_dir_all(&directory)?;
+    let bus = if sata { "sata" } else { "ide" };
     let mut text = String::new();
     for (field, value) in &report.fields {
         writeln!(text, "{field}={value}")?;
     }
     std::fs::write(
-        directory.join(format!("{machine}-{disks}-{firmware}.txt")),
+        directory.join(format!("{machine}-{disks}-{bus}-{firmware}.txt")),
         text,
     )?;
     Ok(report)
 }
 
-fn differential(machine: Machine, disks: u8) -> Result<()> {
-    let seabios = probe(machine, Firmware::SeaBios, disks)?;
-    let ours = probe(machine, Firmware::Firstlight, disks)?;
+fn differential(setup: Setup) -> Result<()> {
+    let seabios = probe(setup, Firmware::SeaBios)?;
+    let ours = probe(setup, Firmware::Firstlight)?;
     let table = parse(&std::fs::read_to_string(
         workspace().join("tests/differences.toml"),
     )?)?;
-    let problems = compare(machine, &seabios.fields, &ours.fields, &table);
+    let problems = compare(setup.machine, &seabios.fields, &ours.fields, &table);
     ensure!(
         problems.is_empty(),
         "{} problems\n{}",
@@ -58,27 +75,45 @@ fn differential(machine: Machine, disks: u8) -> Result<()> {
     Ok(())
 }
 
+fn ide(machine: Machine, disks: u8) -> Setup {
+    Setup {
+        machine,
+        disks,
+        sata: false,
+    }
+}
+
 #[test]
 fn pc_with_one_disk_answers_as_seabios() -> Result<()> {
-    differential(Machine::Pc, 1)
+    differential(ide(Machine::Pc, 1))
 }
 
 #[test]
 fn pc_with_four_disks_answers_as_seabios() -> Result<()> {
-    differential(Machine::Pc, 4)
+    differential(ide(Machine::Pc, 4))
 }
 
 #[test]
 fn q35_with_two_disks_answers_as_seabios() -> Result<()> {
-    differential(Machine::Q35, 2)
+    differential(ide(Machine::Q35, 2))
+}
+
+#[test]
+fn q35_with_four_sata_disks_answers_as_seabios() -> Result<()> {
+    differential(Setup {
+        machine: Machine::Q35,
+        disks: 4,
+        sata: true,
+    })
 }
 
 /// What varies from run to run under one firmware would be noise between two.
 #[test]
 fn seabios_answers_as_itself() -> Result<()> {
-    let first = probe(Machine::Pc, Firmware::SeaBios, 2)?;
-    let second = probe(Machine::Pc, Firmware::SeaBios, 2)?;
-    let problems = compare(Machine::Pc, &first.fields, &second.fields, &[]);
+    let setup = ide(Machine::Pc, 2);
+    let first = probe(setup, Firmware::SeaBios)?;
+    let second = probe(setup, Firmware::SeaBios)?;
+    let problems = compare(setup.machine, &first.fields, &second.fields, &[]);
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
 }

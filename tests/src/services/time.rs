@@ -51,7 +51,7 @@ pub fn waits(script: &mut Script) {
     script.call("int15.83", event(0x8300).cx(0).dx(50_000));
     script.call("int15.83.busy", event(0x8300).cx(0).dx(50_000));
     script.call("int15.86.busy", system(0x8600).cx(0).dx(1000));
-    script.wait_ticks("int15.83.wait", 18);
+    script.wait_for_buffer_flag("int15.83.wait", 180);
     script.dump("int15.83.flag", BUFFER, 1, View::Bytes);
     script.call("int15.83.long", event(0x8300).cx(0x7f).dx(0));
     script.call("int15.83.cancel", event(0x8301));

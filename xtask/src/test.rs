@@ -15,6 +15,9 @@ use std::time::Instant;
 pub struct Args {
     /// Run only the tests whose name contains this
     name: Option<String>,
+    /// Run the tests on real Xen, and nothing else: with the test bed of each version, this takes many minutes
+    #[arg(long)]
+    xen: bool,
     /// Install missing packages without asking
     #[arg(long)]
     yes: bool,
@@ -59,6 +62,19 @@ impl fmt::Display for Summary {
     }
 }
 
+/// Which tests of the workspace run on the host.
+const HOST: [&str; 3] = ["--workspace", "--exclude", "firstlight-tests"];
+/// Which run in guests of QEMU.
+const GUESTS: [&str; 2] = ["--package", "firstlight-tests"];
+/// Which run in guests of Xen: they share a test bed, so one runs at a time, and `cargo test` by itself leaves them out.
+const XEN: [&str; 5] = [
+    "--package=firstlight-tests",
+    "--test=xen_*",
+    "--",
+    "--ignored",
+    "--test-threads=1",
+];
+
 /// Carries out `cargo xtask test`.
 pub fn main(args: Args) -> Result<()> {
     let start = Instant::now();
@@ -71,27 +87,22 @@ pub fn main(args: Args) -> Result<()> {
     say("set-up, firmware and guests", start);
 
     let mut summary = Summary::default();
-    let host = Instant::now();
-    cargo_test(
-        &["--workspace", "--exclude", "firstlight-tests"],
-        &[],
-        &args,
-        &mut summary,
-    )?;
-    say("tests on the host", host);
-    let guests = Instant::now();
     let environment = [
         ("FIRSTLIGHT_ROM", firmware.rom),
         ("FIRSTLIGHT_HVMLOADER", firmware.hvmloader),
         ("FIRSTLIGHT_DEBIAN", debian),
     ];
-    cargo_test(
-        &["--package", "firstlight-tests"],
-        &environment,
-        &args,
-        &mut summary,
-    )?;
-    say("tests in guests", guests);
+    if args.xen {
+        cargo_test(&XEN, &environment, &args, &mut summary)?;
+        say("tests on Xen", start);
+    } else {
+        let host = Instant::now();
+        cargo_test(&HOST, &[], &args, &mut summary)?;
+        say("tests on the host", host);
+        let guests = Instant::now();
+        cargo_test(&GUESTS, &environment, &args, &mut summary)?;
+        say("tests in guests", guests);
+    }
 
     for name in &summary.failed {
         println!("failed: {name}");
@@ -118,9 +129,8 @@ fn cargo_test(
     let mut command = Command::new(cargo);
     command
         .current_dir(project::root())
-        .arg("test")
+        .args(["test", "--no-fail-fast"])
         .args(packages)
-        .arg("--no-fail-fast")
         .args(&args.name);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     let mut cargo = command

@@ -208,7 +208,7 @@ macro_rules! tests {
     ($version:ident: $($name:ident)*) => {
         $(
             #[test]
-            #[ignore = "the test bed of Xen takes minutes: cargo test -p firstlight-tests -- --ignored xen"]
+            #[ignore = "the test bed of Xen takes minutes: cargo xtask test --xen"]
             fn $name() -> anyhow::Result<()> {
                 xen::$name(firstlight_tests::xen::Version::$version)
             }

@@ -389,6 +389,9 @@ impl Disk {
                     writes,
                 },
             );
+            if let Err(error) = result {
+                log::warn!("{}: from sector {lba}: {error:?}", self.info.name);
+            }
             lba += u64::from(count);
             left -= count;
             buffer += self.bytes(count);
@@ -397,9 +400,6 @@ impl Disk {
             result = self.flush(&channel);
         }
         channel.end();
-        if let Err(error) = result {
-            log::warn!("{}: sector {lba}: {error:?}", self.info.name);
-        }
         result
     }
 

@@ -11,6 +11,14 @@ pub trait FakeDevice {
     fn read(&mut self, hw: &Fake, port: u16, size: u8) -> Option<u32>;
     /// Takes a write of `size` bytes, if `port` is one of its own.
     fn write(&mut self, hw: &Fake, port: u16, size: u8, value: u32);
+    /// Answers a 32-bit read of memory, if `addr` is a register of its own.
+    fn read_register(&mut self, _hw: &Fake, _addr: u64) -> Option<u32> {
+        None
+    }
+    /// Takes a 32-bit write to memory, and says whether `addr` is a register of its own.
+    fn write_register(&mut self, _hw: &Fake, _addr: u64, _value: u32) -> bool {
+        false
+    }
 }
 
 type OnInt = Box<dyn Fn(&Fake, u8, &mut RealRegs)>;
@@ -128,6 +136,13 @@ impl PhysMem for Fake {
         u16::from_le_bytes(self.array(addr))
     }
     fn read32(&self, addr: u64) -> u32 {
+        for device in self.devices.borrow().iter() {
+            // A device that moves data is busy itself, and its own memory accesses are not for it.
+            let answer = device.try_borrow_mut().ok();
+            if let Some(value) = answer.and_then(|mut device| device.read_register(self, addr)) {
+                return value;
+            }
+        }
         u32::from_le_bytes(self.array(addr))
     }
     fn read64(&self, addr: u64) -> u64 {
@@ -140,6 +155,12 @@ impl PhysMem for Fake {
         self.write(addr, &value.to_le_bytes());
     }
     fn write32(&self, addr: u64, value: u32) {
+        for device in self.devices.borrow().iter() {
+            let taken = device.try_borrow_mut().ok();
+            if taken.is_some_and(|mut device| device.write_register(self, addr, value)) {
+                return;
+            }
+        }
         self.write(addr, &value.to_le_bytes());
     }
     fn write64(&self, addr: u64, value: u64) {

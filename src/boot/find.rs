@@ -121,7 +121,7 @@ impl<H: Hardware> Search<'_, H> {
                 continue;
             };
             device.enable_bus_master(self.hw, self.config);
-            for drive in ahci::probe(self.hw, base, device.bdf.0) {
+            for drive in ahci::probe(self.hw, base, device.bdf.0, DmaPool::from_heap) {
                 self.drive(
                     index,
                     drive,

@@ -6,6 +6,9 @@
 //!
 //! Sources: Serial ATA AHCI 1.3.1; Serial ATA 3.0, section 10.3 (frame information structures).
 
+#[cfg(test)]
+mod tests;
+
 use crate::arch::{Hardware, PhysMem};
 use crate::devices::ata::identify::{self, Flush, IDENTIFY_LEN, Identity};
 use crate::devices::ata::{Drive, reachable};
@@ -287,7 +290,14 @@ fn check(status: u8, error: u8) -> Result<(), DiskError> {
 }
 
 /// Finds the drives of the controller whose registers are at `base`. An empty port costs one access.
-pub fn probe<H: Hardware>(hw: &H, base: u64, pci: u16) -> Vec<Drive<H>> {
+///
+/// `memory` gives so many bytes below 4 GiB for good.
+pub fn probe<H: Hardware>(
+    hw: &H,
+    base: u64,
+    pci: u16,
+    mut memory: impl FnMut(usize) -> DmaPool,
+) -> Vec<Drive<H>> {
     hw.write32(base + GHC, GHC_AHCI);
     let (capabilities, implemented) = (hw.read32(base + CAP), hw.read32(base + PI));
     let wide = capabilities & CAP_64 != 0;
@@ -298,12 +308,10 @@ pub fn probe<H: Hardware>(hw: &H, base: u64, pci: u16) -> Vec<Drive<H>> {
         if hw.read32(regs + SSTS) & 15 != PRESENT {
             continue;
         }
-        let mut pool = DmaPool::from_heap((AREA_LEN + AREA_ALIGN) as usize);
-        let shared = *bounce.get_or_insert_with(|| {
-            let mut pool = DmaPool::from_heap(BOUNCE_LEN as usize + 2);
-            pool.take(BOUNCE_LEN, 2)
-        });
-        let (Some(area), Some(bounce)) = (pool.take(AREA_LEN, AREA_ALIGN), shared) else {
+        let shared =
+            *bounce.get_or_insert_with(|| memory(BOUNCE_LEN as usize + 2).take(BOUNCE_LEN, 2));
+        let area = memory((AREA_LEN + AREA_ALIGN) as usize).take(AREA_LEN, AREA_ALIGN);
+        let (Some(area), Some(bounce)) = (area, shared) else {
             continue;
         };
         let port = Port {

@@ -4,8 +4,8 @@ use crate::arch::Clock;
 
 /// Polls before the clock is asked: a device that answers at once costs no clock access.
 const FREE_POLLS: u32 = 24;
-/// Most pauses between two polls. A pause takes some 40 to 150 cycles, so that a poll comes every 10 us or so.
-const MOST_PAUSES: u32 = 256;
+/// Most pauses between two polls. A pause takes some 40 to 150 cycles, so that a poll comes every 15 to 50 us at last.
+const MOST_PAUSES: u32 = 1024;
 
 /// Asks `ready` until it answers something or `timeout_us` have passed, ever more sparsely.
 ///

@@ -1,0 +1,259 @@
+use super::*;
+use crate::arch::Ports;
+use crate::arch::fake::{Fake, FakeDevice};
+use crate::devices::ata::fake::FakeDrive;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+const BASE: u64 = 0xfebf_0000;
+const BUFFER: u64 = 0x2_0000;
+
+/// A controller with drives at ports 0 and 2 of four.
+struct FakeController {
+    regs: BTreeMap<u64, u32>,
+    drives: [Option<FakeDrive>; 4],
+    wide: bool,
+    accesses: u32,
+    link_resets: u32,
+}
+
+impl FakeController {
+    fn attach(hw: &Fake, first: FakeDrive, third: Option<FakeDrive>) -> Rc<RefCell<Self>> {
+        let controller = Rc::new(RefCell::new(Self {
+            regs: BTreeMap::new(),
+            drives: [Some(first), None, third, None],
+            wide: true,
+            accesses: 0,
+            link_resets: 0,
+        }));
+        hw.attach(controller.clone());
+        controller
+    }
+
+    fn first(&mut self) -> &mut FakeDrive {
+        self.drives[0].as_mut().unwrap()
+    }
+
+    fn reg(&self, offset: u64) -> u32 {
+        self.regs.get(&offset).copied().unwrap_or(0)
+    }
+
+    fn finish(&mut self, hw: &Fake, port: u64, status: u8, error: u8) {
+        let received = u64::from(self.reg(PORTS + port * PORT_LEN + FB)) + 0x40;
+        hw.write(received, &[REGISTERS_TYPE, 0, status, error]);
+        let task_file = u32::from_le_bytes([status, error, 0, 0]);
+        self.regs.insert(PORTS + port * PORT_LEN + TFD, task_file);
+        if status & STATUS_ERROR == 0 {
+            self.regs.insert(PORTS + port * PORT_LEN + CI, 0);
+        }
+    }
+
+    fn issue(&mut self, hw: &Fake, port: u64) {
+        let list = u64::from(self.reg(PORTS + port * PORT_LEN + CLB));
+        let header = hw.read32(list);
+        let table = hw.read64(list + 8);
+        let mut fis = [0; 20];
+        hw.read(table, &mut fis);
+        assert_eq!(fis[..2], [0x27, 0x80]);
+        let lba48 = u64::from_le_bytes([fis[4], fis[5], fis[6], fis[8], fis[9], fis[10], 0, 0]);
+        let count = u32::from(fis[12]) | u32::from(fis[13]) << 8;
+        let Some(drive) = &mut self.drives[port as usize] else {
+            return;
+        };
+        drive.commands.push((fis[2], lba48, count));
+        if drive.hang > 0 {
+            drive.hang -= 1;
+            self.regs.insert(PORTS + port * PORT_LEN + TFD, 0x80);
+            return;
+        }
+        if (lba48..lba48 + u64::from(count)).any(|lba| drive.bad.contains(&lba)) {
+            return self.finish(hw, port, 0x51, 0x40);
+        }
+        let mut places = Vec::new();
+        for entry in 0..u64::from(header >> 16) {
+            let at = table + 0x80 + 16 * entry;
+            let (addr, len) = (hw.read64(at), u64::from(hw.read32(at + 12) & 0x3f_ffff) + 1);
+            assert!(self.wide || addr + len <= 1 << 32);
+            places.extend((addr..addr + len).step_by(512));
+        }
+        match fis[2] {
+            IDENTIFY_DEVICE | IDENTIFY_PACKET_DEVICE => hw.write(places[0], &drive.identity),
+            READ_DMA_EXT => {
+                assert_eq!(places.len(), count as usize);
+                for (lba, addr) in (lba48..).zip(places) {
+                    hw.write(addr, &drive.sector(lba));
+                }
+            }
+            WRITE_DMA_EXT => {
+                assert_ne!(header & 1 << 6, 0);
+                for (lba, addr) in (lba48..).zip(places) {
+                    let mut sector = [0; 512];
+                    hw.read(addr, &mut sector);
+                    drive.written.insert(lba, sector);
+                }
+            }
+            FLUSH_CACHE_EXT => {}
+            _ => return self.finish(hw, port, 0x51, 0x04),
+        }
+        self.finish(hw, port, 0x50, 0);
+    }
+}
+
+impl FakeDevice for FakeController {
+    fn read(&mut self, _: &Fake, _: u16, _: u8) -> Option<u32> {
+        None
+    }
+    fn write(&mut self, _: &Fake, _: u16, _: u8, _: u32) {}
+
+    fn read_register(&mut self, _: &Fake, addr: u64) -> Option<u32> {
+        let offset = addr.checked_sub(BASE).filter(|&offset| offset < 0x400)?;
+        self.accesses += 1;
+        let port = offset.checked_sub(PORTS).map(|offset| offset / PORT_LEN);
+        let drive = port.and_then(|port| self.drives[port as usize].as_ref());
+        Some(match (offset, offset % PORT_LEN) {
+            (CAP, _) => u32::from(self.wide) << 31,
+            (PI, _) => 0xf,
+            (PORTS.., SSTS) => drive.map_or(0, |_| 0x113),
+            (PORTS.., SIG) => match drive {
+                Some(drive) if drive.packet => SIGNATURE_PACKET,
+                _ => SIGNATURE_DISK,
+            },
+            _ => self.reg(offset),
+        })
+    }
+
+    fn write_register(&mut self, hw: &Fake, addr: u64, value: u32) -> bool {
+        let Some(offset) = addr.checked_sub(BASE).filter(|&offset| offset < 0x400) else {
+            return false;
+        };
+        self.accesses += 1;
+        let register = offset % PORT_LEN;
+        let value = match register {
+            CMD if value & CMD_START != 0 => value | CMD_RUNNING | CMD_RECEIVING,
+            CMD if offset >= PORTS => {
+                self.regs.insert(offset - CMD + CI, 0);
+                value
+            }
+            // Ones clear.
+            IS if offset >= PORTS => 0,
+            SCTL if offset >= PORTS && value == 1 => {
+                self.link_resets += 1;
+                self.regs.insert(offset - SCTL + TFD, 0x50);
+                value
+            }
+            _ => value,
+        };
+        self.regs.insert(offset, value);
+        if offset >= PORTS && register == CI && value == 1 {
+            self.issue(hw, (offset - PORTS) / PORT_LEN);
+        }
+        true
+    }
+}
+
+/// The controller's drives, with their structures from 112 MiB on.
+fn probed(hw: &Fake) -> Vec<Drive<Fake>> {
+    let mut next = 0x700_0000;
+    probe(hw, BASE, 0xfa, |len| {
+        next += 0x1_0000;
+        DmaPool::at(next, len as u64)
+    })
+}
+
+type TestDisk = Box<dyn BlockDevice<Fake>>;
+
+fn disk(hw: &Fake, sectors: u64) -> (TestDisk, Rc<RefCell<FakeController>>) {
+    let controller = FakeController::attach(hw, FakeDrive::disk(sectors), None);
+    let Some(Drive::Disk(disk)) = probed(hw).pop() else {
+        panic!("no disk");
+    };
+    controller.borrow_mut().first().commands.clear();
+    controller.borrow_mut().accesses = 0;
+    (disk, controller)
+}
+
+#[test]
+fn finds_disks_and_cd_drives() {
+    let hw = Fake::default();
+    FakeController::attach(&hw, FakeDrive::disk(100), Some(FakeDrive::cd()));
+    let found = probed(&hw);
+    assert_eq!(found.len(), 2);
+    assert!(matches!(&found[0], Drive::Disk(disk) if disk.info().sectors == 100));
+    assert!(matches!(&found[1], Drive::CdRom(info) if info.unit == 2));
+    assert_eq!(hw.in8(0x1f7), 0xff, "no legacy ports are involved");
+}
+
+#[test]
+fn a_read_costs_three_accesses() {
+    let hw = Fake::default();
+    let (mut disk, controller) = disk(&hw, 3 << 31);
+    let lba = (3 << 31) - 127;
+    disk.read(&hw, lba, 127, BUFFER).unwrap();
+    assert!(controller.borrow().accesses <= 3);
+    assert_eq!(hw.read64(BUFFER + 126 * 512), (3 << 31) - 1);
+    assert_eq!(
+        controller.borrow_mut().first().commands,
+        [(READ_DMA_EXT, lba, 127)]
+    );
+}
+
+#[test]
+fn writes_are_flushed_and_bounced_where_needed() {
+    let hw = Fake::default();
+    let (mut disk, controller) = disk(&hw, 1000);
+    for addr in [BUFFER, BUFFER + 1, 0xc_0000, 5 << 32] {
+        hw.fill(addr, 65 * 512, addr as u8 | 2);
+        disk.write(&hw, 10, 65, addr).unwrap();
+        assert_eq!(controller.borrow_mut().first().sector(74)[511], addr as u8 | 2);
+        disk.read(&hw, 9, 66, addr).unwrap();
+        assert_eq!(hw.read64(addr), 9);
+    }
+    let last = controller.borrow_mut().first().commands.pop().unwrap();
+    assert_eq!(last, (READ_DMA_EXT, 9, 66));
+    let flushes = |command: &&(u8, u64, u32)| command.0 == FLUSH_CACHE_EXT;
+    let mut controller = controller.borrow_mut();
+    assert_eq!(controller.first().commands.iter().filter(flushes).count(), 4);
+}
+
+#[test]
+fn narrow_controllers_never_see_high_memory() {
+    let hw = Fake::default();
+    let controller = FakeController::attach(&hw, FakeDrive::disk(1000), None);
+    controller.borrow_mut().wide = false;
+    let port = Port {
+        regs: BASE + PORTS,
+        area: 0x700_0000,
+        bounce: 0x701_0000,
+        wide: false,
+    };
+    let Ok(Some(Drive::Disk(mut disk))) = identify_drive(&hw, port, 0, 0xfa) else {
+        panic!("no disk");
+    };
+    disk.read(&hw, 7, 70, 5 << 32).unwrap();
+    assert_eq!(hw.read64((5 << 32) + 69 * 512), 76);
+}
+
+#[test]
+fn errors_are_retried_and_reported() {
+    let hw = Fake::default();
+    let (mut disk, controller) = disk(&hw, 1000);
+    controller.borrow_mut().first().bad = vec![12];
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Err(DiskError::Media));
+    assert_eq!(controller.borrow_mut().first().commands.len(), 3);
+    assert_eq!(disk.read(&hw, 13, 1, BUFFER), Ok(()));
+    assert_eq!(disk.read(&hw, 999, 2, BUFFER), Err(DiskError::BadRequest));
+}
+
+#[test]
+fn a_stuck_drive_is_reset_once_and_then_given_up() {
+    let hw = Fake::default();
+    let (mut disk, controller) = disk(&hw, 1000);
+    controller.borrow_mut().first().hang = 1;
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Ok(()));
+    assert_eq!(controller.borrow().link_resets, 1);
+    controller.borrow_mut().first().hang = 9;
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Err(DiskError::Timeout));
+    controller.borrow_mut().first().hang = 0;
+    assert_eq!(disk.read(&hw, 10, 4, BUFFER), Ok(()));
+}

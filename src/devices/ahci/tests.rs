@@ -205,7 +205,10 @@ fn writes_are_flushed_and_bounced_where_needed() {
     for addr in [BUFFER, BUFFER + 1, 0xc_0000, 5 << 32] {
         hw.fill(addr, 65 * 512, addr as u8 | 2);
         disk.write(&hw, 10, 65, addr).unwrap();
-        assert_eq!(controller.borrow_mut().first().sector(74)[511], addr as u8 | 2);
+        assert_eq!(
+            controller.borrow_mut().first().sector(74)[511],
+            addr as u8 | 2
+        );
         disk.read(&hw, 9, 66, addr).unwrap();
         assert_eq!(hw.read64(addr), 9);
     }
@@ -213,7 +216,10 @@ fn writes_are_flushed_and_bounced_where_needed() {
     assert_eq!(last, (READ_DMA_EXT, 9, 66));
     let flushes = |command: &&(u8, u64, u32)| command.0 == FLUSH_CACHE_EXT;
     let mut controller = controller.borrow_mut();
-    assert_eq!(controller.first().commands.iter().filter(flushes).count(), 4);
+    assert_eq!(
+        controller.first().commands.iter().filter(flushes).count(),
+        4
+    );
 }
 
 #[test]

@@ -131,7 +131,10 @@ fn start_processors(machine: &Machine) {
 /// Starts the firmware that the toolstack gave and asked for, in place of the built-in BIOS. Returns where there is none, or
 /// it cannot be started.
 fn start_given_firmware(machine: &mut Machine, settings: &Settings) {
-    let (Some(guest), Some(xen)) = (&machine.xen, Xen::find()) else {
+    let Some(guest) = &machine.xen else {
+        return;
+    };
+    let Some(xen) = Xen::find() else {
         return;
     };
     let Some(payload) = payload::choose(&Pc, guest, settings) else {

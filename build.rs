@@ -1,4 +1,4 @@
-//! Hands the linker its script: linker.ld through the C preprocessor, which puts in the sizes below.
+//! Hands the linker its script, linker.ld through the C preprocessor, which puts in the sizes below; and the assembler the font.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -24,6 +24,8 @@ fn main() {
     let path = out.join("linker.ld");
     fs::write(&path, script).expect("OUT_DIR is writable");
 
+    fs::write(out.join("font.s"), font()).expect("OUT_DIR is writable");
+
     println!("cargo:rerun-if-changed=linker.ld");
     println!("cargo:rerun-if-changed=build.rs");
     for arg in [
@@ -36,4 +38,18 @@ fn main() {
     ] {
         println!("cargo:rustc-link-arg-bin=firstlight={arg}");
     }
+}
+
+/// The assembler macro `font_rows`: 128 characters of eight rows from the top, the leftmost pixel in the highest bit, where the
+/// crate has it in the lowest.
+fn font() -> String {
+    let rows = font8x8::legacy::BASIC_LEGACY.concat();
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| row.reverse_bits().to_string())
+        .collect();
+    format!(
+        "    .macro font_rows\n    .byte {}\n    .endm\n",
+        rows.join(", ")
+    )
 }

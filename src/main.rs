@@ -29,6 +29,7 @@ core::arch::global_asm!(
     include_str!("arch/kernel.s"),
     include_str!("arch/bridge.s"),
     include_str!("arch/pci32.s"),
+    include_str!(concat!(env!("OUT_DIR"), "/font.s")),
     include_str!("arch/compat.s"),
     options(att_syntax, raw)
 );

@@ -49,10 +49,8 @@ video_parameters:
     fixed 0xf84d, int11, 0x11
     fixed 0xf859, int15, 0x15
     .org 0xfa6e - 0xc000
-# The 8x8 characters 00h to 7Fh; start-up fills them in.
-    .globl graphics_font
-graphics_font:
-    .fill 1024, 1, 0
+# The 8x8 characters 00h to 7Fh, which programs in the CGA's graphics modes read; build.rs has their rows.
+    font_rows
     .org 0xfe6e - 0xc000
     .globl int1a
 int1a:

@@ -61,9 +61,9 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     start_processors(&machine);
     logger::step_done("processors");
     start_given_firmware(&mut machine, &settings);
-    let (pnp_header, routing_table) = install_tables(&mut machine, &settings);
+    let tables = install_tables(&mut machine, &settings);
     logger::step_done("tables");
-    let setup_code = boot_given_kernel(&machine);
+    let setup_code = boot_given_kernel(&machine, tables.rsdp);
     logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
     post::interrupts_and_time(&Pc);
@@ -74,10 +74,10 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     int13::init(&Pc, &found.hard_disks);
     logger::step_done("disks");
     let mut services = Services {
-        routing_table,
+        routing_table: tables.routing_table,
         ..Services::default()
     };
-    services.place_video_rom(&Pc, &machine, pnp_header);
+    services.place_video_rom(&Pc, &machine, tables.pnp_header);
     logger::step_done("video ROM");
     bridge::set_last_pci_bus(machine.last_pci_bus());
     BIOS.call_once(|| {
@@ -153,15 +153,24 @@ fn start_given_firmware(machine: &mut Machine, settings: &Settings) {
     handoff::enter_firmware()
 }
 
+/// Where the tables lie that later steps ask for.
+struct Tables {
+    /// The ACPI root pointer.
+    rsdp: Option<u64>,
+    /// The PCI interrupt routing table.
+    routing_table: Option<u64>,
+    /// The Plug and Play header's offset in segment F000h, zero where there was no room.
+    pnp_header: u16,
+}
+
 /// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables, and the headers of the BIOS's own entry points.
-/// Returns the Plug and Play header's offset in segment F000h, zero where there was no room, and the PCI interrupt routing
-/// table's address.
-fn install_tables(machine: &mut Machine, settings: &Settings) -> (u16, Option<u64>) {
+fn install_tables(machine: &mut Machine, settings: &Settings) -> Tables {
     let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
-    let routing_table = match &machine.xen {
+    let (rsdp, routing_table) = match &machine.xen {
         Some(guest) => {
             let input = xen_tables(guest, &machine.pci, machine.pci_hole.clone(), settings);
-            platform::xen::tables::install(&Pc, &cpuid, &input, &mut placer).pir
+            let installed = platform::xen::tables::install(&Pc, &cpuid, &input, &mut placer);
+            (installed.rsdp, installed.pir)
         }
         None => {
             let [signature, _, _, features] = cpuid(1);
@@ -173,11 +182,16 @@ fn install_tables(machine: &mut Machine, settings: &Settings) -> (u16, Option<u6
                 cpu: (signature, features),
                 settings,
             };
-            platform::qemu::tables::install(&Pc, &input, &mut placer).routing_table
+            let installed = platform::qemu::tables::install(&Pc, &input, &mut placer);
+            (installed.rsdp, installed.routing_table)
         }
     };
     let pnp_header = post::entry_points(&mut placer, &bridge::entries());
-    (pnp_header, routing_table)
+    Tables {
+        rsdp,
+        routing_table,
+        pnp_header,
+    }
 }
 
 fn xen_tables<'a>(
@@ -199,14 +213,14 @@ fn xen_tables<'a>(
 
 /// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;
 /// or when it has a real-mode entry, which needs the BIOS services first: true.
-fn boot_given_kernel(machine: &Machine) -> bool {
+fn boot_given_kernel(machine: &Machine, rsdp: Option<u64>) -> bool {
     let Some(fw_cfg) = &machine.fw_cfg else {
         return false;
     };
     let Some(kernel) = direct::Given::find(&Pc, fw_cfg) else {
         return false;
     };
-    match kernel.load(&machine.e820, 0) {
+    match kernel.load(&machine.e820, rsdp.unwrap_or(0)) {
         Ok(Ready::Long { entry, params }) => kernel::long(entry, params),
         Ok(Ready::Protected {
             entry,

@@ -30,7 +30,7 @@ impl Need {
                 "grub-common",
                 "grub-pc-bin",
             ],
-            Need::Guests => &["binutils", "qemu-utils"],
+            Need::Guests => &["binutils", "e2fsprogs", "ipxe", "memtest86+", "qemu-utils"],
             Need::XenBed => &[
                 "mmdebstrap",
                 "debian-archive-keyring",

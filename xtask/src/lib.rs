@@ -10,5 +10,6 @@ pub mod project;
 pub mod qemu;
 pub mod run;
 pub mod setup;
+pub mod smbios;
 pub mod test;
 pub mod xen;

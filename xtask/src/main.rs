@@ -4,7 +4,7 @@
 //! function that carries the command out.
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, run, setup, test, xen};
+use xtask::{bench, build, run, setup, smbios, test, xen};
 
 /// Developer commands of Firstlight, the boot firmware for virtual machines.
 #[derive(Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Build(build::Args),
     Run(run::Args),
     Setup(setup::Args),
+    Smbios(smbios::Args),
     Test(test::Args),
     Xen(xen::Args),
 }
@@ -30,6 +31,7 @@ fn main() -> anyhow::Result<()> {
         Command::Build(args) => build::main(args),
         Command::Run(args) => run::main(args),
         Command::Setup(args) => setup::main(args),
+        Command::Smbios(args) => smbios::main(args),
         Command::Test(args) => test::main(args),
         Command::Xen(args) => xen::main(args),
     }

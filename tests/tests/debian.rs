@@ -25,9 +25,14 @@ fn boots(machine: Machine, firmware: Firmware, cpus: u32, memory_mib: u64) -> Re
         .drive(&drive)
         .start()?;
     let console = guest.wait_for(Log::Serial, LOGIN_PROMPT)?;
-    // Not among these: "Call Trace" and "MP-BIOS bug: 8254 timer", which a kernel also prints when a busy host leaves it
-    // without processor time.
-    for trouble in ["Kernel panic", "Oops", "Firmware Bug", "ACPI Error"] {
+    for trouble in [
+        "Kernel panic",
+        "Oops",
+        "Call Trace",
+        "BIOS bug",
+        "Firmware Bug",
+        "ACPI Error",
+    ] {
         ensure!(
             !console.contains(trouble),
             "the kernel reported: {trouble}\n{}",

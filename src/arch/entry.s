@@ -128,10 +128,15 @@ copy64:
     movl %edi, %edi
     movq %rdi, %rdx
     leaq image_start(%rip), %rsi
-    leaq image_file_end(%rip), %rcx
-    subq %rsi, %rcx
     movq %rdi, %rbp
     subq %rsi, %rbp                     # RBP = distance from the old image to the new one
+    # The ROM leaves out what comes before rom_start, which is for Xen.
+    leaq rom_start(%rip), %rax
+    testl %ebx, %ebx
+    cmovzq %rax, %rsi
+    leaq (%rsi, %rbp), %rdi
+    leaq image_file_end(%rip), %rcx
+    subq %rsi, %rcx
     shrq $3, %rcx
     rep movsq
     leaq 1f(%rip), %rax

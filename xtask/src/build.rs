@@ -33,10 +33,18 @@ const XEN_LOAD_ADDRESS: u32 = 0x10_0000;
 struct Image {
     /// Everything that is loaded, from link address zero.
     bytes: Vec<u8>,
+    /// Where the part begins that the ROM has: what comes before runs on Xen only.
+    rom_start: usize,
     /// Where Xen enters it.
     entry: u32,
     /// Bytes that it occupies once it runs.
     resident: u64,
+}
+
+impl Image {
+    fn rom_part(&self) -> &[u8] {
+        &self.bytes[self.rom_start..]
+    }
 }
 
 /// Carries out `cargo xtask build`.
@@ -47,7 +55,7 @@ pub fn main(_: Args) -> Result<()> {
         "{}: {} KiB, {} bytes used",
         firmware.rom.display(),
         ROM_SIZE >> 10,
-        image.bytes.len()
+        image.rom_part().len()
     );
     println!(
         "{}: {} bytes",
@@ -121,6 +129,7 @@ fn read_image(path: &Path) -> Result<Image> {
     }
     Ok(Image {
         bytes,
+        rom_start: symbol("rom_start")? as usize,
         entry: file.entry() as u32,
         resident: symbol("resident_end")?,
     })
@@ -140,13 +149,14 @@ fn contain(image: &Image) -> Result<Firmware> {
 
 /// The image at the end of the ROM: its F segment part comes last, so the reset vector is where the processor looks.
 fn rom(image: &Image) -> Result<Vec<u8>> {
-    let used = image.bytes.len();
+    let content = image.rom_part();
+    let used = content.len();
     ensure!(
         used <= ROM_SIZE,
         "the image has {used} bytes, the ROM only {ROM_SIZE}"
     );
     let mut rom = vec![0xff; ROM_SIZE - used];
-    rom.extend_from_slice(&image.bytes);
+    rom.extend_from_slice(content);
     Ok(rom)
 }
 

@@ -123,6 +123,35 @@ pub fn demo_disk() -> Result<PathBuf> {
     })
 }
 
+/// Copies the file `path` of the demo disk, or the one that it is a link to, to `to`.
+///
+/// # Errors
+/// debugfs is not installed, or there is no such file.
+pub fn copy_out(disk: &Path, path: &str, to: &Path) -> Result<()> {
+    let debugfs = |request: String| -> Result<String> {
+        let output = Command::new("debugfs")
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .args(["-R", &request])
+            .arg(format!(
+                "{}?offset={}",
+                disk.display(),
+                PARTITION_START as usize * SECTOR
+            ))
+            .output()
+            .context("cannot start debugfs (package e2fsprogs)")?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let stat = debugfs(format!("stat {path}"))?;
+    let link = stat.split_once("Fast link dest: \"");
+    let target = link.and_then(|(_, rest)| rest.split('"').next());
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let file = target.map_or_else(|| path.to_owned(), |target| format!("{directory}/{target}"));
+    debugfs(format!("dump {file} {}", to.display()))?;
+    let size = fs::metadata(to).map_or(0, |file| file.len());
+    anyhow::ensure!(size > 0, "{file} of the demo disk cannot be read");
+    Ok(())
+}
+
 fn make(source: &Source, work: &Path, disk: &Path) -> Result<()> {
     let mut progress = Progress::new("Making the demo guest's Debian disk", 3);
     progress.step(&format!(

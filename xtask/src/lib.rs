@@ -5,6 +5,8 @@ pub mod build;
 pub mod cache;
 pub mod command;
 pub mod image;
+pub mod inspect;
+pub mod linux;
 pub mod progress;
 pub mod project;
 pub mod qemu;

@@ -4,7 +4,7 @@
 //! function that carries the command out.
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, run, setup, smbios, test, xen};
+use xtask::{bench, build, inspect, run, setup, smbios, test, xen};
 
 /// Developer commands of Firstlight, the boot firmware for virtual machines.
 #[derive(Parser)]
@@ -18,6 +18,7 @@ struct Cli {
 enum Command {
     Bench(bench::Args),
     Build(build::Args),
+    Inspect(inspect::Args),
     Run(run::Args),
     Setup(setup::Args),
     Smbios(smbios::Args),
@@ -29,6 +30,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(args) => bench::main(args),
         Command::Build(args) => build::main(args),
+        Command::Inspect(args) => inspect::main(args),
         Command::Run(args) => run::main(args),
         Command::Setup(args) => setup::main(args),
         Command::Smbios(args) => smbios::main(args),

@@ -16,6 +16,8 @@ pub enum Need {
     Guests,
     /// Make and start a test bed of Xen.
     XenBed,
+    /// Make the small Linux that reports a guest's tables, and read these.
+    Tables,
 }
 
 impl Need {
@@ -31,6 +33,7 @@ impl Need {
                 "grub-pc-bin",
             ],
             Need::Guests => &["binutils", "e2fsprogs", "ipxe", "memtest86+", "qemu-utils"],
+            Need::Tables => &["acpica-tools", "busybox-static", "dmidecode", "e2fsprogs"],
             Need::XenBed => &[
                 "mmdebstrap",
                 "debian-archive-keyring",
@@ -72,7 +75,13 @@ pub struct Args {
 /// Carries out `cargo xtask setup`.
 pub fn main(args: Args) -> Result<()> {
     ensure(
-        &[Need::Qemu, Need::DebianDisk, Need::Guests, Need::XenBed],
+        &[
+            Need::Qemu,
+            Need::DebianDisk,
+            Need::Guests,
+            Need::XenBed,
+            Need::Tables,
+        ],
         Consent::from_flag(args.yes),
     )?;
     println!("All that Firstlight's commands use is installed.");

@@ -79,7 +79,7 @@ const XEN: [&str; 5] = [
 pub fn main(args: Args) -> Result<()> {
     let start = Instant::now();
     setup::ensure(
-        &[Need::Qemu, Need::DebianDisk, Need::Guests],
+        &[Need::Qemu, Need::DebianDisk, Need::Guests, Need::Tables],
         Consent::from_flag(args.yes),
     )?;
     let firmware = build::firmware()?;

@@ -1,0 +1,181 @@
+//! `cargo xtask inspect`: the tables of a guest, as a small Linux in it sees them.
+
+use crate::linux::{self, Linux, Report};
+use crate::qemu::{self, Accelerator, Event, Machine, Running};
+use crate::setup::{Consent, Need};
+use crate::{build, project, setup};
+use anyhow::{Context, Result, bail, ensure};
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Show what a guest is told about its machine: SMBIOS, ACPI, memory map and MTRRs
+///
+/// A small Linux is started in the guest, which reports what it finds. The report's files stay in target/inspect.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Install missing packages without asking
+    #[arg(long)]
+    yes: bool,
+    /// Machine type
+    #[arg(long, value_enum, default_value = "pc")]
+    machine: Machine,
+    /// Memory, in MiB or with QEMU's suffix M or G
+    #[arg(long, default_value = "512")]
+    memory: String,
+    /// Number of virtual CPUs
+    #[arg(long, default_value_t = 1)]
+    smp: u32,
+    /// Show what is different from the tables that a guest gets from SeaBIOS
+    #[arg(long)]
+    diff: bool,
+    /// Seconds until the guest has to have reported
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    deadline: u64,
+    /// More arguments for QEMU, such as -smbios
+    #[arg(last = true, value_name = "QEMU ARGUMENTS")]
+    extra: Vec<String>,
+}
+
+/// Carries out `cargo xtask inspect`.
+pub fn main(args: Args) -> Result<()> {
+    let needs = [Need::Qemu, Need::DebianDisk, Need::Tables];
+    setup::ensure(&needs, Consent::from_flag(args.yes))?;
+    let linux = Linux::get()?;
+    let rom = build::firmware()?.rom;
+    let ours = of_qemu(&args, &linux, Some(&rom))?;
+    if !args.diff {
+        print!("{}", describe(&ours)?);
+        return Ok(());
+    }
+    let peer = of_qemu(&args, &linux, None)?;
+    print!("{}", difference(&peer, &ours)?);
+    Ok(())
+}
+
+/// Starts the small Linux under QEMU, by `rom` or by QEMU's own firmware, and waits for its report.
+fn of_qemu(args: &Args, linux: &Linux, rom: Option<&Path>) -> Result<Report> {
+    let firmware = if rom.is_some() {
+        "firstlight"
+    } else {
+        "seabios"
+    };
+    let mut command = qemu::command(args.machine, Accelerator::Tcg, &args.memory, args.smp);
+    command.args([
+        "-display",
+        "none",
+        "-monitor",
+        "none",
+        "-serial",
+        "stdio",
+        "-no-reboot",
+    ]);
+    command.arg("-kernel").arg(linux.kernel());
+    command.arg("-initrd").arg(linux.initrd());
+    command.args(["-append", linux::COMMAND_LINE]);
+    if let Some(rom) = rom {
+        command.arg("-bios").arg(rom);
+    }
+    let mut guest = Running::start(command.args(&args.extra))?;
+    let deadline = Instant::now() + Duration::from_secs(args.deadline);
+    let mut console = Vec::new();
+    loop {
+        match guest.wait(deadline)? {
+            Event::Output(_, bytes) => console.extend(bytes),
+            Event::Ended(status) => {
+                ensure!(status.success(), "QEMU failed ({status})");
+                break;
+            }
+            Event::Late => bail!(
+                "no report from the guest in {} s:\n{}",
+                args.deadline,
+                String::from_utf8_lossy(&console)
+            ),
+        }
+    }
+    let name = format!("{}-{firmware}", args.machine.name());
+    Report::unpack(&String::from_utf8_lossy(&console), &place(&name))
+        .with_context(|| format!("with {firmware}"))
+}
+
+/// The directory of the report called `name`.
+fn place(name: &str) -> PathBuf {
+    project::target().join("inspect").join(name)
+}
+
+/// All of a report that a person can read, section by section.
+///
+/// # Errors
+/// iasl is not installed, or a table is damaged.
+pub fn describe(report: &Report) -> Result<String> {
+    let mut text = String::new();
+    let mut section = |title: &str, content: &str| {
+        let _ = write!(text, "=== {title} ===\n{}\n\n", content.trim_end());
+    };
+    section("memory map", &report.e820());
+    section("MTRRs", &report.text("mtrr.txt"));
+    section("dmidecode", &report.text("dmidecode.txt"));
+    let tables = report.acpi()?;
+    let mut list = String::new();
+    for table in &tables {
+        let sum = if table.sum_is_right() {
+            "right"
+        } else {
+            "WRONG"
+        };
+        let _ = writeln!(
+            list,
+            "{:6} {:6} bytes, checksum {sum}",
+            table.name,
+            table.bytes.len()
+        );
+    }
+    section("ACPI tables", &list);
+    for table in &tables {
+        let decompiled = table.decompile()?;
+        // The head of the text tells the time at which it was made.
+        let source = match decompiled.source.split_once("*/") {
+            Some((_, source)) => source.trim_start(),
+            None => &decompiled.source,
+        };
+        let messages = decompiled.messages.join("\n");
+        section(
+            &format!("ACPI {}", table.name),
+            &format!("{source}\n{messages}"),
+        );
+    }
+    let messages: String = report
+        .text("dmesg.txt")
+        .lines()
+        .filter(|line| {
+            ["ACPI", "BIOS", "DMI", "irmware"]
+                .iter()
+                .any(|word| line.contains(word))
+        })
+        .map(|line| {
+            let message = line.split_once("] ").map_or(line, |(_, message)| message);
+            format!("{message}\n")
+        })
+        .collect();
+    section("what the kernel said of them", &messages);
+    Ok(text)
+}
+
+/// What `ours` has and `peer` has not, and the other way round, as a unified diff.
+fn difference(peer: &Report, ours: &Report) -> Result<String> {
+    let mut files = Vec::new();
+    for report in [peer, ours] {
+        let file = report.directory().with_extension("txt");
+        fs::write(&file, describe(report)?)?;
+        files.push(file);
+    }
+    let diff = Command::new("diff")
+        .args(["-U", "2"])
+        .args(&files)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start diff")?;
+    Ok(String::from_utf8_lossy(&diff.stdout).into_owned())
+}

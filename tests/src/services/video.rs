@@ -2,8 +2,55 @@
 
 use crate::script::{BUFFER, Call, Script, View};
 
+/// The card as a boot sector finds it that has not called INT 10h: every standard register, the screen and the font.
+/// Leaves the card as it was.
+pub fn card(script: &mut Script, name: &str) {
+    const STATUS: u16 = 0x3da;
+    const ATTRIBUTE: u16 = 0x3c0;
+    const SEQUENCER: u16 = 0x3c4;
+    const GRAPHICS: u16 = 0x3ce;
+    const CRTC: u16 = 0x3d4;
+    const DAC_READ: u16 = 0x3c7;
+    const DAC_DATA: u16 = 0x3c9;
+    for (port, count) in [(SEQUENCER, 5), (GRAPHICS, 9), (CRTC, 25)] {
+        for index in 0..count {
+            script.write_port(port, 1, index);
+            script.read_port(&format!("{name}.{port:x}.{index:02x}"), port + 1, 1);
+        }
+    }
+    for index in 0..21 {
+        script.read_port("_status", STATUS, 1);
+        script.write_port(ATTRIBUTE, 1, index | 0x20);
+        script.read_port(&format!("{name}.3c0.{index:02x}"), ATTRIBUTE + 1, 1);
+    }
+    script.read_port("_status", STATUS, 1);
+    script.read_port(&format!("{name}.misc"), 0x3cc, 1);
+    script.read_port(&format!("{name}.dac-mask"), 0x3c6, 1);
+    script.write_port(DAC_READ, 1, 0);
+    for color in 0..256 {
+        for part in ["red", "green", "blue"] {
+            script.read_port(&format!("{name}.dac.{color:02x}.{part}"), DAC_DATA, 1);
+        }
+    }
+    script.sum(&format!("{name}.screen"), 0xb_8000, 0x8000);
+    // Plane 2, flat, at A0000: the font.
+    let set = |script: &mut Script, port: u16, index: u32, value: u32| {
+        script.write_port(port, 2, value << 8 | index);
+    };
+    set(script, SEQUENCER, 4, 6);
+    set(script, GRAPHICS, 4, 2);
+    set(script, GRAPHICS, 5, 0);
+    set(script, GRAPHICS, 6, 4);
+    script.sum(&format!("{name}.font"), 0xa_0000, 0x2000);
+    set(script, SEQUENCER, 4, 2);
+    set(script, GRAPHICS, 4, 0);
+    set(script, GRAPHICS, 5, 0x10);
+    set(script, GRAPHICS, 6, 0xe);
+}
+
 /// Mode, cursor, output and VBE questions.
 pub fn services(script: &mut Script) {
+    card(script, "vga");
     let call = |ax| Call::new(0x10, ax);
     script.call("int10.0f", call(0x0f00));
     script.call("int10.set-mode", call(0x0003));

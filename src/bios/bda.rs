@@ -237,6 +237,27 @@ pub fn video_at_start(hw: &impl PhysMem) {
     Bda::display_combination().set(hw, 8);
 }
 
+/// The fields in which a VGA ROM keeps the state of the screen.
+pub struct VideoState([u8; 0x1e], [u8; 7]);
+
+impl VideoState {
+    /// Mode, size, cursors, page, port and colours.
+    const SCREEN: u64 = BASE + 0x49;
+    /// Rows, character height, options, switches.
+    const CARD: u64 = BASE + 0x84;
+
+    /// Takes a copy.
+    pub fn read(hw: &impl PhysMem) -> Self {
+        Self(hw.read_as(Self::SCREEN), hw.read_as(Self::CARD))
+    }
+
+    /// Puts the copy back.
+    pub fn write(&self, hw: &impl PhysMem) {
+        hw.write_as(Self::SCREEN, &self.0);
+        hw.write_as(Self::CARD, &self.1);
+    }
+}
+
 /// Physical address that a far pointer in guest memory (offset, segment) points at.
 pub fn far_pointer(pointer: [u16; 2]) -> u64 {
     linear(pointer[1], pointer[0])

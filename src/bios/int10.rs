@@ -1,13 +1,15 @@
 //! INT 10h: video. The services are the VGA option ROM's; this starts it at the first call, so that a boot that never draws
-//! anything pays nothing for it.
+//! anything pays nothing for it. The card is in text mode before, and the start leaves it as the guest had it.
 //!
 //! The ROM hooks INT 10h itself. A guest that had hooked the vector before is left in front, and with a serial console we stay
 //! in front of the ROM, to see what is written.
 
 use super::Bios;
+use super::bda::VideoState;
 use super::console;
 use super::ivt::{self, entry};
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
+use crate::devices::vga::Vga;
 use spin::Mutex;
 
 /// A VGA option ROM in memory that has not been started yet.
@@ -19,6 +21,8 @@ pub struct VideoRom {
     pub bdf: u16,
     /// Offset in segment F000h of the Plug and Play header, zero without one.
     pub pnp_header: u16,
+    /// Its card, where that is in text mode without the ROM; a ROM whose card is not cannot wait for the first call.
+    pub card: Option<Vga>,
 }
 
 /// Who serves INT 10h.
@@ -66,8 +70,11 @@ pub fn start<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Option<[u16; 2]> {
     handler
 }
 
-/// Runs a ROM's initialisation and sets text mode. Vectors that the guest had taken stay the guest's.
+/// Runs a ROM's initialisation and sets text mode. What the guest has made of the screen and of the vectors stays.
 fn run_rom(hw: &impl Hardware, rom: VideoRom) -> Option<[u16; 2]> {
+    let saved = rom
+        .card
+        .map(|card| (card, card.save(hw), VideoState::read(hw)));
     let before = ROM_VECTORS.map(|vector| ivt::get(hw, vector));
     let mut regs = RealRegs {
         eax: rom.bdf.into(),
@@ -92,10 +99,15 @@ fn run_rom(hw: &impl Hardware, rom: VideoRom) -> Option<[u16; 2]> {
         log::warn!("the video ROM does not serve INT 10h");
     }
     for (vector, [offset, segment]) in ROM_VECTORS.into_iter().zip(before) {
-        let was_guests = segment != ivt::SEGMENT && [offset, segment] != [0, 0];
+        let ours = segment == ivt::SEGMENT || segment == rom.segment;
+        let was_guests = !ours && [offset, segment] != [0, 0];
         if was_guests {
             ivt::set(hw, vector, segment, offset);
         }
+    }
+    if let Some((card, screen, state)) = saved {
+        card.restore(hw, &screen);
+        state.write(hw);
     }
     hooked.then_some(handler)
 }
@@ -110,6 +122,7 @@ mod tests {
         segment: 0xc000,
         bdf: 0x10,
         pnp_header: 0,
+        card: None,
     };
 
     #[test]

@@ -1,12 +1,14 @@
 //! Starting option ROMs: with the services up, and with no lock held, since a ROM calls them.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use spin::Mutex;
 
-use super::int10::{Video, VideoRom};
-use super::{Bios, Services, bda};
-use crate::arch::Hardware;
-use crate::devices::option_rom::{OptionRoms, Source};
+use super::int10::{self, Video, VideoRom};
+use super::{Bios, Services, bda, ivt};
+use crate::arch::{Hardware, linear};
+use crate::devices::option_rom::{OptionRoms, PlacedRom, Source};
+use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
 
 /// QEMU's own ROMs that start a kernel, which this firmware does itself.
@@ -18,24 +20,47 @@ const KERNEL_STARTERS: [&str; 5] = [
     "pvh.bin",
 ];
 
+/// Interrupt vector that points at the font in use.
+const FONT_VECTOR: u8 = 0x43;
+
 impl Services {
-    /// Puts the VGA card's ROM to C0000h, for the first INT 10h to start it. `pnp_header` is the offset in segment F000h of
-    /// the Plug and Play header, zero without one. Comes before all other ROMs.
+    /// Puts the VGA card's ROM to C0000h and the card into text mode, for the first INT 10h to start the ROM. `pnp_header` is
+    /// the offset in segment F000h of the Plug and Play header, zero without one. Comes before all other ROMs.
     pub fn place_video_rom(&mut self, hw: &impl Hardware, machine: &Machine, pnp_header: u16) {
         self.option_roms = OptionRoms::new(pnp_header);
         if let Some(rom) = self.option_roms.place_vga(hw, machine) {
-            bda::video_at_start(hw);
             self.video = Video::Waiting(VideoRom {
                 segment: rom.segment,
                 bdf: rom.bdf.map_or(0, |bdf| bdf.0),
                 pnp_header,
+                card: text_mode(hw, machine, rom),
             });
         }
     }
 }
 
+/// Sets text mode with the font of the ROM, if the card and the ROM are ones that allow it.
+fn text_mode(hw: &impl Hardware, machine: &Machine, rom: PlacedRom) -> Option<Vga> {
+    let card = machine.pci.iter().find(|card| Some(card.bdf) == rom.bdf)?;
+    let vga = Vga::new(card)?;
+    let mut code = vec![0; rom.size as usize];
+    hw.read(linear(rom.segment, 0), &mut code);
+    let (offset, font) = vga::font_in(&code)?;
+    vga.set_text_mode(hw, font);
+    bda::video_at_start(hw);
+    ivt::set(hw, FONT_VECTOR, rom.segment, offset as u16);
+    Some(vga)
+}
+
 /// Runs all ROMs that have to run before the boot.
 pub fn at_post<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
+    let cannot_wait = matches!(
+        bios.lock().services.video,
+        Video::Waiting(VideoRom { card: None, .. })
+    );
+    if cannot_wait {
+        int10::start(bios, hw);
+    }
     let sources = OptionRoms::at_post(&bios.lock().machine, &KERNEL_STARTERS);
     run(bios, hw, &sources);
 }

@@ -17,3 +17,4 @@ pub mod ps2;
 pub mod reset;
 pub mod rtc;
 pub mod serial;
+pub mod vga;

@@ -83,6 +83,7 @@ pub struct Config {
     deadline: Duration,
     disks: u32,
     sata: bool,
+    video: String,
     arguments: Vec<OsString>,
 }
 
@@ -97,6 +98,7 @@ impl Config {
             deadline: Duration::from_secs(60),
             disks: 0,
             sata: false,
+            video: "VGA".into(),
             arguments: Vec::new(),
         }
     }
@@ -127,6 +129,12 @@ impl Config {
             .and_then(|text| text.parse::<u64>().ok())
             .unwrap_or(1);
         self.deadline = Duration::from_secs(seconds * scale);
+        self
+    }
+
+    /// Has another video card, by the name of QEMU's device.
+    pub fn video(mut self, device: &str) -> Self {
+        self.video = device.into();
         self
     }
 
@@ -183,7 +191,7 @@ impl Config {
         command
             .args(["-machine", &self.machine.to_string()])
             .args(["-accel", "tcg", "-display", "none", "-nodefaults"])
-            .args(["-device", "VGA", "-net", "none"])
+            .args(["-device", &self.video, "-net", "none"])
             .args(["-m", &format!("{}M", self.memory_mib)])
             .args(["-smp", &self.cpus.to_string()])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
@@ -381,6 +389,16 @@ impl Guest {
     /// As [`Guest::monitor`].
     pub fn send_key(&self, key: &str) -> Result<()> {
         self.monitor(&format!("sendkey {key}")).map(drop)
+    }
+
+    /// What the display shows, as a PPM file.
+    ///
+    /// # Errors
+    /// As [`Guest::monitor`].
+    pub fn picture(&self) -> Result<Vec<u8>> {
+        let file = self.files.path().join("picture");
+        self.monitor(&format!("screendump \"{}\"", file.display()))?;
+        Ok(std::fs::read(&file)?)
     }
 
     /// The 80x25 text screen, a line each row, without trailing blanks.

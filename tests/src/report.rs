@@ -116,7 +116,9 @@ impl Report {
                 let value = bytes
                     .get(..usize::from(*size))
                     .context("short port value")?;
-                self.field(name, "in", number(value));
+                if !name.is_empty() {
+                    self.field(name, "in", number(value));
+                }
                 Ok(())
             }
             Answer::Wait { name } => {

@@ -446,7 +446,7 @@ impl Script {
         self.operation(Operation::Out, &record);
     }
 
-    /// Reports an I/O port's value; `size` in bytes.
+    /// Reports an I/O port's value; `size` in bytes. With an empty name, the port is only read.
     pub fn read_port(&mut self, name: &str, port: u16, size: u8) {
         let mut record = port.to_le_bytes().to_vec();
         record.extend([size, 0]);

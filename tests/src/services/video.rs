@@ -5,6 +5,8 @@ use crate::script::{BUFFER, Call, Script, View};
 /// The card as a boot sector finds it that has not called INT 10h: every standard register, the screen and the font.
 /// Leaves the card as it was.
 pub fn card(script: &mut Script, name: &str) {
+    // It changes as the beam moves.
+    const HIDDEN: &str = "";
     const STATUS: u16 = 0x3da;
     const ATTRIBUTE: u16 = 0x3c0;
     const SEQUENCER: u16 = 0x3c4;
@@ -19,11 +21,11 @@ pub fn card(script: &mut Script, name: &str) {
         }
     }
     for index in 0..21 {
-        script.read_port("_status", STATUS, 1);
+        script.read_port(HIDDEN, STATUS, 1);
         script.write_port(ATTRIBUTE, 1, index | 0x20);
         script.read_port(&format!("{name}.3c0.{index:02x}"), ATTRIBUTE + 1, 1);
     }
-    script.read_port("_status", STATUS, 1);
+    script.read_port(HIDDEN, STATUS, 1);
     script.read_port(&format!("{name}.misc"), 0x3cc, 1);
     script.read_port(&format!("{name}.dac-mask"), 0x3c6, 1);
     script.write_port(DAC_READ, 1, 0);
@@ -54,6 +56,7 @@ pub fn services(script: &mut Script) {
     let call = |ax| Call::new(0x10, ax);
     script.call("int10.0f", call(0x0f00));
     script.call("int10.set-mode", call(0x0003));
+    card(script, "vga-after");
     script.call("int10.0f.after", call(0x0f00));
     script.call("int10.02", call(0x0200).bx(0).dx(0x0507));
     script.call("int10.03", call(0x0300).bx(0));

@@ -1,0 +1,271 @@
+//! VGA cards in text mode 3, without their ROM: what a program finds that draws on the screen before it calls INT 10h.
+//!
+//! A VGA ROM's own start is some 38,000 register accesses, nearly all of them the font, a byte at a time. The cards of virtual
+//! machines show their memory in a BAR as well, and there the font and the blank screen are plain memory.
+//!
+//! Sources: IBM VGA technical reference (Personal System/2 Hardware Interface Technical Reference, Video Subsystem), for the
+//! registers and the values of mode 3; QEMU docs/specs/standard-vga for the BAR, in which the four planes take turns byte by
+//! byte.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::pci::PciDevice;
+use crate::arch::{PhysMem, Ports};
+
+/// Ports of the card in its colour setting: each index register is followed by its data register.
+mod port {
+    pub const ATTRIBUTE: u16 = 0x3c0;
+    pub const ATTRIBUTE_READ: u16 = 0x3c1;
+    pub const MISC_WRITE: u16 = 0x3c2;
+    pub const SEQUENCER: u16 = 0x3c4;
+    pub const DAC_MASK: u16 = 0x3c6;
+    pub const DAC_READ_INDEX: u16 = 0x3c7;
+    pub const DAC_WRITE_INDEX: u16 = 0x3c8;
+    pub const DAC_DATA: u16 = 0x3c9;
+    pub const MISC_READ: u16 = 0x3cc;
+    pub const GRAPHICS: u16 = 0x3ce;
+    pub const CRTC: u16 = 0x3d4;
+    /// Reading it makes the next write to `ATTRIBUTE` an index.
+    pub const STATUS: u16 = 0x3da;
+}
+
+/// In the attribute controller's index: the palette is the screen's again.
+const SHOW: u8 = 0x20;
+/// CRTC 11h: registers 0 to 7 are locked.
+const CRTC_LOCK: u8 = 0x80;
+
+/// The cards that are known to work so: vendor, device, BAR of the video memory.
+const KNOWN: [(u16, u16, usize); 5] = [
+    // QEMU's standard VGA, Cirrus Logic GD5446, QXL, virtio-vga, VMware SVGA II.
+    (0x1234, 0x1111, 0),
+    (0x1013, 0x00b8, 0),
+    (0x1b36, 0x0100, 0),
+    (0x1af4, 0x1050, 0),
+    (0x15ad, 0x0405, 1),
+];
+
+/// Video memory that text mode uses, in bytes over all planes: 32 KiB of screen, a plane of fonts beside it.
+const TEXT_MEMORY: usize = 64 << 10;
+/// Bytes of one character in an 8 × 16 font, and between two in the card's memory.
+const GLYPH: usize = 16;
+const GLYPH_STRIDE: usize = 32;
+/// Bytes of the font in a ROM.
+const FONT: usize = 256 * GLYPH;
+/// A blank cell: a space, light grey on black, in planes 0 and 1.
+const BLANK: u32 = 0x0720;
+
+/// Values of the registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registers {
+    misc: u8,
+    sequencer: [u8; 5],
+    graphics: [u8; 9],
+    crtc: [u8; 25],
+    attribute: [u8; 21],
+    dac_mask: u8,
+    /// Red, green and blue, six bits each, for as many colours as there are.
+    dac: Vec<u8>,
+}
+
+impl Registers {
+    /// Mode 3: 80 × 25 characters of 9 × 16 dots, cursor at the top left.
+    fn text_mode() -> Self {
+        Self {
+            misc: 0x67,
+            sequencer: [3, 0, 3, 0, 2],
+            graphics: [0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff],
+            crtc: [
+                0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0,
+                0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
+            ],
+            attribute: [
+                0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x0c, 0,
+                0x0f, 8, 0,
+            ],
+            dac_mask: 0xff,
+            dac: (0..64).flat_map(ega_colour).collect(),
+        }
+    }
+
+    /// What the card has now.
+    fn read(hw: &impl Ports) -> Self {
+        let mut now = Self::text_mode();
+        now.misc = hw.in8(port::MISC_READ);
+        read_indexed(hw, port::SEQUENCER, &mut now.sequencer);
+        read_indexed(hw, port::GRAPHICS, &mut now.graphics);
+        read_indexed(hw, port::CRTC, &mut now.crtc);
+        for (index, value) in now.attribute.iter_mut().enumerate() {
+            hw.in8(port::STATUS);
+            hw.out8(port::ATTRIBUTE, index as u8 | SHOW);
+            *value = hw.in8(port::ATTRIBUTE_READ);
+        }
+        hw.in8(port::STATUS);
+        now.dac_mask = hw.in8(port::DAC_MASK);
+        hw.out8(port::DAC_READ_INDEX, 0);
+        now.dac = (0..256 * 3).map(|_| hw.in8(port::DAC_DATA)).collect();
+        now
+    }
+
+    fn write(&self, hw: &impl Ports) {
+        hw.out8(port::MISC_WRITE, self.misc);
+        write_indexed(hw, port::SEQUENCER, &self.sequencer);
+        write_indexed(hw, port::GRAPHICS, &self.graphics);
+        hw.out16(port::CRTC, u16::from(self.crtc[0x11] & !CRTC_LOCK) << 8 | 0x11);
+        write_indexed(hw, port::CRTC, &self.crtc);
+        hw.in8(port::STATUS);
+        for (index, value) in self.attribute.iter().enumerate() {
+            hw.out8(port::ATTRIBUTE, index as u8);
+            hw.out8(port::ATTRIBUTE, *value);
+        }
+        hw.out8(port::ATTRIBUTE, SHOW);
+        hw.out8(port::DAC_MASK, self.dac_mask);
+        hw.out8(port::DAC_WRITE_INDEX, 0);
+        for part in &self.dac {
+            hw.out8(port::DAC_DATA, *part);
+        }
+    }
+}
+
+/// Red, green and blue of one of the 64 colours of the EGA: bits 2 to 0 are two thirds of each, bits 5 to 3 one third.
+fn ega_colour(number: u8) -> [u8; 3] {
+    [2, 1, 0].map(|bit| (number >> bit & 1) * 0x2a + (number >> (bit + 3) & 1) * 0x15)
+}
+
+fn read_indexed(hw: &impl Ports, port: u16, values: &mut [u8]) {
+    for (index, value) in values.iter_mut().enumerate() {
+        hw.out8(port, index as u8);
+        *value = hw.in8(port + 1);
+    }
+}
+
+fn write_indexed(hw: &impl Ports, port: u16, values: &[u8]) {
+    for (index, value) in values.iter().enumerate() {
+        hw.out16(port, u16::from(*value) << 8 | index as u16);
+    }
+}
+
+/// A card that needs no ROM for text mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vga {
+    /// Physical address of the video memory.
+    memory: u64,
+}
+
+/// What a guest has made of a card.
+pub struct Saved {
+    registers: Registers,
+    memory: Vec<u8>,
+}
+
+impl Vga {
+    /// The card, if it is one of those that work so.
+    pub fn new(card: &PciDevice) -> Option<Self> {
+        let known = |(vendor, device, _): &&(u16, u16, usize)| card.is(*vendor, *device);
+        let (_, _, bar) = KNOWN.iter().find(known)?;
+        card.memory(*bar).map(|memory| Self { memory })
+    }
+
+    /// Sets text mode 3 with an empty screen. `font` has 16 bytes for each of 256 characters.
+    pub fn set_text_mode(self, hw: &(impl Ports + PhysMem), font: &[u8; FONT]) {
+        Registers::text_mode().write(hw);
+        hw.write_as(self.memory, &BLANK);
+        let mut done = size_of_val(&BLANK);
+        while done < TEXT_MEMORY {
+            hw.copy(self.memory + done as u64, self.memory, done as u64);
+            done *= 2;
+        }
+        let places = (self.memory..).step_by(GLYPH_STRIDE * size_of::<u32>());
+        for (glyph, at) in font.as_chunks::<GLYPH>().0.iter().zip(places) {
+            hw.write_as(at, &glyph.map(|row| BLANK | u32::from(row) << 16));
+        }
+    }
+
+    /// Takes a copy of what the start of a ROM changes.
+    pub fn save(self, hw: &(impl Ports + PhysMem)) -> Saved {
+        let mut memory = vec![0; TEXT_MEMORY];
+        hw.read(self.memory, &mut memory);
+        Saved {
+            registers: Registers::read(hw),
+            memory,
+        }
+    }
+
+    /// Undoes what changed since [`Vga::save`].
+    pub fn restore(self, hw: &(impl Ports + PhysMem), saved: &Saved) {
+        saved.registers.write(hw);
+        hw.write(self.memory, &saved.memory);
+    }
+}
+
+/// Where in a VGA ROM the 8 × 16 font lies, by its second character, the smiling face, after a blank first one.
+pub fn font_in(rom: &[u8]) -> Option<(usize, &[u8; FONT])> {
+    /// Rows 3 to 11 of the face. The 8 × 14 font has a row less between the mouth and the chin.
+    const FACE: [u8; 9] = [0x81, 0xa5, 0x81, 0x81, 0xbd, 0x99, 0x81, 0x81, 0x7e];
+    const FACE_AT: usize = GLYPH + 3;
+    /// One of so many neighbours is at a multiple of their number, so there is no need to look at every byte.
+    const STEP: usize = 8;
+    for (index, chunk) in rom.as_chunks::<STEP>().0.iter().enumerate() {
+        if !matches!(chunk[0], 0x81 | 0xa5 | 0xbd | 0x99) {
+            continue;
+        }
+        let at = index * STEP;
+        for start in (0..STEP).filter_map(|shift| at.checked_sub(shift + FACE_AT)) {
+            let Some(font) = rom.get(start..).and_then(|rest| rest.first_chunk::<FONT>()) else {
+                continue;
+            };
+            if font[FACE_AT..].starts_with(&FACE) && font[..GLYPH] == [0; GLYPH] {
+                return Some((start, font));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+
+    fn rom(font_at: usize) -> Vec<u8> {
+        let mut rom = vec![0x81; font_at + FONT];
+        rom[font_at..].fill(0);
+        rom[font_at + GLYPH + 2..][..10]
+            .copy_from_slice(&[0x7e, 0x81, 0xa5, 0x81, 0x81, 0xbd, 0x99, 0x81, 0x81, 0x7e]);
+        rom[font_at + FONT - 1] = 0x55;
+        rom
+    }
+
+    #[test]
+    fn a_font_is_found_wherever_it_lies() {
+        for at in 0..40 {
+            assert_eq!(font_in(&rom(at)).map(|found| found.0), Some(at));
+        }
+        assert!(font_in(&rom(40)[..FONT + 39]).is_none());
+        assert!(font_in(&[]).is_none());
+    }
+
+    #[test]
+    fn text_mode_has_the_font_beside_a_blank_screen() {
+        let hw = Fake::default();
+        let rom = rom(0);
+        let Some((_, font)) = font_in(&rom) else {
+            panic!("no font")
+        };
+        Vga { memory: 0xe000_0000 }.set_text_mode(&hw, font);
+        assert_eq!(hw.read32(0xe000_0000), 0x0720);
+        assert_eq!(hw.read32(0xe000_0000 + 4 * (32 + 3)), 0x81_0720);
+        assert_eq!(hw.read32(0xe000_0000 + 4 * (255 * 32 + 15)), 0x55_0720);
+        assert_eq!(hw.read32(0xe000_fffc), 0x0720);
+        let writes = hw.port_writes.borrow();
+        assert!(writes.contains(&(0x3c2, 0x67)));
+        assert!(writes.len() < 300, "{} writes", writes.len());
+    }
+
+    #[test]
+    fn the_colours_are_the_egas() {
+        assert_eq!(ega_colour(0x14), [0x2a, 0x15, 0]);
+        assert_eq!(ega_colour(0x3f), [0x3f, 0x3f, 0x3f]);
+        assert_eq!(ega_colour(0x38), [0x15, 0x15, 0x15]);
+    }
+}

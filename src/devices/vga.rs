@@ -111,7 +111,10 @@ impl Registers {
         hw.out8(port::MISC_WRITE, self.misc);
         write_indexed(hw, port::SEQUENCER, &self.sequencer);
         write_indexed(hw, port::GRAPHICS, &self.graphics);
-        hw.out16(port::CRTC, u16::from(self.crtc[0x11] & !CRTC_LOCK) << 8 | 0x11);
+        hw.out16(
+            port::CRTC,
+            u16::from(self.crtc[0x11] & !CRTC_LOCK) << 8 | 0x11,
+        );
         write_indexed(hw, port::CRTC, &self.crtc);
         hw.in8(port::STATUS);
         for (index, value) in self.attribute.iter().enumerate() {
@@ -252,7 +255,10 @@ mod tests {
         let Some((_, font)) = font_in(&rom) else {
             panic!("no font")
         };
-        Vga { memory: 0xe000_0000 }.set_text_mode(&hw, font);
+        Vga {
+            memory: 0xe000_0000,
+        }
+        .set_text_mode(&hw, font);
         assert_eq!(hw.read32(0xe000_0000), 0x0720);
         assert_eq!(hw.read32(0xe000_0000 + 4 * (32 + 3)), 0x81_0720);
         assert_eq!(hw.read32(0xe000_0000 + 4 * (255 * 32 + 15)), 0x55_0720);

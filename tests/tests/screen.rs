@@ -14,7 +14,7 @@ const CRTC: u16 = 0x3d4;
 fn draw(script: &mut Script) {
     const CURSOR_OFF: u32 = 0x20 << 8 | 0x0a;
     let cells: Vec<u8> = (0..2000u32)
-        .flat_map(|cell| [cell as u8, (cell * 7 >> 4 & 0x7f) as u8])
+        .flat_map(|cell| [cell as u8, (cell * 7 / 16 % 128) as u8])
         .collect();
     for (row, cells) in cells.chunks(160).enumerate() {
         script.poke(SCREEN + row as u32 * 160, cells);

@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use firstlight::arch::pc::{self, Pc};
@@ -15,11 +16,11 @@ use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::direct::{self, Ready};
 use firstlight::boot::find;
 use firstlight::devices::pci::PciDevice;
-use firstlight::devices::{apic, mtrr};
+use firstlight::devices::{apic, mtrr, reset};
 use firstlight::logger;
 use firstlight::platform::xen::guest::Guest;
 use firstlight::platform::xen::payload;
-use firstlight::platform::{self, Machine};
+use firstlight::platform::{self, Machine, wake};
 use firstlight::settings::Settings;
 use spin::{Mutex, Once};
 use talc::{TalcLock, source::Manual};
@@ -63,7 +64,8 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     start_given_firmware(&mut machine, &settings);
     let tables = install_tables(&mut machine, &settings);
     logger::step_done("tables");
-    let setup_code = boot_given_kernel(&machine, tables.rsdp);
+    machine.wake = tables.wake;
+    let setup_code = boot_given_kernel(&mut machine, &settings);
     logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
     post::interrupts_and_time(&Pc);
@@ -80,7 +82,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     services.place_video_rom(&Pc, &machine, tables.pnp_header);
     logger::step_done("video ROM");
     bridge::set_last_pci_bus(machine.last_pci_bus());
-    BIOS.call_once(|| {
+    let bios = BIOS.call_once(|| {
         Mutex::new(Bios {
             machine,
             settings,
@@ -89,10 +91,8 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
             services,
         })
     });
-    if let Some(bios) = BIOS.get() {
-        option_roms::at_post(bios, &Pc);
-        logger::step_done("option ROMs");
-    }
+    option_roms::at_post(bios, &Pc);
+    logger::step_done("option ROMs");
     if setup_code {
         bridge::start_linux_setup()
     }
@@ -155,8 +155,8 @@ fn start_given_firmware(machine: &mut Machine, settings: &Settings) {
 
 /// Where the tables lie that later steps ask for.
 struct Tables {
-    /// The ACPI root pointer.
-    rsdp: Option<u64>,
+    /// What it takes to wake up from S3.
+    wake: wake::Memory,
     /// The PCI interrupt routing table.
     routing_table: Option<u64>,
     /// The Plug and Play header's offset in segment F000h, zero where there was no room.
@@ -166,11 +166,15 @@ struct Tables {
 /// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables, and the headers of the BIOS's own entry points.
 fn install_tables(machine: &mut Machine, settings: &Settings) -> Tables {
     let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
-    let (rsdp, routing_table) = match &machine.xen {
+    let (wake, routing_table) = match &machine.xen {
         Some(guest) => {
             let input = xen_tables(guest, &machine.pci, machine.pci_hole.clone(), settings);
             let installed = platform::xen::tables::install(&Pc, &cpuid, &input, &mut placer);
-            (installed.rsdp, installed.pir)
+            let wake = wake::Memory {
+                rsdp: installed.rsdp,
+                ..wake::Memory::default()
+            };
+            (wake, installed.pir)
         }
         None => {
             let [signature, _, _, features] = cpuid(1);
@@ -183,12 +187,16 @@ fn install_tables(machine: &mut Machine, settings: &Settings) -> Tables {
                 settings,
             };
             let installed = platform::qemu::tables::install(&Pc, &input, &mut placer);
-            (installed.rsdp, installed.routing_table)
+            let wake = wake::Memory {
+                rsdp: installed.rsdp,
+                told: installed.told,
+            };
+            (wake, installed.routing_table)
         }
     };
     let pnp_header = post::entry_points(&mut placer, &bridge::entries());
     Tables {
-        rsdp,
+        wake,
         routing_table,
         pnp_header,
     }
@@ -213,25 +221,65 @@ fn xen_tables<'a>(
 
 /// Starts the kernel that the platform gives in place of a disk. Returns when there is none or it cannot be started: false;
 /// or when it has a real-mode entry, which needs the BIOS services first: true.
-fn boot_given_kernel(machine: &Machine, rsdp: Option<u64>) -> bool {
+fn boot_given_kernel(machine: &mut Machine, settings: &Settings) -> bool {
     let Some(fw_cfg) = &machine.fw_cfg else {
         return false;
     };
     let Some(kernel) = direct::Given::find(&Pc, fw_cfg) else {
         return false;
     };
-    match kernel.load(&machine.e820, rsdp.unwrap_or(0)) {
-        Ok(Ready::Long { entry, params }) => kernel::long(entry, params),
+    match kernel.load(&machine.e820, machine.wake.rsdp.unwrap_or(0)) {
+        Ok(Ready::Long { entry, params }) => {
+            keep_for_waking(machine, settings);
+            kernel::long(entry, params)
+        }
         Ok(Ready::Protected {
             entry,
             esi,
             ebx,
             eax,
-        }) => kernel::protected(entry, esi, ebx, eax),
+        }) => {
+            keep_for_waking(machine, settings);
+            kernel::protected(entry, esi, ebx, eax)
+        }
         Ok(Ready::Real) => true,
         Err(error) => {
             log::error!("the given kernel cannot be started: {error}");
             false
+        }
+    }
+}
+
+/// Keeps what waking up needs of a machine whose guest never calls the BIOS.
+fn keep_for_waking(machine: &mut Machine, settings: &Settings) {
+    BIOS.call_once(|| {
+        Mutex::new(Bios {
+            machine: core::mem::take(machine),
+            settings: settings.clone(),
+            hard_disks: Vec::new(),
+            boot: Boot::default(),
+            services: Services::default(),
+        })
+    });
+}
+
+/// Brings a machine that wakes up from S3 back to what the guest left, and lets the guest go on. Where it cannot, the machine
+/// starts anew.
+fn wake(bios: &Mutex<Bios<Pc>>, frame: &mut Frame) {
+    let bios = bios.try_lock();
+    let waking = bios.and_then(|mut bios| {
+        let vector = wake::restore(&Pc, &mut bios.machine)?;
+        start_processors(&bios.machine);
+        Some(vector)
+    });
+    match waking {
+        Some(vector) => {
+            frame.cs = (vector >> 4) as u16;
+            frame.ip = vector as u16 & 0xf;
+        }
+        None => {
+            log::error!("the guest did not say where it wakes up: restarting");
+            reset::machine(&Pc);
         }
     }
 }
@@ -242,9 +290,11 @@ fn cpuid(leaf: u32) -> [u32; 4] {
 
 fn dispatch(frame: &mut Frame) -> Outcome {
     match BIOS.get() {
-        Some(bios) => bios::dispatch(bios, &Pc, frame),
-        None => Outcome::Return,
+        Some(bios) if frame.vector == bridge::WAKE => wake(bios, frame),
+        Some(bios) => return bios::dispatch(bios, &Pc, frame),
+        None => {}
     }
+    Outcome::Return
 }
 
 #[panic_handler]

@@ -30,6 +30,8 @@ unsafe extern "C" {
 
 /// [`Frame::vector`] of a far call to the POST memory manager's entry.
 pub const PMM: u16 = 0x101;
+/// [`Frame::vector`] of a machine that wakes up from S3. What the dispatcher leaves as CS:IP is where the guest goes on.
+pub const WAKE: u16 = 0x102;
 
 /// Where `bridge.s` put the entries that have no fixed address.
 pub fn entries() -> Entries {
@@ -213,7 +215,8 @@ fn leave_to(code: *const u8) -> ! {
     super::cpu::halt()
 }
 
-/// Hands MSRs to the code that application processors run. More than fit are cut, which the log says.
+/// Hands MSRs to the code that application processors run, none of which has parked itself then. More than fit are cut, which the
+/// log says.
 pub fn set_ap_msrs(msrs: &[(u32, u64)]) {
     if msrs.len() > AP_MSRS {
         log::warn!("{} MSRs for the other CPUs, room for {AP_MSRS}", msrs.len());
@@ -226,6 +229,7 @@ pub fn set_ap_msrs(msrs: &[(u32, u64)]) {
         Pc.write32(table + 12 * i as u64 + 8, (*value >> 32) as u32);
     }
     Pc.write32(variable(offset_of!(Variables, ap_msr_count)), count as u32);
+    Pc.write32(variable(offset_of!(Variables, ap_count)), 0);
 }
 
 /// Application processors that have parked themselves.

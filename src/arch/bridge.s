@@ -485,26 +485,33 @@ pnp_entry:
 reset16:
     cli
     cld
-    cmpw $0, %cs:(v_booted - F000)
-    jne 2f
     # CMOS shutdown status 05, 09, 0A: a 286-style return to real mode by way of a reset (IBM AT technical reference).
+    # FE: the machine wakes up from S3 (QEMU and Xen set it).
     movb $0x8f, %al
     outb %al, $0x70
     inb $0x71, %al
     movb %al, %bl
+    cmpb $0xfe, %al
+    je 4f
+    cmpw $0, %cs:(v_booted - F000)
+    jne 2f
     testb %al, %al
     jz 1f
-    movb $0x8f, %al
+4:  movb $0x8f, %al
     outb %al, $0x70
     movb $0, %al
     outb %al, $0x71
+    cmpb $0xfe, %bl
+    je wake
     cmpb $0x05, %bl
     je resume_eoi
     cmpb $0x0a, %bl
     je resume_jump
     cmpb $0x09, %bl
     je resume_iret
-1:  lgdtl %cs:(rom_gdtr - F000)
+1:
+cold_start:
+    lgdtl %cs:(rom_gdtr - F000)
     movl %cr0, %eax
     andl $0x9fffffff, %eax
     orb $1, %al
@@ -537,6 +544,55 @@ resume_iret:
     popw %es
     popaw
     iretw
+
+# Waking up: memory is as it was, the machine is as after reset. Makes the F segment RAM again, where it is not (the registers
+# are those of chipset.rs), and goes on in Rust. Where RAM has no firmware that could, this is a start like any other.
+wake:
+    cmpl $0, %cs:(v_dispatch - F000)
+    jne 2f
+    movw $0xcf8, %dx
+    movl $0x80000000, %eax
+    outl %eax, %dx
+    movw $0xcfc, %dx
+    inl %dx, %eax
+    movl $0x80000058, %ebx
+    movl $0x33333000, %ecx
+    movl $0x33333333, %esi
+    cmpl $0x12378086, %eax
+    je 1f
+    movl $0x80000090, %ebx
+    movl $0x33333330, %ecx
+    movl $0x00333333, %esi
+    cmpl $0x29c08086, %eax
+    jne cold_start
+1:  movw $0xcf8, %dx
+    movl %ebx, %eax
+    outl %eax, %dx
+    movw $0xcfc, %dx
+    movl %ecx, %eax
+    outl %eax, %dx
+    movw $0xcf8, %dx
+    leal 4(%ebx), %eax
+    outl %eax, %dx
+    movw $0xcfc, %dx
+    movl %esi, %eax
+    outl %eax, %dx
+2:  movw $0xf000, %ax
+    movw %ax, %ds
+    cmpl $0, v_dispatch - F000
+    je cold_start
+    movl %cr0, %eax
+    andl $0x9fffffff, %eax
+    movl %eax, %cr0
+    movw $0xf000, %ax
+    movw %ax, %ss
+    movl $0xc000, %esp
+    ljmpw $0xf000, $(1f - F000)
+1:  pushfw
+    pushw %cs
+    pushw $0
+    pushw $0x102
+    jmp bridge
 
     .code32
 reset32:

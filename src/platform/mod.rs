@@ -1,6 +1,7 @@
 //! Who started us, and what they told us: QEMU's fw_cfg or Xen's start_info, one [`Machine`] out.
 
 pub mod qemu;
+pub mod wake;
 pub mod xen;
 
 use alloc::boxed::Box;
@@ -64,6 +65,8 @@ pub struct Machine {
     pub fw_cfg: Option<FwCfg>,
     /// What Xen and its toolstack tell, where they started us.
     pub xen: Option<Box<xen::guest::Guest>>,
+    /// What it takes to wake up from S3.
+    pub wake: wake::Memory,
 }
 
 impl Machine {

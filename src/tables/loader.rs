@@ -73,6 +73,23 @@ pub struct LoaderError {
     pub fault: Fault,
 }
 
+/// What was written to a file of the source. A machine that wakes up from S3 has to be told again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    file: File,
+    offset: u32,
+    bytes: [u8; 8],
+    size: u8,
+}
+
+impl Told {
+    /// Writes it to `source`. `false` where that failed.
+    pub fn tell(&self, source: &mut dyn FileSource) -> bool {
+        let bytes = &self.bytes[..usize::from(self.size)];
+        source.write(self.file, self.offset, bytes)
+    }
+}
+
 /// What a script left in memory.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -80,6 +97,8 @@ pub struct Loaded {
     pub rsdp: Option<u64>,
     /// The placed files, in the order of the script.
     pub blocks: Vec<Block>,
+    /// What the source was told.
+    pub told: Vec<Told>,
 }
 
 impl Loaded {
@@ -120,15 +139,18 @@ pub fn run(
     let done = plan
         .place(source, placer, &mut blocks)
         .and_then(|()| plan.link(source, &mut blocks));
-    if let Err((command, fault)) = done {
-        for block in &mut blocks {
-            block.bytes.fill(0);
+    let told = match done {
+        Ok(told) => told,
+        Err((command, fault)) => {
+            for block in &mut blocks {
+                block.bytes.fill(0);
+            }
+            let command = usize::from(command);
+            return Err(LoaderError { command, fault });
         }
-        let command = usize::from(command);
-        return Err(LoaderError { command, fault });
-    }
+    };
     let rsdp = plan.find_rsdp(&blocks);
-    Ok(Loaded { rsdp, blocks })
+    Ok(Loaded { rsdp, blocks, told })
 }
 
 /// A file name as the script stores it, padded with NULs, in words so that comparing is cheap.
@@ -316,7 +338,11 @@ impl Plan {
     }
 
     /// Runs the steps. QEMU is told addresses last, when nothing else can fail any more.
-    fn link(&self, source: &mut dyn FileSource, blocks: &mut [Block]) -> Result<(), (u16, Fault)> {
+    fn link(
+        &self,
+        source: &mut dyn FileSource,
+        blocks: &mut [Block],
+    ) -> Result<Vec<Told>, (u16, Fault)> {
         for &(command, step) in &self.steps {
             match step {
                 Step::AddPointer {
@@ -341,6 +367,7 @@ impl Plan {
                 Step::WritePointer { .. } => {}
             }
         }
+        let mut told = Vec::new();
         for &(command, step) in &self.steps {
             if let Step::WritePointer {
                 at,
@@ -352,12 +379,19 @@ impl Plan {
             {
                 let value = blocks[to].addr + u64::from(to_offset);
                 let bytes = pointer_bytes(value, size).map_err(|fault| (command, fault))?;
-                if !source.write(at, offset, &bytes[..usize::from(size)]) {
+                let pointer = Told {
+                    file: at,
+                    offset,
+                    bytes,
+                    size,
+                };
+                if !pointer.tell(source) {
                     return Err((command, Fault::WriteFailed));
                 }
+                told.push(pointer);
             }
         }
-        Ok(())
+        Ok(told)
     }
 
     fn find_rsdp(&self, blocks: &[Block]) -> Option<u64> {

@@ -58,9 +58,30 @@ pub fn install(
     }
     route(&mut devices, &input.routing);
     for index in 0..devices.len() {
-        apply(hw, input, &devices, index);
+        apply(hw, input.config, &input.routing, &devices, index);
     }
     devices
+}
+
+/// Gives the functions that [`setup`] found what it gave them, after a reset. One that is no longer there, or another one in its
+/// place, is left alone.
+pub fn restore(
+    hw: &(impl Ports + PhysMem),
+    config: ConfigAccess,
+    routing: &Routing,
+    devices: &[PciDevice],
+) {
+    for (index, device) in devices.iter().enumerate() {
+        let id = u32::from(device.device) << 16 | u32::from(device.vendor);
+        if config.read32(hw, device.bdf, reg::ID) != id {
+            continue;
+        }
+        if let Some(bridge) = &device.bridge {
+            let buses = [device.bdf.bus(), bridge.secondary, bridge.subordinate, 0];
+            config.write32(hw, device.bdf, reg::BUSES, u32::from_le_bytes(buses));
+        }
+        apply(hw, config, routing, devices, index);
+    }
 }
 
 /// The addresses that functions may have on QEMU's machines. `phys_bits` is how many bits a physical address has.
@@ -105,8 +126,13 @@ fn route(devices: &mut [PciDevice], routing: &Routing) {
     }
 }
 
-fn apply(hw: &(impl Ports + PhysMem), input: &Input, devices: &[PciDevice], index: usize) {
-    let config = input.config;
+fn apply(
+    hw: &(impl Ports + PhysMem),
+    config: ConfigAccess,
+    routing: &Routing,
+    devices: &[PciDevice],
+    index: usize,
+) {
     let device = &devices[index];
     let bdf = device.bdf;
     for (number, bar) in device.bars.iter().enumerate() {
@@ -122,7 +148,7 @@ fn apply(hw: &(impl Ports + PhysMem), input: &Input, devices: &[PciDevice], inde
     if let Some(irq) = device.irq {
         config.write8(hw, bdf, reg::INTERRUPT, irq);
     }
-    chipset::init_device(hw, config, device, &input.routing);
+    chipset::init_device(hw, config, device, routing);
     config.write16(hw, bdf, reg::COMMAND, command_bits(device));
 }
 

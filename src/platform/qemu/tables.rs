@@ -52,10 +52,12 @@ pub fn oem_settings(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg, setting
 }
 
 /// Where tables lie that others ask for: physical addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Installed {
     /// The ACPI root pointer.
     pub rsdp: Option<u64>,
+    /// Addresses that QEMU was told.
+    pub told: Vec<loader::Told>,
     /// The PCI interrupt routing table.
     pub routing_table: Option<u64>,
 }
@@ -67,12 +69,14 @@ pub fn install(
     placer: &mut dyn Placer,
 ) -> Installed {
     let routing_table = legacy(input, placer);
-    let rsdp = input.fw_cfg.and_then(|fw_cfg| {
+    let loaded = input.fw_cfg.and_then(|fw_cfg| {
         install_smbios(hw, fw_cfg, input.settings, placer);
         acpi(hw, fw_cfg, placer)
     });
+    let loaded = loaded.unwrap_or_default();
     Installed {
-        rsdp,
+        rsdp: loaded.rsdp,
+        told: loaded.told,
         routing_table,
     }
 }
@@ -81,11 +85,11 @@ fn acpi(
     hw: &(impl Ports + PhysMem + Clock),
     fw_cfg: &FwCfg,
     placer: &mut dyn Placer,
-) -> Option<u64> {
+) -> Option<loader::Loaded> {
     let script = fw_cfg.read_file(hw, loader::SCRIPT_FILE, SCRIPT_LIMIT)?;
     let mut source = Files { fw_cfg, hw };
     match loader::run(&script, &mut source, placer) {
-        Ok(loaded) => loaded.rsdp,
+        Ok(loaded) => Some(loaded),
         Err(error) => {
             let (command, fault) = (error.command, error.fault);
             log::error!("no ACPI tables: command {command} of etc/table-loader: {fault:?}");

@@ -20,6 +20,13 @@ pub trait Ports {
     /// Writes 32 bits to `port`.
     fn out32(&self, port: u16, value: u32);
 
+    /// Fills `bytes` from one 8-bit port, as `rep insb` does.
+    fn in8_repeated(&self, port: u16, bytes: &mut [u8]) {
+        for byte in bytes {
+            *byte = self.in8(port);
+        }
+    }
+
     /// Fills `words` from one 16-bit port, as `rep insw` does.
     fn in16_repeated(&self, port: u16, words: &mut [u16]) {
         for word in words {

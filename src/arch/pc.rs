@@ -39,6 +39,13 @@ impl Ports for Pc {
     fn out32(&self, port: u16, value: u32) {
         port_out(port, value);
     }
+    fn in8_repeated(&self, port: u16, bytes: &mut [u8]) {
+        // SAFETY: writes exactly the slice, forwards.
+        unsafe {
+            asm!("cld", "rep insb", in("dx") port, inout("rdi") bytes.as_mut_ptr() => _,
+                inout("rcx") bytes.len() => _, options(nostack));
+        }
+    }
     fn in16_repeated(&self, port: u16, words: &mut [u16]) {
         // SAFETY: writes exactly the slice, forwards.
         unsafe {

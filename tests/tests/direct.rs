@@ -125,8 +125,25 @@ fn long_command_line_with_quotes_and_utf_8() -> Result<()> {
     while line.len() < 1990 {
         line.push_str(" x=0123456");
     }
+    line = format!("{line:x<2000}");
     let config = config(Machine::Pc, &debian.kernel(), &line).memory_mib(384);
     reaches_initrd(config, &debian.initrd(), &line, 2).map(drop)
+}
+
+#[test]
+fn debian_kernel_with_128_mib() -> Result<()> {
+    let debian = Debian::extract()?;
+    let config = config(Machine::Q35, &debian.kernel(), COMMAND_LINE).memory_mib(128);
+    reaches_initrd(config, &debian.initrd(), COMMAND_LINE, 1).map(drop)
+}
+
+#[test]
+fn debian_kernel_from_a_configuration_device_without_dma() -> Result<()> {
+    let debian = Debian::extract()?;
+    let config = config(Machine::Pc, &debian.kernel(), COMMAND_LINE)
+        .memory_mib(384)
+        .args(["-global", "fw_cfg_io.dma_enabled=off"]);
+    reaches_initrd(config, &debian.initrd(), COMMAND_LINE, 2).map(drop)
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! QEMU's configuration device, by its DMA interface: one port write a transfer, no byte-wise ports.
+//! QEMU's configuration device, by its DMA interface: one port write a transfer. Where that is missing (QEMU before 2.4,
+//! `-global fw_cfg.dma_enabled=off`, and QEMU under Xen), byte by byte through a port.
 //!
 //! Source of the interface: QEMU's docs/specs/fw_cfg.rst and the public header linux/qemu_fw_cfg.h. The device does a
 //! transfer before the port write that starts it ends, so waiting is only a safeguard.
@@ -12,6 +13,8 @@ use crate::tables::loader::{File, FileSource};
 
 /// Items that have a fixed key (QEMU's standard-headers/linux/qemu_fw_cfg.h and hw/i386/fw_cfg.h).
 pub mod key {
+    /// The letters "QEMU".
+    pub const SIGNATURE: u16 = 0x00;
     /// The machine's UUID, 16 bytes.
     pub const UUID: u16 = 0x02;
     /// RAM size in bytes, 64 bits.
@@ -52,10 +55,14 @@ pub mod key {
     pub const FILE_DIR: u16 = 0x19;
 }
 
+const PORT_SELECT: u16 = 0x510;
+const PORT_DATA: u16 = 0x511;
 const PORT_DMA_HIGH: u16 = 0x514;
 const PORT_DMA_LOW: u16 = 0x518;
 /// What the two halves of the DMA register read as while DMA is there, in the order of their ports.
 const SIGNATURE: [u8; 8] = *b"QEMU CFG";
+/// Item [`key::SIGNATURE`].
+const SIGNATURE_BY_PORT: u64 = u32::from_le_bytes(*b"QEMU") as u64;
 
 const CONTROL_ERROR: u32 = 1 << 0;
 const CONTROL_READ: u32 = 1 << 1;
@@ -74,8 +81,8 @@ const MAX_ENTRIES: usize = 0x3fff;
 /// Why fw_cfg could not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FwCfgError {
-    /// There is no fw_cfg, or it has no DMA interface (QEMU before 2.9).
-    NoDma,
+    /// There is no fw_cfg.
+    NoDevice,
     /// The device reported an error.
     Refused,
     /// The device did not finish.
@@ -89,7 +96,7 @@ pub enum FwCfgError {
 impl fmt::Display for FwCfgError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoDma => "no fw_cfg device with a DMA interface",
+            Self::NoDevice => "no such device",
             Self::Refused => "the device refused the transfer",
             Self::Timeout => "the device did not finish the transfer",
             Self::BadDirectory => "the file directory is not valid",
@@ -103,6 +110,8 @@ impl fmt::Display for FwCfgError {
 pub struct FwCfg {
     /// Directory entries as the device gives them: size, key, two reserved bytes, name; numbers are big-endian.
     entries: Vec<u8>,
+    /// Whether the device has the DMA interface.
+    dma: bool,
 }
 
 impl FwCfg {
@@ -114,10 +123,13 @@ impl FwCfg {
         let mut signature = [0; 8];
         signature[..4].copy_from_slice(&hw.in32(PORT_DMA_HIGH).to_le_bytes());
         signature[4..].copy_from_slice(&hw.in32(PORT_DMA_LOW).to_le_bytes());
-        if signature != SIGNATURE {
-            return Err(FwCfgError::NoDma);
+        let mut fw_cfg = Self {
+            dma: signature == SIGNATURE,
+            ..Self::default()
+        };
+        if !fw_cfg.dma && fw_cfg.number::<4>(hw, key::SIGNATURE) != SIGNATURE_BY_PORT {
+            return Err(FwCfgError::NoDevice);
         }
-        let mut fw_cfg = Self::default();
         let mut bytes = vec![0; 4 + USUAL_ENTRIES * ENTRY_SIZE];
         fw_cfg.read(hw, key::FILE_DIR, &mut bytes)?;
         let count = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
@@ -184,7 +196,11 @@ impl FwCfg {
         addr: u64,
         len: u32,
     ) -> Result<(), FwCfgError> {
-        transfer(hw, key, offset, CONTROL_READ, addr, len)
+        if self.dma {
+            return transfer(hw, key, offset, CONTROL_READ, addr, len);
+        }
+        read_by_port(hw, key, offset, addr, len);
+        Ok(())
     }
 
     /// Writes `data` at `offset` of item `key`, for the few items that QEMU lets a guest write.
@@ -198,6 +214,10 @@ impl FwCfg {
         offset: u32,
         data: &[u8],
     ) -> Result<(), FwCfgError> {
+        // By port, QEMU takes no data (since 2.4).
+        if !self.dma {
+            return Err(FwCfgError::Refused);
+        }
         let len = u32::try_from(data.len()).map_err(|_| FwCfgError::TooLong)?;
         let addr = data.as_ptr().expose_provenance() as u64;
         transfer(hw, key, offset, CONTROL_WRITE, addr, len)
@@ -271,6 +291,31 @@ fn transfer(
     }
     command(hw, select | CONTROL_SKIP, 0, offset)?;
     command(hw, direction, addr, len)
+}
+
+/// The device gives zeros past an item's end, as DMA does. Nothing tells of a failure.
+fn read_by_port(
+    hw: &(impl Ports + PhysMem),
+    key: u16,
+    mut offset: u32,
+    mut addr: u64,
+    mut len: u32,
+) {
+    let mut bytes = [0; 4096];
+    hw.out16(PORT_SELECT, key);
+    while offset > 0 {
+        let step = offset.min(bytes.len() as u32);
+        hw.in8_repeated(PORT_DATA, &mut bytes[..step as usize]);
+        offset -= step;
+    }
+    while len > 0 {
+        let step = len.min(bytes.len() as u32);
+        let part = &mut bytes[..step as usize];
+        hw.in8_repeated(PORT_DATA, part);
+        hw.write(addr, part);
+        addr += u64::from(step);
+        len -= step;
+    }
 }
 
 /// One DMA command. The address register's high half is zero after reset and after each command, so a descriptor below

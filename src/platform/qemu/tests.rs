@@ -21,6 +21,7 @@ fn a_machine_and_its_settings_come_out() {
 fn goes_on_without_fw_cfg() {
     let mut fake = FakeFwCfg::new(&[]);
     fake.dma = false;
+    fake.absent = true;
     let (machine, settings) = discover(&fake, Chipset::None, 0..0);
     assert_eq!(machine.cpus.present, 1);
     assert_eq!(settings, Settings::default());

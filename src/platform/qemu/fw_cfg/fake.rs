@@ -11,6 +11,8 @@ use super::*;
 pub struct FakeFwCfg {
     pub items: RefCell<BTreeMap<u16, Vec<u8>>>,
     pub dma: bool,
+    /// There is no device at all.
+    pub absent: bool,
     /// Commands never finish.
     pub stuck: bool,
     pub accesses: Cell<usize>,
@@ -40,7 +42,7 @@ impl FakeFwCfg {
             fake.items.borrow_mut().insert(key, content.to_vec());
         }
         fake.items.borrow_mut().insert(key::FILE_DIR, directory);
-        fake
+        fake.item(key::SIGNATURE, b"QEMU")
     }
 
     pub fn item(self, key: u16, bytes: &[u8]) -> Self {
@@ -86,6 +88,12 @@ impl Ports for FakeFwCfg {
     fn in8(&self, port: u16) -> u8 {
         self.count();
         match port {
+            PORT_DATA if !self.absent => {
+                let at = self.offset.replace(self.offset.get() + 1);
+                let items = self.items.borrow();
+                let item = items.get(&self.selected.get());
+                item.and_then(|item| item.get(at)).copied().unwrap_or(0)
+            }
             0x71 => self.cmos.get(&self.cmos_index.get()).copied().unwrap_or(0),
             _ => 0xff,
         }
@@ -108,8 +116,12 @@ impl Ports for FakeFwCfg {
             self.cmos_index.set(value & 0x7f);
         }
     }
-    fn out16(&self, _: u16, _: u16) {
+    fn out16(&self, port: u16, value: u16) {
         self.count();
+        if port == PORT_SELECT {
+            self.selected.set(value);
+            self.offset.set(0);
+        }
     }
     fn out32(&self, port: u16, value: u32) {
         self.count();

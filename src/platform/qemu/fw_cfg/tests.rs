@@ -50,6 +50,26 @@ fn reads_and_writes_at_an_offset() {
 }
 
 #[test]
+fn reads_byte_by_byte_where_there_is_no_dma() {
+    let long: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
+    let mut fake = FakeFwCfg::new(&[("etc/a", b"one"), ("etc/long", &long)]);
+    fake.dma = false;
+    let fw_cfg = FwCfg::open(&fake).unwrap();
+    assert_eq!(fw_cfg.read_file(&fake, b"etc/a", 16).unwrap(), b"one");
+    let file = fw_cfg.find(b"etc/long").unwrap();
+    let mut part = [0u8; 4100];
+    let addr = part.as_mut_ptr().expose_provenance() as u64;
+    fw_cfg
+        .read_to(&fake, file.handle as u16, 5000, addr, 4100)
+        .unwrap();
+    assert_eq!(core::hint::black_box(part), long[5000..9100]);
+    assert_eq!(
+        fw_cfg.write(&fake, file.handle as u16, 0, b"x"),
+        Err(FwCfgError::Refused)
+    );
+}
+
+#[test]
 fn numbers_are_little_endian() {
     let fake = FakeFwCfg::new(&[("etc/n", &[1, 2, 0, 0])]).item(key::NB_CPUS, &[8, 1]);
     let fw_cfg = FwCfg::open(&fake).unwrap();
@@ -64,8 +84,10 @@ fn says_what_is_wrong() {
     assert_eq!(FwCfg::open(&fake).unwrap_err(), FwCfgError::Timeout);
     fake.stuck = false;
     fake.dma = false;
-    assert_eq!(FwCfg::open(&fake).unwrap_err(), FwCfgError::NoDma);
+    fake.absent = true;
+    assert_eq!(FwCfg::open(&fake).unwrap_err(), FwCfgError::NoDevice);
     fake.dma = true;
+    fake.absent = false;
     let fake = fake.item(key::FILE_DIR, &[0xff; 64]);
     assert_eq!(FwCfg::open(&fake).unwrap_err(), FwCfgError::BadDirectory);
 }

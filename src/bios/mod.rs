@@ -61,6 +61,8 @@ pub struct Services {
     pub pmm: pmm::Pmm,
     /// Who waits in INT 15h AH=86h.
     pub waiter: Option<int15::wait::Waiter>,
+    /// Who waits in INT 15h AX=5305h for an interrupt.
+    pub idler: Option<int15::wait::Waiter>,
     /// Who waits for a serial or parallel port.
     pub deadline: Option<int15::wait::Deadline>,
     /// The keyboard interrupt that the Pause key holds up.

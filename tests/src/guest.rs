@@ -301,6 +301,20 @@ impl Guest {
         })
     }
 
+    /// Waits until the guest has switched itself off.
+    ///
+    /// # Errors
+    /// As [`Guest::wait_for`].
+    pub fn wait_for_end(&mut self) -> Result<()> {
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > self.ends {
+                bail!("{}: it does not end\n{}", self.name, self.tails());
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
     fn wait_until<T>(&mut self, what: &str, check: impl Fn(&Self) -> Option<T>) -> Result<T> {
         loop {
             let ended = self.child.try_wait()?;

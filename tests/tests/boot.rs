@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use firstlight_tests::disk::{Disk, SECTOR};
 use firstlight_tests::guest::{Config, Firmware, Log, Machine};
 use firstlight_tests::report::Report;
-use firstlight_tests::script::Script;
+use firstlight_tests::script::{Call, Script};
 
 /// The first line of what a guest shows when nothing boots.
 const NOTHING_BOOTS: &str = "Nothing could be booted";
@@ -156,4 +156,19 @@ fn pc_starts_50_times_with_one_memory_map() -> Result<()> {
 #[test]
 fn q35_starts_50_times_with_one_memory_map() -> Result<()> {
     reboots(Machine::Q35, Firmware::Firstlight)
+}
+
+#[test]
+fn apm_switches_the_machine_off() -> Result<()> {
+    for machine in Machine::ALL {
+        let mut script = Script::new();
+        script.call("off", Call::new(0x15, 0x5307).bx(1).cx(3));
+        script.halt();
+        let disk = Disk::running(&script, 16 << 20)?;
+        Config::new(machine, Firmware::Firstlight)
+            .disk(&disk.path())
+            .start()?
+            .wait_for_end()?;
+    }
+    Ok(())
 }

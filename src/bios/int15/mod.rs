@@ -22,7 +22,7 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> O
         0x4f => frame.set_carry(true),
         // A medium may be removed: nobody here objects.
         0x52 => frame.succeed(),
-        0x53 => super::apm::serve(frame),
+        0x53 => return super::apm::serve(bios, hw, frame),
         0x83 => wait::event(hw, frame),
         0x86 => return wait::wait(bios, hw, frame),
         0x87 => block_move::serve(bios, hw, frame),

@@ -66,6 +66,12 @@ pub fn services(script: &mut Script) {
         "int15.5300.bad-device",
         Call::new(0x15, 0x5300).bx(0x1234).carry(),
     );
+    let apm = |al: u16, bx, cx| Call::new(0x15, 0x5300 | al).bx(bx).cx(cx).carry();
+    for al in [0x01, 0x02, 0x03, 0x05, 0x06, 0x0a, 0x0b, 0x0e, 0x10, 0x04] {
+        script.call(&format!("int15.53{al:02x}"), apm(al, 1, 0x0102));
+    }
+    script.call("int15.5307.suspend", apm(7, 1, 2));
+    script.call("int15.5307.bad-device", apm(7, 0x1234, 3));
     script.call("int15.53-unknown", Call::new(0x15, 0x537f).bx(0).carry());
     for function in [
         0x00, 0x21, 0x41, 0x80, 0x81, 0x82, 0x85, 0xc3, 0xc4, 0xc9, 0xd8, 0xe9, 0xff,

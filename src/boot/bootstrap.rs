@@ -8,6 +8,7 @@ use super::report;
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::bios::Bios;
 use crate::bios::bda::Bda;
+use crate::devices::reset;
 use alloc::vec::Vec;
 use spin::Mutex;
 
@@ -169,18 +170,9 @@ fn wait<H: Hardware>(hw: &H, since: u32) -> Outcome {
     let passed = (Bda::ticks().get(hw) + TICKS_A_DAY).wrapping_sub(since) % TICKS_A_DAY;
     let key = Bda::keyboard_head().get(hw) != Bda::keyboard_tail().get(hw);
     if key || passed >= WAIT_TICKS {
-        restart(hw);
+        reset::machine(hw);
     }
     Outcome::WaitForInterrupt
-}
-
-fn restart<H: Hardware>(hw: &H) {
-    const RESET_CONTROL: u16 = 0xcf9;
-    const KEYBOARD_COMMAND: u16 = 0x64;
-    // Full reset: bit 1 chooses it, then bit 2 goes from 0 to 1 (ICH9 datasheet, section 13.7.5).
-    hw.out8(RESET_CONTROL, 0x02);
-    hw.out8(RESET_CONTROL, 0x06);
-    hw.out8(KEYBOARD_COMMAND, 0xfe);
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
+    // `cargo xtask … | head` ends quietly.
+    sigpipe::reset();
     match Cli::parse().command {
         Command::Bench(args) => bench::main(args),
         Command::Build(args) => build::main(args),

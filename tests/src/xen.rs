@@ -51,7 +51,10 @@ pub fn bed(version: Version) -> Result<MutexGuard<'static, Bed>> {
 }
 
 /// The demo Debian disk.
-fn debian() -> Result<PathBuf> {
+///
+/// # Errors
+/// It cannot be made.
+pub fn debian() -> Result<PathBuf> {
     match std::env::var_os("FIRSTLIGHT_DEBIAN") {
         Some(path) => Ok(path.into()),
         None => xtask::image::demo_disk(),

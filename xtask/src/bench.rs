@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: what Firstlight costs, beside SeaBIOS in the same run.
+//! `cargo xtask bench`: what Firstlight costs, beside SeaBIOS and QEMU's qboot in the same run.
 //!
-//! A boot sector (bench/guest.s) tells when it starts and how fast it reads. Instructions and device accesses repeat from run to run;
-//! times do not, so the firmwares take turns and the median counts.
+//! Two guests tell when they start: a boot sector (bench/guest.s), which also measures how fast it reads, and a kernel that is given
+//! directly (bench/kernel.s). Instructions and device accesses repeat from run to run; times do not, so the firmwares take turns
+//! and the median counts.
 
 mod guest;
 mod measure;
@@ -10,13 +11,19 @@ mod trace;
 use crate::qemu::Machine;
 use crate::setup::{Consent, Need};
 use crate::{build, project, setup};
-use anyhow::{Context, Result};
-use measure::{Bench, Firmware};
+use anyhow::{Context, Result, ensure};
+use measure::{Bench, Firmware, Guest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
-/// Measure Firstlight beside SeaBIOS: the way to the boot sector, and disk reads
+/// QEMU's small firmware that starts nothing but kernels (Debian package qemu-system-data).
+const QBOOT: &str = "/usr/share/qemu/qboot.rom";
+/// The name of the step in which Firstlight installs the guest's tables.
+const TABLES: &str = "tables";
+
+/// Measure Firstlight beside SeaBIOS and qboot: the way to a boot sector and to a kernel, and disk reads
 ///
 /// Prints a table and writes target/bench.json.
 #[derive(clap::Args)]
@@ -37,7 +44,10 @@ struct Figure {
     machine: Machine,
     what: &'static str,
     firstlight: f64,
-    seabios: f64,
+    /// Nothing where only Firstlight has a figure.
+    seabios: Option<f64>,
+    /// Nothing where qboot has no part in it: it has no disks.
+    qboot: Option<f64>,
     /// Digits after the decimal point.
     digits: usize,
     /// Whether a larger figure is the better one.
@@ -45,12 +55,25 @@ struct Figure {
 }
 
 impl Figure {
-    /// How many times better Firstlight is.
-    fn ratio(&self) -> f64 {
+    /// A count of which less is better.
+    fn count(machine: Machine, what: &'static str, firstlight: u64) -> Self {
+        Self {
+            machine,
+            what,
+            firstlight: firstlight as f64,
+            seabios: None,
+            qboot: None,
+            digits: 0,
+            more_is_better: false,
+        }
+    }
+
+    /// How many times better than another firmware's figure Firstlight's is.
+    fn better_than(&self, other: f64) -> f64 {
         if self.more_is_better {
-            self.firstlight / self.seabios
+            self.firstlight / other
         } else {
-            self.seabios / self.firstlight
+            other / self.firstlight
         }
     }
 }
@@ -72,6 +95,14 @@ pub fn main(args: Args) -> Result<()> {
         name: "SeaBIOS",
         rom: None,
     };
+    ensure!(
+        Path::new(QBOOT).exists(),
+        "there is no {QBOOT} (package qemu-system-data)"
+    );
+    let qboot = Firmware {
+        name: "qboot",
+        rom: Some(QBOOT.into()),
+    };
     let directory = tempfile::tempdir()?;
     let mut figures = Vec::new();
     let mut details = BTreeMap::new();
@@ -80,9 +111,11 @@ pub fn main(args: Args) -> Result<()> {
             machine,
             directory: directory.path(),
         };
-        let results = disk_boot(&bench, &firstlight, &seabios, args.runs)?;
-        figures.extend(results.figures);
-        details.insert(machine.name(), results.details);
+        let disk = disk_boot(&bench, &firstlight, &seabios, args.runs)?;
+        let kernel = kernel_boot(&bench, &[&firstlight, &seabios, &qboot])?;
+        figures.extend(disk.figures.into_iter().chain(kernel.figures));
+        let details_here = json!({ "disk": disk.details, "kernel": kernel.details });
+        details.insert(machine.name(), details_here);
     }
     print_table(&figures);
     write_json(&figures, &details)
@@ -98,12 +131,12 @@ fn disk_boot(
     let machine = bench.machine;
     eprintln!("Measuring on {}: instructions", machine.name());
     let instructions = [
-        bench.instructions(firstlight)?,
-        bench.instructions(seabios)?,
+        bench.instructions(firstlight, Guest::Disk(0))?,
+        bench.instructions(seabios, Guest::Disk(0))?,
     ];
     eprintln!("Measuring on {}: device accesses", machine.name());
     let accesses = [bench.accesses(firstlight)?, bench.accesses(seabios)?];
-    let steps = bench.steps(firstlight)?;
+    let steps = bench.steps(firstlight, Guest::Disk(0))?;
     eprintln!("Measuring on {}: time, {runs} times each", machine.name());
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..runs {
@@ -111,19 +144,10 @@ fn disk_boot(
         times[1].push(bench.times(seabios)?);
     }
 
-    println!(
-        "\nDevice accesses from reset to the boot sector on {}:",
-        machine.name()
-    );
     let [ours, theirs] = [&accesses[0].boot, &accesses[1].boot];
-    print_devices(ours, theirs);
-    if !steps.is_empty() {
-        println!(
-            "\nFirstlight's steps to the boot sector on {}:",
-            machine.name()
-        );
-        print_steps(&steps);
-    }
+    println!("\nTo a boot sector on {}:", machine.name());
+    print_devices(&["Firstlight", "SeaBIOS"], &[ours, theirs]);
+    print_steps(&steps);
     let total = |devices: &BTreeMap<String, u64>| devices.values().sum::<u64>() as f64;
     let of_times = |figure: fn(&measure::Times) -> f64| {
         [0, 1].map(|who| median(times[who].iter().map(figure).collect()))
@@ -132,7 +156,8 @@ fn disk_boot(
         machine,
         what,
         firstlight,
-        seabios,
+        seabios: Some(seabios),
+        qboot: None,
         digits,
         more_is_better,
     };
@@ -170,9 +195,53 @@ fn disk_boot(
     ];
     let details = json!({
         "devices": { "firstlight": ours, "seabios": theirs },
-        "steps": steps.iter().map(|step| json!({ "name": step.name, "end": step.end, "accesses": step.accesses })).collect::<Vec<_>>(),
+        "steps": steps_as_json(&steps),
     });
     Ok(Results { figures, details })
+}
+
+/// From reset to the first instruction of a kernel that QEMU gives. The firmwares are Firstlight, SeaBIOS and qboot.
+fn kernel_boot(bench: &Bench, firmwares: &[&Firmware; 3]) -> Result<Results> {
+    let machine = bench.machine;
+    eprintln!("Measuring on {}: a given kernel", machine.name());
+    let mut instructions = Vec::new();
+    let mut accesses = Vec::new();
+    for firmware in firmwares {
+        instructions.push(bench.instructions(firmware, Guest::Kernel)?);
+        accesses.push(bench.accesses_to_start(firmware, Guest::Kernel)?);
+    }
+    let steps = bench.steps(firmwares[0], Guest::Kernel)?;
+    let tables = trace::cost(&steps, TABLES).context("no report of the tables")?;
+    let names = firmwares.map(|firmware| firmware.name);
+    println!("\nTo a given kernel on {}:", machine.name());
+    print_devices(&names, &accesses.iter().collect::<Vec<_>>());
+    print_steps(&steps);
+    let totals: Vec<u64> = accesses
+        .iter()
+        .map(|devices| devices.values().sum())
+        .collect();
+    let figure = |what, counts: &[u64]| Figure {
+        seabios: Some(counts[1] as f64),
+        qboot: Some(counts[2] as f64),
+        ..Figure::count(machine, what, counts[0])
+    };
+    let figures = vec![
+        figure("guest instructions to a given kernel", &instructions),
+        figure("device accesses to a given kernel", &totals),
+        Figure::count(machine, "guest instructions for the tables", tables),
+    ];
+    let devices: BTreeMap<String, _> = names
+        .iter()
+        .map(|name| name.to_lowercase())
+        .zip(&accesses)
+        .collect();
+    let details = json!({ "devices": devices, "steps": steps_as_json(&steps) });
+    Ok(Results { figures, details })
+}
+
+fn steps_as_json(steps: &[trace::Step]) -> Vec<Value> {
+    let step = |step: &trace::Step| json!({ "name": step.name, "end": step.end, "accesses": step.accesses });
+    steps.iter().map(step).collect()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -180,29 +249,37 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn print_devices(ours: &BTreeMap<String, u64>, theirs: &BTreeMap<String, u64>) {
-    let count =
-        |devices: &BTreeMap<String, u64>, device: &str| devices.get(device).copied().unwrap_or(0);
-    let mut devices: Vec<&String> = ours.keys().chain(theirs.keys()).collect();
-    devices.sort_by_key(|&device| {
-        (
-            std::cmp::Reverse((count(ours, device), count(theirs, device))),
-            device,
-        )
-    });
-    devices.dedup();
-    println!("  {:<24} {:>12} {:>12}", "device", "Firstlight", "SeaBIOS");
-    for device in devices {
-        println!(
-            "  {device:<24} {:>12} {:>12}",
-            count(ours, device),
-            count(theirs, device)
-        );
+/// Device accesses, a column a firmware.
+fn print_devices(names: &[&str], counts: &[&BTreeMap<String, u64>]) {
+    let mut devices: BTreeMap<&String, Vec<u64>> = BTreeMap::new();
+    for device in counts.iter().flat_map(|counts| counts.keys()) {
+        let row = counts
+            .iter()
+            .map(|counts| counts.get(device).copied().unwrap_or(0));
+        devices.insert(device, row.collect());
+    }
+    let mut rows: Vec<_> = devices.into_iter().collect();
+    rows.sort_by(|a, b| b.1.cmp(&a.1));
+    print!("  {:<24}", "accesses to the device");
+    for name in names {
+        print!(" {name:>12}");
+    }
+    println!();
+    for (device, counts) in rows {
+        print!("  {device:<24}");
+        for count in counts {
+            print!(" {count:>12}");
+        }
+        println!();
     }
 }
 
+/// Firstlight's steps.
 fn print_steps(steps: &[trace::Step]) {
-    println!("  {:<24} {:>12} {:>12}", "step", "instructions", "accesses");
+    println!(
+        "  {:<24} {:>12} {:>12}",
+        "Firstlight's step", "instructions", "accesses"
+    );
     let mut start = 0;
     for step in steps {
         println!(
@@ -217,19 +294,24 @@ fn print_steps(steps: &[trace::Step]) {
 
 fn print_table(figures: &[Figure]) {
     println!(
-        "\n{:<8} {:<40} {:>12} {:>12} {:>8}",
-        "machine", "", "Firstlight", "SeaBIOS", "better"
+        "\n{:<8} {:<40} {:>12} {:>12} {:>8} {:>12} {:>8}",
+        "machine", "", "Firstlight", "SeaBIOS", "better", "qboot", "better"
     );
     for figure in figures {
         let digits = figure.digits;
-        println!(
-            "{:<8} {:<40} {:>12.digits$} {:>12.digits$} {:>7.1}x",
+        let mut line = format!(
+            "{:<8} {:<40} {:>12.digits$}",
             figure.machine.name(),
             figure.what,
-            figure.firstlight,
-            figure.seabios,
-            figure.ratio()
+            figure.firstlight
         );
+        for other in [figure.seabios, figure.qboot] {
+            line += &match other {
+                Some(value) => format!(" {value:>12.digits$} {:>7.1}x", figure.better_than(value)),
+                None => format!(" {:>12} {:>8}", "-", ""),
+            };
+        }
+        println!("{}", line.trim_end());
     }
 }
 
@@ -242,7 +324,9 @@ fn write_json(figures: &[Figure], details: &BTreeMap<&str, Value>) -> Result<()>
                 "what": figure.what,
                 "firstlight": figure.firstlight,
                 "seabios": figure.seabios,
-                "ratio": figure.ratio(),
+                "qboot": figure.qboot,
+                "ratio": figure.seabios.map(|other| figure.better_than(other)),
+                "ratio-qboot": figure.qboot.map(|other| figure.better_than(other)),
             })
         })
         .collect();

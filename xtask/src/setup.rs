@@ -24,7 +24,7 @@ impl Need {
     /// The Debian packages that serve this need. Ubuntu has them under the same names.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Need::Qemu => &["qemu-system-x86", "seabios"],
+            Need::Qemu => &["qemu-system-data", "qemu-system-x86", "seabios"],
             Need::DebianDisk => &[
                 "mmdebstrap",
                 "debian-archive-keyring",

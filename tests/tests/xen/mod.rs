@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use firstlight_tests::xen::{
-    Guest, PROBE, Then, Version, bed, empty_disk, firstlight, guest_lines, probe_disk, ram,
+    Guest, PROBE, Then, Version, bed, debian, empty_disk, firstlight, guest_lines, probe_disk, ram,
 };
 use std::time::Duration;
 
@@ -203,6 +203,33 @@ pub fn debian_to_login(version: Version) -> Result<()> {
     Ok(())
 }
 
+/// The command line of a libvirt domain that starts an installer.
+const COMMAND_LINE: &str = "console=ttyS0 ks=http://example.com/f8-i386/os/";
+
+pub fn debian_kernel_given_directly(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let files = tempfile::tempdir()?;
+    let mut guest = Guest::new("kernel", &firstlight())
+        .set("memory", 512)
+        .string("cmdline", COMMAND_LINE);
+    for (setting, file) in [("kernel", "/vmlinuz"), ("ramdisk", "/initrd.img")] {
+        let copy = files.path().join(setting);
+        xtask::image::copy_out(&debian()?, file, &copy)?;
+        guest = guest
+            .file_of_host(&copy, setting)
+            .string(setting, &format!("/job/{setting}"));
+    }
+    // What Debian's initrd shows when nothing names a root file system.
+    let serial = bed.boot(&guest, "(initramfs) ", DEBIAN)?;
+    let told = format!("Kernel command line: {COMMAND_LINE}\r\n");
+    ensure!(serial.contains(&told), "another command line:\n{serial}");
+    ensure!(
+        serial.contains("Hypervisor detected: Xen HVM"),
+        "no Xen:\n{serial}"
+    );
+    Ok(())
+}
+
 /// One test for each of the functions above, in the shared test bed of a version.
 macro_rules! tests {
     ($version:ident: $($name:ident)*) => {
@@ -230,6 +257,7 @@ macro_rules! tests {
             a_module_of_garbage_does_not_matter
             nonsense_in_xenstore_does_not_matter
             debian_to_login
+            debian_kernel_given_directly
         }
     };
 }

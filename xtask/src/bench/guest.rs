@@ -1,4 +1,4 @@
-//! The benchmarks' guest: a disk with the boot sector of guest.s.
+//! The benchmarks' guests: a disk with the boot sector of guest.s, and the Linux kernel of kernel.s.
 
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
@@ -6,13 +6,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCE: &str = include_str!("guest.s");
+const BOOT_SECTOR: &str = include_str!("guest.s");
+const KERNEL: &str = include_str!("kernel.s");
 /// Where the boot sector has the number of reads to make, 16 bits.
 const READS: usize = 0x1B6;
 /// The disk's size in bytes.
 const DISK_SIZE: u64 = 64 << 20;
 
-/// The port to which the boot sector writes.
+/// The kernel's size in bytes.
+const KERNEL_SIZE: usize = 4 << 10;
+/// Its initial RAM disk's size in bytes.
+const INITRD_SIZE: u64 = 3_000_000;
+
+/// The port to which the guests write.
 pub const PORT: u64 = 0x4E9;
 /// The sectors of 512 bytes that one read of the boot sector transfers.
 pub const SECTORS_PER_READ: u32 = 127;
@@ -22,7 +28,7 @@ pub const SECTORS_PER_READ: u32 = 127;
 /// # Errors
 /// The assembler or the linker (Debian package binutils) failed, or the disk cannot be written.
 pub fn disk(directory: &Path, reads: u16) -> Result<PathBuf> {
-    let mut sector = assemble(directory)?;
+    let mut sector = assemble(directory, BOOT_SECTOR, "0x7C00", 512)?;
     sector[READS..READS + 2].copy_from_slice(&reads.to_le_bytes());
     let path = directory.join(format!("reads-{reads}.img"));
     let mut disk = File::create(&path)?;
@@ -31,22 +37,43 @@ pub fn disk(directory: &Path, reads: u16) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn assemble(directory: &Path) -> Result<Vec<u8>> {
-    let [source, object, binary] =
+/// A kernel and its initial RAM disk, in `directory`.
+///
+/// # Errors
+/// As [`disk`].
+pub fn kernel(directory: &Path) -> Result<[PathBuf; 2]> {
+    let kernel = directory.join("kernel");
+    let bytes = assemble(directory, KERNEL, "0", KERNEL_SIZE)?;
+    fs::write(&kernel, bytes)?;
+    let initrd = directory.join("initrd");
+    File::create(&initrd)?.set_len(INITRD_SIZE)?;
+    Ok([kernel, initrd])
+}
+
+/// Makes a flat program of `source`, which has to have `size` bytes.
+fn assemble(directory: &Path, source: &str, address: &str, size: usize) -> Result<Vec<u8>> {
+    let [input, object, binary] =
         ["guest.s", "guest.o", "guest.bin"].map(|name| directory.join(name));
-    fs::write(&source, SOURCE)?;
+    fs::write(&input, source)?;
     run(Command::new("as")
-        .args(["--32", "-o"])
-        .args([&object, &source]))?;
-    let link = ["-m", "elf_i386", "-Ttext=0x7C00", "--oformat=binary", "-o"];
+        .args(["--64", "-o"])
+        .args([&object, &input]))?;
+    let link = [
+        "-m",
+        "elf_x86_64",
+        "-Ttext",
+        address,
+        "--oformat=binary",
+        "-o",
+    ];
     run(Command::new("ld").args(link).args([&binary, &object]))?;
-    let sector = fs::read(&binary)?;
+    let program = fs::read(&binary)?;
     ensure!(
-        sector.len() == 512,
-        "the boot sector has {} bytes",
-        sector.len()
+        program.len() == size,
+        "a guest has {} bytes instead of {size}",
+        program.len()
     );
-    Ok(sector)
+    Ok(program)
 }
 
 fn run(command: &mut Command) -> Result<()> {
@@ -58,17 +85,17 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What the boot sector wrote, taken apart.
+/// What a guest wrote, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The time-stamp counter at the boot sector's first instruction.
+    /// The time-stamp counter at the guest's first instruction.
     pub start: u64,
     /// Whether all reads were made.
     pub reads_done: bool,
 }
 
 impl Report {
-    /// Parses what the boot sector wrote.
+    /// Parses what a guest wrote.
     ///
     /// # Errors
     /// It is not all there, or a read failed.
@@ -76,7 +103,7 @@ impl Report {
         let start = written
             .strip_prefix(b"T")
             .and_then(|rest| rest.first_chunk::<8>());
-        let start = u64::from_le_bytes(*start.context("the boot sector did not start")?);
+        let start = u64::from_le_bytes(*start.context("the guest did not start")?);
         match &written[9..] {
             [] | [b'B'] => Ok(Self {
                 start,
@@ -89,7 +116,7 @@ impl Report {
             [b'B', b'X', status, ..] => {
                 anyhow::bail!("a read by the boot sector failed with status {status:#04x}")
             }
-            other => anyhow::bail!("the boot sector wrote {other:02x?}"),
+            other => anyhow::bail!("the guest wrote {other:02x?}"),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::guest::{self, Report};
 use super::trace::{self, Accesses};
 use crate::qemu::{self, Accelerator, Event, Machine, Running};
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,15 @@ pub struct Firmware {
     pub rom: Option<PathBuf>,
 }
 
+/// What the machine starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guest {
+    /// A disk whose boot sector makes so many reads.
+    Disk(u16),
+    /// A kernel that is given directly, with an initial RAM disk.
+    Kernel,
+}
+
 /// Where measurements are made: a machine, and a directory for the guest's disks and for logs.
 pub struct Bench<'a> {
     /// The machine type.
@@ -46,24 +56,38 @@ pub struct Times {
 }
 
 impl Bench<'_> {
-    /// The guest's instructions from reset to the boot sector.
-    pub fn instructions(&self, firmware: &Firmware) -> Result<u64> {
-        let mut qemu = self.qemu(firmware, 0)?;
+    /// The instructions from reset to the guest's first.
+    pub fn instructions(&self, firmware: &Firmware, guest: Guest) -> Result<u64> {
+        let mut qemu = self.qemu(firmware, guest)?;
         qemu.args(["-icount", "shift=0,sleep=off"]);
         Ok(Report::parse(&self.run(&mut qemu, firmware)?)?.start)
     }
 
     /// The device accesses up to the boot sector, and those of each of the boot sector's reads.
     pub fn accesses(&self, firmware: &Firmware) -> Result<Accesses> {
-        let (_, mut accesses) = self.traced(firmware, COUNTED_READS, &[])?;
+        let (report, mut accesses) = self.traced(firmware, Guest::Disk(COUNTED_READS), &[])?;
+        ensure!(
+            report.reads_done,
+            "the boot sector of {} did not finish reading",
+            firmware.name
+        );
         for count in accesses.reading.values_mut() {
             *count = count.div_ceil(u64::from(COUNTED_READS));
         }
         Ok(accesses)
     }
 
-    /// As [`Bench::accesses`], with the firmware asked to report its steps, whose ends are in guest instructions.
-    pub fn steps(&self, firmware: &Firmware) -> Result<Vec<trace::Step>> {
+    /// The device accesses up to the guest's first instruction, by device.
+    pub fn accesses_to_start(
+        &self,
+        firmware: &Firmware,
+        guest: Guest,
+    ) -> Result<BTreeMap<String, u64>> {
+        Ok(self.traced(firmware, guest, &[])?.1.boot)
+    }
+
+    /// The firmware's steps to the guest, as it reports them itself; their ends are in guest instructions.
+    pub fn steps(&self, firmware: &Firmware, guest: Guest) -> Result<Vec<trace::Step>> {
         let log = format!("file:{}", self.directory.join("steps.log").display());
         let setting = [
             "-fw_cfg",
@@ -73,14 +97,18 @@ impl Bench<'_> {
             "-debugcon",
             &log,
         ];
-        let (report, accesses) = self.traced(firmware, 0, &setting)?;
+        let (report, accesses) = self.traced(firmware, guest, &setting)?;
         let mut steps = accesses.steps;
         if let Some(last) = steps.last().map(|step| step.end) {
-            // From the last reported step on: the disks and the boot sector.
+            // What follows the last reported step.
             let reported: u64 = steps.iter().map(|step| step.accesses).sum();
             let accesses = accesses.boot.values().sum::<u64>().saturating_sub(reported);
             steps.push(trace::Step {
-                name: "disk and boot sector".to_owned(),
+                name: match guest {
+                    Guest::Disk(_) => "disk and boot sector",
+                    Guest::Kernel => "kernel and initrd",
+                }
+                .to_owned(),
                 end: report.start.max(last),
                 accesses,
             });
@@ -91,11 +119,11 @@ impl Bench<'_> {
     fn traced(
         &self,
         firmware: &Firmware,
-        reads: u16,
+        guest: Guest,
         arguments: &[&str],
     ) -> Result<(Report, Accesses)> {
         let log = self.directory.join("accesses.log");
-        let mut qemu = self.qemu(firmware, reads)?;
+        let mut qemu = self.qemu(firmware, guest)?;
         qemu.args([
             "-trace",
             "memory_region_ops_read",
@@ -106,11 +134,6 @@ impl Bench<'_> {
         .arg(&log)
         .args(arguments);
         let report = Report::parse(&self.run(&mut qemu, firmware)?)?;
-        ensure!(
-            reads == 0 || report.reads_done,
-            "the boot sector of {} did not finish reading",
-            firmware.name
-        );
         let accesses = trace::count(&log)?;
         // The logs are large and of no further use; one that stays is only untidy.
         let _ = std::fs::remove_file(&log);
@@ -120,7 +143,7 @@ impl Bench<'_> {
     /// The time to the boot sector, and the speed of its reads.
     pub fn times(&self, firmware: &Firmware) -> Result<Times> {
         let socket = self.directory.join("monitor");
-        let mut qemu = self.qemu(firmware, TIMED_READS)?;
+        let mut qemu = self.qemu(firmware, Guest::Disk(TIMED_READS))?;
         // The processor starts on our word, so that QEMU's own start is not part of the time.
         qemu.arg("-S")
             .arg("-monitor")
@@ -150,8 +173,7 @@ impl Bench<'_> {
         })
     }
 
-    fn qemu(&self, firmware: &Firmware, reads: u16) -> Result<Command> {
-        let disk = guest::disk(self.directory, reads)?;
+    fn qemu(&self, firmware: &Firmware, guest: Guest) -> Result<Command> {
         let mut qemu = qemu::command(self.machine, Accelerator::Tcg, MEMORY, 1);
         qemu.args([
             "-display",
@@ -165,14 +187,23 @@ impl Bench<'_> {
             "isa-debugcon,iobase={:#x},chardev=bench",
             guest::PORT
         ));
-        qemu.args(qemu::disk(&disk, "raw", true));
+        match guest {
+            Guest::Disk(reads) => {
+                let disk = guest::disk(self.directory, reads)?;
+                qemu.args(qemu::disk(&disk, "raw", true));
+            }
+            Guest::Kernel => {
+                let [kernel, initrd] = guest::kernel(self.directory)?;
+                qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+            }
+        }
         if let Some(rom) = &firmware.rom {
             qemu.arg("-bios").arg(rom);
         }
         Ok(qemu)
     }
 
-    /// Runs a guest to its end and returns what its boot sector wrote.
+    /// Runs a guest to its end and returns what it wrote.
     fn run(&self, qemu: &mut Command, firmware: &Firmware) -> Result<Vec<u8>> {
         let mut written = Vec::new();
         self.collect(&mut Running::start(qemu)?, firmware, |_, bytes| {
@@ -194,7 +225,7 @@ impl Bench<'_> {
                 Event::Ended(_) => return Ok(()),
                 Event::Late => {
                     bail!(
-                        "{} on {}: the boot sector did not finish in {} s",
+                        "{} on {}: the guest did not finish in {} s",
                         firmware.name,
                         self.machine.name(),
                         DEADLINE.as_secs()

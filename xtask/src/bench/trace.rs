@@ -18,7 +18,7 @@ const STEP: &str = "step ";
 /// Accesses by the guest's processors.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Accesses {
-    /// From reset to the boot sector's first access, by device. The firmware's reports of its steps are not counted.
+    /// From reset to the guest's first access, by device. The firmware's reports of its steps are not counted.
     pub boot: BTreeMap<String, u64>,
     /// While the boot sector reads its disk.
     pub reading: BTreeMap<String, u64>,
@@ -114,6 +114,13 @@ fn count_lines(lines: impl Iterator<Item = std::io::Result<Vec<u8>>>) -> Result<
     Ok(accesses)
 }
 
+/// The instructions that the step `name` took.
+pub fn cost(steps: &[Step], name: &str) -> Option<u64> {
+    let at = steps.iter().position(|step| step.name == name)?;
+    let start = at.checked_sub(1).map_or(0, |before| steps[before].end);
+    Some(steps[at].end.saturating_sub(start))
+}
+
 /// The name and the end of a step, from a line that reports one.
 fn parse_step(line: &[u8]) -> Option<(String, u64)> {
     let (name, end) = std::str::from_utf8(line)
@@ -170,5 +177,7 @@ mod tests {
                 accesses: 2
             }]
         );
+        assert_eq!(cost(&accesses.steps, "cmos"), Some(120));
+        assert_eq!(cost(&accesses.steps, "tables"), None);
     }
 }

@@ -50,6 +50,19 @@ pub struct Bios<H: Hardware> {
     pub services: Services,
 }
 
+impl<H: Hardware> Bios<H> {
+    /// The services of a machine in which nothing has been looked for yet.
+    pub fn new(machine: Machine, settings: Settings) -> Self {
+        Self {
+            machine,
+            settings,
+            hard_disks: Vec::new(),
+            boot: Boot::default(),
+            services: Services::default(),
+        }
+    }
+}
+
 /// What the services other than the disk's keep out of the guest's reach.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
@@ -110,13 +123,7 @@ pub(crate) mod tests {
 
     /// Services of a machine with nothing in it.
     pub fn bios() -> Mutex<Bios<Fake>> {
-        Mutex::new(Bios {
-            machine: Machine::default(),
-            settings: Settings::default(),
-            hard_disks: Vec::new(),
-            boot: Boot::default(),
-            services: Services::default(),
-        })
+        Mutex::new(Bios::new(Machine::default(), Settings::default()))
     }
 
     #[test]

@@ -301,6 +301,28 @@ impl Guest {
         })
     }
 
+    /// Waits until `text` stands `count` times in a log.
+    ///
+    /// # Errors
+    /// As [`Guest::wait_for`].
+    pub fn wait_for_count(&mut self, log: Log, text: &str, count: usize) -> Result<()> {
+        self.wait_until(&format!("{count} times {text:?}"), |guest| {
+            (guest.log(log).matches(text).count() >= count).then_some(())
+        })
+    }
+
+    /// Waits until QEMU's `info status` has `status` in it.
+    ///
+    /// # Errors
+    /// As [`Guest::wait_for`].
+    pub fn wait_for_status(&mut self, status: &str) -> Result<()> {
+        self.wait_until(&format!("status {status:?}"), |guest| {
+            std::thread::sleep(Duration::from_millis(100));
+            let answer = guest.monitor("info status").ok()?;
+            answer.contains(status).then_some(())
+        })
+    }
+
     /// Waits until the guest has switched itself off.
     ///
     /// # Errors

@@ -58,8 +58,11 @@ fn pack(structures: &[Vec<u8>]) -> Vec<u8> {
     blob
 }
 
-/// Blocks 0 and 1, with no UUID: the guest puts its own there.
-fn from_host(table: &[u8]) -> Result<Vec<u8>> {
+/// The blob of blocks 0 and 1 of a host's `table`, with no UUID: the guest puts its own there.
+///
+/// # Errors
+/// There is neither block.
+pub fn from_host(table: &[u8]) -> Result<Vec<u8>> {
     const UUID: std::ops::Range<usize> = 8..24;
     let wanted = structures(table).filter(|structure| structure.kind() < 2);
     let blocks: Vec<Vec<u8>> = wanted
@@ -97,8 +100,11 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Blocks 0, 1, 2, 3 and 11 (DSP0134 3.7, section 7), as far as the element has them.
-fn from_sysinfo(xml: &str) -> Result<Vec<u8>> {
+/// The blob of a libvirt domain's `<sysinfo>`: blocks 0, 1, 2, 3 and 11 (DSP0134 3.7, section 7), as far as the element has them.
+///
+/// # Errors
+/// The text is no XML, or the element is not there, is empty, or has a release that is no number.
+pub fn from_sysinfo(xml: &str) -> Result<Vec<u8>> {
     let document = roxmltree::Document::parse(xml)?;
     let mut elements = document.descendants();
     let Some(sysinfo) = elements.find(|node| node.has_tag_name("sysinfo")) else {

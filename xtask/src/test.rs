@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test there is, on the host and in guests.
 
+use crate::linux::Linux;
 use crate::setup::{Consent, Need};
 use crate::{build, image, project, setup};
 use anyhow::{Context, Result, ensure};
@@ -84,6 +85,7 @@ pub fn main(args: Args) -> Result<()> {
     )?;
     let firmware = build::firmware()?;
     let debian = image::demo_disk()?;
+    Linux::get()?;
     say("set-up, firmware and guests", start);
 
     let mut summary = Summary::default();

@@ -1,0 +1,128 @@
+//! A small Linux in a guest of QEMU, which reports what the firmware told it and then does a job.
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use xtask::linux::{COMMAND_LINE, Linux, Report};
+
+use crate::guest::{Config, Guest, Log};
+
+/// What the kernel says of firmware that it does not like.
+const COMPLAINTS: [&str; 8] = [
+    "ACPI Error",
+    "ACPI BIOS Error",
+    "ACPI Exception",
+    "Firmware Bug",
+    "Firmware Warn",
+    "BIOS bug",
+    "WARNING:",
+    "Call Trace",
+];
+
+/// A guest in which the small Linux runs.
+pub struct Running {
+    /// The guest.
+    pub guest: Guest,
+    _files: TempDir,
+}
+
+/// What a small Linux left that turned its machine off.
+pub struct Ended {
+    /// What it found.
+    pub report: Report,
+    /// What its job wrote to the console.
+    pub job: String,
+    /// What the firmware had to say.
+    pub firmware: String,
+    _files: TempDir,
+}
+
+/// Starts a guest with the small Linux, whose kernel also gets `command_line`. After its report it runs the shell script `job`.
+///
+/// # Errors
+/// A file cannot be made, or QEMU does not start.
+pub fn start(config: Config, command_line: &str, job: &str) -> Result<Running> {
+    let linux = Linux::get()?;
+    let files = tempfile::tempdir()?;
+    let initrd = files.path().join("initrd");
+    linux.initrd_with(job, &initrd)?;
+    let guest = config
+        .args(["-kernel".as_ref(), linux.kernel().as_os_str()])
+        .args(["-initrd".as_ref(), initrd.as_os_str()])
+        .arg("-append")
+        .arg(format!("{COMMAND_LINE} {command_line}"))
+        .start()?;
+    Ok(Running {
+        guest,
+        _files: files,
+    })
+}
+
+/// Starts a guest with the small Linux, and waits until it has reported and turned the machine off.
+///
+/// The guest's time is counted in instructions: however busy the host is, the kernel sees its timers tick in time, and has no
+/// cause to complain of their wiring.
+///
+/// # Errors
+/// It does not, or it starts a second time.
+pub fn report(config: Config) -> Result<Ended> {
+    let config = config.args(["-icount", "shift=1,sleep=off"]);
+    start(config, "", "")?.end()
+}
+
+impl Running {
+    /// Waits until the guest has turned its machine off, which by then has started once.
+    ///
+    /// # Errors
+    /// It does not, in time.
+    pub fn end(mut self) -> Result<Ended> {
+        self.guest.wait_for_end()?;
+        let console = self.guest.log(Log::Serial);
+        let reports = console.matches("report-begin").count();
+        ensure!(reports == 1, "{reports} starts:\n{}", self.guest.tails());
+        let files = tempfile::tempdir()?;
+        let report = Report::unpack(&console, &files.path().join("report"))
+            .with_context(|| self.guest.tails())?;
+        let (_, job) = console.split_once("report-end").context("no end")?;
+        Ok(Ended {
+            report,
+            job: job.replace('\r', ""),
+            firmware: self.guest.log(Log::Debug),
+            _files: files,
+        })
+    }
+}
+
+/// The lines of kernel messages that complain of the firmware.
+pub fn complaints(messages: &str) -> Vec<&str> {
+    let complains = |line: &&str| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
+    messages.lines().filter(complains).collect()
+}
+
+/// A structure of an SMBIOS table: its type and its strings.
+pub type Structure = (u8, Vec<Vec<u8>>);
+
+/// Takes an SMBIOS table apart, as the specification says (DSP0134 3.7, section 6.1.3).
+///
+/// # Errors
+/// It is not one, or does not end with an end-of-table structure.
+pub fn structures(mut table: &[u8]) -> Result<Vec<Structure>> {
+    const END: u8 = 127;
+    let mut all = Vec::new();
+    loop {
+        let [kind, length, ..] = *table else {
+            anyhow::bail!("the table has no end");
+        };
+        let rest = table
+            .get(usize::from(length)..)
+            .context("a structure is cut")?;
+        let end = rest.windows(2).position(|pair| pair == [0, 0]);
+        let end = end.context("a structure's strings have no end")?;
+        let strings = rest[..end].split(|byte| *byte == 0);
+        let strings = strings.filter(|text| !text.is_empty());
+        all.push((kind, strings.map(<[u8]>::to_vec).collect()));
+        table = &rest[end + 2..];
+        if kind == END {
+            return Ok(all);
+        }
+    }
+}

@@ -7,10 +7,9 @@ extern crate alloc;
 mod steps;
 
 use firstlight::arch::pc::Pc;
-use firstlight::arch::{Frame, Outcome, bridge, cpu, kernel};
+use firstlight::arch::{Frame, Outcome, bridge, cpu};
 use firstlight::bios::{self, Bios, int13, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
-use firstlight::boot::direct::Ready;
 use firstlight::boot::find;
 use firstlight::devices::reset;
 use firstlight::logger;
@@ -55,27 +54,15 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     let tables = steps::install_tables(&mut machine, &settings);
     logger::step_done("tables");
     machine.wake = tables.wake;
-    let given_kernel = steps::load_given_kernel(&machine);
-    logger::step_done("given kernel");
+    // A kernel that does without the BIOS's services does without what comes for them. What waking up needs is kept.
+    let mut early = steps::given_kernel(&machine);
+    let late = early.take_if(|kernel| kernel.needs_services());
     let mut bios = Bios::new(machine, settings);
-    let setup_code = match given_kernel {
-        None => false,
-        Some(Ready::Real) => true,
-        // What waking up needs is kept of a machine whose guest never calls the BIOS, too.
-        Some(Ready::Long { entry, params }) => {
-            keep(bios);
-            kernel::long(entry, params)
-        }
-        Some(Ready::Protected {
-            entry,
-            esi,
-            ebx,
-            eax,
-        }) => {
-            keep(bios);
-            kernel::protected(entry, esi, ebx, eax)
-        }
-    };
+    if let Some(ready) = early.and_then(|kernel| steps::load_kernel(&kernel, &bios.machine)) {
+        keep(bios);
+        steps::enter_kernel(ready)
+    }
+    logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
     post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);
@@ -91,10 +78,11 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
         .place_video_rom(&Pc, &bios.machine, tables.pnp_header);
     logger::step_done("video ROM");
     bridge::set_last_pci_bus(bios.machine.last_pci_bus());
-    option_roms::at_post(keep(bios), &Pc);
+    let bios = keep(bios);
+    option_roms::at_post(bios, &Pc);
     logger::step_done("option ROMs");
-    if setup_code {
-        bridge::start_linux_setup()
+    if let Some(ready) = late.and_then(|kernel| steps::load_kernel(&kernel, &bios.lock().machine)) {
+        steps::enter_kernel(ready)
     }
     bridge::start_guest_boot()
 }

@@ -5,9 +5,9 @@ use core::ops::Range;
 use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::place::{F_SEGMENT, RamPlacer};
 use firstlight::arch::xen::Xen;
-use firstlight::arch::{bridge, cpu, handoff};
+use firstlight::arch::{bridge, cpu, handoff, kernel};
 use firstlight::bios::post;
-use firstlight::boot::direct::{self, Ready};
+use firstlight::boot::direct::{Given, Ready};
 use firstlight::devices::pci::PciDevice;
 use firstlight::devices::{apic, mtrr};
 use firstlight::logger;
@@ -139,14 +139,32 @@ fn xen_tables<'a>(
     }
 }
 
-/// The kernel that the platform gives in place of a disk, in its place in memory, if there is one that can be started.
-pub fn load_given_kernel(machine: &Machine) -> Option<Ready> {
-    let fw_cfg = machine.fw_cfg.as_ref()?;
-    let kernel = direct::Given::find(&Pc, fw_cfg)?;
+/// The kernel that the platform gives in place of a disk, if there is one.
+pub fn given_kernel(machine: &Machine) -> Option<Given> {
+    Given::find(&Pc, machine.fw_cfg.as_ref()?)
+}
+
+/// Puts a given kernel in its place in memory, or says why it cannot be started.
+pub fn load_kernel(kernel: &Given, machine: &Machine) -> Option<Ready> {
+    let rsdp = machine.wake.rsdp.unwrap_or(0);
     kernel
-        .load(&machine.e820, machine.wake.rsdp.unwrap_or(0))
+        .load(&Pc, machine.fw_cfg.as_ref()?, &machine.e820, rsdp)
         .inspect_err(|error| log::error!("the given kernel cannot be started: {error}"))
         .ok()
+}
+
+/// Leaves for a kernel that is in its place.
+pub fn enter_kernel(ready: Ready) -> ! {
+    match ready {
+        Ready::Long { entry, params } => kernel::long(entry, params),
+        Ready::Protected {
+            entry,
+            esi,
+            ebx,
+            eax,
+        } => kernel::protected(entry, esi, ebx, eax),
+        Ready::Real => bridge::start_linux_setup(),
+    }
 }
 
 fn cpuid(leaf: u32) -> [u32; 4] {

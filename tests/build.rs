@@ -9,6 +9,8 @@ fn main() {
     assemble(guest, "boot", 0x7c00);
     assemble(guest, "executor", 0);
     assemble(guest, "xen", 0x7c00);
+    // It has an ELF header of its own making.
+    assemble(guest, "pvh", 0);
 }
 
 /// Makes `OUT_DIR/NAME.bin`, the plain bytes of `guest/NAME.s` linked at `address`.

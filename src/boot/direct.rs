@@ -95,40 +95,68 @@ pub enum Ready {
 }
 
 /// The given kernel, once it is known that there is one.
-pub struct Given<'a, H> {
-    hw: &'a H,
-    fw_cfg: &'a FwCfg,
+pub struct Given {
     kernel_size: u64,
+    /// The kernel's first sectors; empty for a Multiboot kernel.
+    setup: Vec<u8>,
 }
 
-impl<'a, H: Ports + PhysMem + Clock> Given<'a, H> {
-    /// Whether the platform gives a kernel.
-    pub fn find(hw: &'a H, fw_cfg: &'a FwCfg) -> Option<Self> {
+impl Given {
+    /// The kernel that the platform gives, if it gives one.
+    pub fn find(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> Option<Self> {
         let kernel_size = fw_cfg.number::<4>(hw, key::KERNEL_SIZE);
-        (kernel_size != 0).then_some(Given {
-            hw,
-            fw_cfg,
-            kernel_size,
-        })
+        if kernel_size == 0 {
+            return None;
+        }
+        let setup_size = fw_cfg.number::<4>(hw, key::SETUP_SIZE).min(SETUP_MAX);
+        let mut setup = vec![0; setup_size as usize];
+        if !setup.is_empty() && fw_cfg.read(hw, key::SETUP_DATA, &mut setup).is_err() {
+            return None;
+        }
+        Some(Given { kernel_size, setup })
+    }
+
+    /// Whether it takes for granted that a BIOS started it: Linux by its real-mode entry, and Multiboot kernels (Xen looks into
+    /// the BIOS data area for memory, and asks INT 10h and INT 13h from real mode).
+    pub fn needs_services(&self) -> bool {
+        self.setup.is_empty() || Setup::parse(&self.setup).is_ok_and(|setup| setup.is_real_mode())
     }
 
     /// Loads everything to its place. `map` is the guest's memory map, `rsdp` the ACPI root pointer or zero.
     ///
     /// # Errors
     /// Why the kernel cannot run; memory outside free RAM is untouched then.
-    pub fn load(&self, map: &E820Map, rsdp: u64) -> Result<Ready, DirectError> {
-        let setup_size = self.number(key::SETUP_SIZE).min(SETUP_MAX);
-        let mut setup = vec![0; setup_size as usize];
-        if setup.is_empty() {
-            return self.load_multiboot(map);
+    pub fn load(
+        &self,
+        hw: &(impl Ports + PhysMem + Clock),
+        fw_cfg: &FwCfg,
+        map: &E820Map,
+        rsdp: u64,
+    ) -> Result<Ready, DirectError> {
+        let kernel_size = self.kernel_size;
+        let loader = Loader {
+            hw,
+            fw_cfg,
+            kernel_size,
+        };
+        if self.setup.is_empty() {
+            return loader.load_multiboot(map);
         }
-        self.fw_cfg.read(self.hw, key::SETUP_DATA, &mut setup)?;
-        if setup.starts_with(b"\x7fELF") {
-            return self.load_pvh(map, rsdp);
+        if self.setup.starts_with(b"\x7fELF") {
+            return loader.load_pvh(map, rsdp);
         }
-        self.load_linux(&setup, map, rsdp)
+        loader.load_linux(&self.setup, map, rsdp)
     }
+}
 
+/// What loading works on.
+struct Loader<'a, H> {
+    hw: &'a H,
+    fw_cfg: &'a FwCfg,
+    kernel_size: u64,
+}
+
+impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
     fn number(&self, key: u16) -> u64 {
         self.fw_cfg.number::<4>(self.hw, key)
     }

@@ -210,6 +210,11 @@ impl<'a> Setup<'a> {
         (sectors + 1) * 512
     }
 
+    /// Whether the kernel has no other entry than the one into its setup code.
+    pub fn is_real_mode(&self) -> bool {
+        self.version < SINCE_PROTECTED
+    }
+
     /// The highest address, exclusive, that the kernel takes for its initrd.
     fn initrd_limit(&self) -> u64 {
         if self.xloadflags() & ABOVE_4G != 0 {
@@ -232,12 +237,12 @@ impl<'a> Setup<'a> {
         map: &E820Map,
     ) -> Result<Plan, KernelError> {
         let (kernel, needs) = self.place_kernel(kernel_size, map)?;
-        let entry = if self.xloadflags() & KERNEL_64 != 0 {
-            Entry::Long(kernel + 0x200)
-        } else if self.version >= SINCE_PROTECTED && kernel < FOUR_GIB {
-            Entry::Protected(kernel as u32)
-        } else {
+        let entry = if self.is_real_mode() {
             Entry::Real
+        } else if self.xloadflags() & KERNEL_64 != 0 {
+            Entry::Long(kernel + 0x200)
+        } else {
+            Entry::Protected(kernel as u32)
         };
         let initrd = match initrd_size {
             0 => None,
@@ -274,7 +279,7 @@ impl<'a> Setup<'a> {
         };
         // A kernel that cannot move itself to its preferred address at run time is moved by its own unpacking code.
         let mut places = [
-            Some(preferred).filter(|_| relocatable && preferred % align == 0),
+            Some(preferred).filter(|place| relocatable && place % align == 0 && *place < FOUR_GIB),
             Some(MIB),
         ]
         .into_iter()

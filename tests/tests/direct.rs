@@ -1,15 +1,14 @@
 //! Kernels that QEMU gives with `-kernel`: they start without a disk, with exactly the command line and initrd that were given.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::guest::{Config, Firmware, Guest, Log, Machine};
 use tempfile::TempDir;
 
-/// Where the demo image's only partition starts, in bytes.
-const PARTITION: u64 = 1 << 20;
 /// What Debian's initramfs shows when nothing names a root file system.
 const SHELL: &str = "(initramfs) ";
 /// The command line of a libvirt domain that starts an installer.
@@ -22,23 +21,16 @@ struct Debian {
 
 impl Debian {
     fn extract() -> Result<Self> {
-        let image = std::env::var_os("FIRSTLIGHT_DEBIAN")
-            .map(PathBuf::from)
-            .context("FIRSTLIGHT_DEBIAN is not set: use `cargo xtask test`")?;
+        let image = match std::env::var_os("FIRSTLIGHT_DEBIAN") {
+            Some(path) => PathBuf::from(path),
+            None => xtask::image::demo_disk()?,
+        };
         let directory = tempfile::tempdir()?;
         for (name, file) in [("kernel", "/vmlinuz"), ("initrd", "/initrd.img")] {
-            let link = debugfs(&image, &format!("stat {file}"))?;
-            let target = link
-                .split_once("Fast link dest: \"")
-                .and_then(|(_, rest)| rest.split('"').next())
-                .map_or_else(|| file.to_owned(), |target| format!("/{target}"));
             let out = directory.path().join(name);
-            debugfs(&image, &format!("dump {target} {}", out.display()))?;
+            xtask::image::copy_out(&image, file, &out)?;
             let size = fs::metadata(&out).map_or(0, |file| file.len());
-            ensure!(
-                size > 1 << 20,
-                "{target} of the demo image has {size} bytes"
-            );
+            ensure!(size > 1 << 20, "{file} of the demo image has {size} bytes");
         }
         Ok(Self { directory })
     }
@@ -50,16 +42,35 @@ impl Debian {
     fn initrd(&self) -> PathBuf {
         self.directory.path().join("initrd")
     }
-}
 
-fn debugfs(image: &Path, request: &str) -> Result<String> {
-    let output = Command::new("debugfs")
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .args(["-R", request])
-        .arg(format!("{}?offset={PARTITION}", image.display()))
-        .output()
-        .context("cannot start debugfs (package e2fsprogs)")?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    /// The ELF file that is packed in the kernel, which is a PVH kernel.
+    fn elf_kernel(&self) -> Result<PathBuf> {
+        let kernel = fs::read(self.kernel())?;
+        // payload_offset and payload_length of the setup header, the former from the protected-mode code on.
+        let field = |at| {
+            anyhow::Ok(
+                u32::from_le_bytes(*kernel[at..].first_chunk().context("a header")?) as usize,
+            )
+        };
+        let start = 512 * (1 + usize::from(kernel[0x1f1])) + field(0x248)?;
+        let packed = kernel
+            .get(start..start + field(0x24c)?)
+            .context("a payload")?;
+        let file = self.directory.path().join("vmlinux");
+        let mut xz = Command::new("xz")
+            // What follows is the unpacked size.
+            .args(["-dc", "--single-stream"])
+            .stdin(Stdio::piped())
+            .stdout(fs::File::create(&file)?)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start xz (package xz-utils)")?;
+        xz.stdin.take().context("a pipe")?.write_all(packed)?;
+        xz.wait()?;
+        let elf = fs::read(&file)?.starts_with(b"\x7fELF");
+        ensure!(elf, "Debian's kernel is not packed by xz");
+        Ok(file)
+    }
 }
 
 fn config(machine: Machine, kernel: &Path, command_line: &str) -> Config {
@@ -173,6 +184,69 @@ fn kernel_larger_than_memory_is_said_and_the_disks_are_tried() -> Result<()> {
         Log::Debug,
         "the given kernel cannot be started: no 3145728 KiB of memory",
     )?;
+    Ok(())
+}
+
+#[test]
+fn debian_kernel_by_the_pvh_entry() -> Result<()> {
+    let debian = Debian::extract()?;
+    let config = config(Machine::Q35, &debian.elf_kernel()?, COMMAND_LINE).memory_mib(512);
+    reaches_initrd(config, &debian.initrd(), COMMAND_LINE, 2).map(drop)
+}
+
+/// The PVH kernel of guest/pvh.s.
+static PVH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pvh.bin"));
+
+fn pvh(machine: Machine, initrd: Option<&str>, command_line: &str) -> Result<String> {
+    let files = tempfile::tempdir()?;
+    let path = |name| files.path().join(name);
+    fs::write(path("kernel"), PVH)?;
+    let mut config = config(machine, &path("kernel"), command_line).memory_mib(128);
+    if let Some(initrd) = initrd {
+        fs::write(path("initrd"), initrd)?;
+        config = config.args(["-initrd".as_ref(), path("initrd").as_os_str()]);
+    }
+    config.start()?.wait_for(Log::Debug, "|end\n")
+}
+
+#[test]
+fn small_pvh_kernel_is_told_everything() -> Result<()> {
+    for machine in Machine::ALL {
+        let told = pvh(machine, Some("an initrd"), "a \"b c\" Grüße")?;
+        let start = "pvh|a \"b c\" Grüße|an initrd|RSD PTR |K";
+        ensure!(told.starts_with(start), "{machine}: {told}");
+        let told = pvh(machine, None, "")?;
+        ensure!(told.starts_with("pvh|||RSD PTR |K"), "{machine}: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn xen_as_a_multiboot_kernel_starts_its_module() -> Result<()> {
+    let debian = Debian::extract()?;
+    let xen = xtask::xen::hypervisor::file()?;
+    let (kernel, initrd) = (debian.kernel(), debian.initrd());
+    let modules = format!(
+        "{} console=hvc0 one=\"1 2\",{}",
+        kernel.display(),
+        initrd.display()
+    );
+    let mut guest = config(
+        Machine::Q35,
+        &xen,
+        "console=com1 com1=115200,8n1 loglvl=all",
+    )
+    .memory_mib(1024)
+    .args(["-initrd", &modules])
+    .start()?;
+    let console = guest.wait_for(Log::Serial, SHELL)?;
+    for text in [
+        "(XEN) Command line: console=com1 com1=115200,8n1 loglvl=all",
+        "Kernel command line: console=hvc0 one=\"1 2\"\r",
+        "VGA is text mode 80x25",
+    ] {
+        ensure!(console.contains(text), "no {text:?}:\n{}", guest.tails());
+    }
     Ok(())
 }
 

@@ -32,7 +32,14 @@ impl Need {
                 "grub-common",
                 "grub-pc-bin",
             ],
-            Need::Guests => &["binutils", "e2fsprogs", "ipxe", "memtest86+", "qemu-utils"],
+            Need::Guests => &[
+                "binutils",
+                "e2fsprogs",
+                "ipxe",
+                "memtest86+",
+                "qemu-utils",
+                "xz-utils",
+            ],
             Need::Tables => &["acpica-tools", "busybox-static", "dmidecode", "e2fsprogs"],
             Need::XenBed => &[
                 "mmdebstrap",

@@ -6,6 +6,7 @@
 pub mod bed;
 pub mod dom0;
 pub mod guest;
+pub mod hypervisor;
 mod transfer;
 
 use crate::{build, image};

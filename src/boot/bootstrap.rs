@@ -160,6 +160,11 @@ fn give_up<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Outcome {
         let bios = bios.lock();
         (bios.boot.failures(), bios.settings.serial_console)
     };
+    // Before the screen, which may be slow: whoever runs the machine may have nothing but the log.
+    log::error!("nothing could be booted");
+    for (candidate, reason) in &failures {
+        log::error!("{}: {reason}", candidate.name);
+    }
     report::show(hw, &report::text(&failures), mirrored);
     bios.lock().boot.waiting_since = Some(Bda::ticks().get(hw));
     Outcome::WaitForInterrupt

@@ -7,9 +7,11 @@
 mod guest;
 mod measure;
 mod trace;
+mod xen;
 
 use crate::qemu::Machine;
 use crate::setup::{Consent, Need};
+use crate::xen::dom0::Version;
 use crate::{build, project, setup};
 use anyhow::{Context, Result, ensure};
 use measure::{Bench, Firmware, Guest};
@@ -34,6 +36,9 @@ pub struct Args {
     /// Machines to measure on
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Machine::Pc, Machine::Q35])]
     machine: Vec<Machine>,
+    /// Measure in guests of this version of Xen instead, beside the stock loader
+    #[arg(long, num_args = 0..=1, default_missing_value = "4.17")]
+    xen: Option<Version>,
     /// How often each firmware is timed; the median counts
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -87,6 +92,9 @@ struct Results {
 /// Carries out `cargo xtask bench`.
 pub fn main(args: Args) -> Result<()> {
     setup::ensure(&[Need::Qemu, Need::Guests], Consent::from_flag(args.yes))?;
+    if let Some(version) = args.xen {
+        return xen::main(version, args.runs);
+    }
     let firstlight = Firmware {
         name: "Firstlight",
         rom: Some(build::firmware()?.rom),

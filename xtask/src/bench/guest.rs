@@ -8,6 +8,7 @@ use std::process::Command;
 
 const BOOT_SECTOR: &str = include_str!("guest.s");
 const KERNEL: &str = include_str!("kernel.s");
+const LOADER: &str = include_str!("loader.s");
 /// Where the boot sector has the number of reads to make, 16 bits.
 const READS: usize = 0x1B6;
 /// The disk's size in bytes.
@@ -48,6 +49,23 @@ pub fn kernel(directory: &Path) -> Result<[PathBuf; 2]> {
     let initrd = directory.join("initrd");
     File::create(&initrd)?.set_len(INITRD_SIZE)?;
     Ok([kernel, initrd])
+}
+
+/// A loader for Xen's domain builder that says that it runs, and no more: a 32-bit ELF in `directory`.
+///
+/// # Errors
+/// The assembler or the linker failed.
+pub fn loader(directory: &Path) -> Result<PathBuf> {
+    let [input, object, loader] =
+        ["loader.s", "loader.o", "loader"].map(|name| directory.join(name));
+    fs::write(&input, LOADER)?;
+    run(Command::new("as")
+        .args(["--32", "-o"])
+        .args([&object, &input]))?;
+    run(Command::new("ld")
+        .args(["-m", "elf_i386", "-Ttext", "0x100000", "-o"])
+        .args([&loader, &object]))?;
+    Ok(loader)
 }
 
 /// Makes a flat program of `source`, which has to have `size` bytes.

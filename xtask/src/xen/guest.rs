@@ -4,6 +4,9 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The CPUs that guests run on: all but dom0's.
+const GUEST_CPUS: &str = "1";
+
 /// Which program Xen's domain builder starts in a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loader {
@@ -40,7 +43,8 @@ impl Guest {
             .string("name", name)
             .string("type", "hvm")
             .set("memory", 256)
-            .set("vcpus", 1);
+            .set("vcpus", 1)
+            .string("cpus", GUEST_CPUS);
         let guest = guest
             .set("vnc", 0)
             .set("sdl", 0)

@@ -218,6 +218,14 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
     fn load_pvh(&self, map: &E820Map, rsdp: u64) -> Result<Ready, DirectError> {
         let kernel = self.number(key::KERNEL_ADDR);
         let kernel = self.free_ram(map, kernel, self.kernel_size)?;
+        if kernel.start < linux::CMDLINE_ADDRESS + linux::CMDLINE_MAX as u64
+            && kernel.end > PVH_INFO
+        {
+            return Err(DirectError::NotRam {
+                start: kernel.start,
+                size: self.kernel_size,
+            });
+        }
         self.load_cmdline()?;
         let initrd_size = self.number(key::INITRD_SIZE);
         let initrd = match initrd_size {
@@ -320,3 +328,6 @@ fn put32(bytes: &mut [u8], offset: usize, value: u32) {
         place.copy_from_slice(&value.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use firstlight_tests::guest::{Config, Firmware, Guest, Log, Machine};
+use firstlight_tests::guest::{Config, Firmware, Guest, Log, Machine, rom_path};
 use tempfile::TempDir;
 
 /// What Debian's initramfs shows when nothing names a root file system.
@@ -246,6 +246,29 @@ fn xen_as_a_multiboot_kernel_starts_its_module() -> Result<()> {
         "VGA is text mode 80x25",
     ] {
         ensure!(console.contains(text), "no {text:?}:\n{}", guest.tails());
+    }
+    Ok(())
+}
+
+/// QEMU's qboot is made for nothing but this, and installs fewer tables.
+#[test]
+fn the_way_to_a_kernel_is_shorter_than_qboots() -> Result<()> {
+    use xtask::bench::kernel::{QBOOT, costs, table_instructions};
+    for machine in [xtask::qemu::Machine::Pc, xtask::qemu::Machine::Q35] {
+        let ours = costs(machine, &rom_path())?;
+        let theirs = costs(machine, Path::new(QBOOT))?;
+        ensure!(
+            ours.instructions < theirs.instructions
+                && ours.total_accesses() < theirs.total_accesses(),
+            "{}: {ours:?}, qboot {theirs:?}",
+            machine.name()
+        );
+        let tables = table_instructions(machine, &rom_path())?;
+        ensure!(
+            tables < 60_000,
+            "{}: {tables} instructions for the tables",
+            machine.name()
+        );
     }
     Ok(())
 }

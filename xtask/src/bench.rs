@@ -5,6 +5,7 @@
 //! and the median counts.
 
 mod guest;
+pub mod kernel;
 mod measure;
 mod trace;
 mod xen;
@@ -14,16 +15,12 @@ use crate::setup::{Consent, Need};
 use crate::xen::dom0::Version;
 use crate::{build, project, setup};
 use anyhow::{Context, Result, ensure};
+use kernel::{Costs, QBOOT};
 use measure::{Bench, Firmware, Guest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-
-/// QEMU's small firmware that starts nothing but kernels (Debian package qemu-system-data).
-const QBOOT: &str = "/usr/share/qemu/qboot.rom";
-/// The name of the step in which Firstlight installs the guest's tables.
-const TABLES: &str = "tables";
 
 /// Measure Firstlight beside SeaBIOS and qboot: the way to a boot sector and to a kernel, and disk reads
 ///
@@ -212,30 +209,27 @@ fn disk_boot(
 fn kernel_boot(bench: &Bench, firmwares: &[&Firmware; 3]) -> Result<Results> {
     let machine = bench.machine;
     eprintln!("Measuring on {}: a given kernel", machine.name());
-    let mut instructions = Vec::new();
-    let mut accesses = Vec::new();
-    for firmware in firmwares {
-        instructions.push(bench.instructions(firmware, Guest::Kernel)?);
-        accesses.push(bench.accesses_to_start(firmware, Guest::Kernel)?);
-    }
+    let costs = firmwares
+        .iter()
+        .map(|firmware| bench.kernel(firmware))
+        .collect::<Result<Vec<Costs>>>()?;
     let steps = bench.steps(firmwares[0], Guest::Kernel)?;
-    let tables = trace::cost(&steps, TABLES).context("no report of the tables")?;
+    let tables = kernel::tables(&steps)?;
+    let accesses: Vec<_> = costs.iter().map(|costs| &costs.accesses).collect();
     let names = firmwares.map(|firmware| firmware.name);
     println!("\nTo a given kernel on {}:", machine.name());
-    print_devices(&names, &accesses.iter().collect::<Vec<_>>());
+    print_devices(&names, &accesses);
     print_steps(&steps);
-    let totals: Vec<u64> = accesses
-        .iter()
-        .map(|devices| devices.values().sum())
-        .collect();
-    let figure = |what, counts: &[u64]| Figure {
-        seabios: Some(counts[1] as f64),
-        qboot: Some(counts[2] as f64),
-        ..Figure::count(machine, what, counts[0])
+    let figure = |what, count: fn(&Costs) -> u64| Figure {
+        seabios: Some(count(&costs[1]) as f64),
+        qboot: Some(count(&costs[2]) as f64),
+        ..Figure::count(machine, what, count(&costs[0]))
     };
     let figures = vec![
-        figure("guest instructions to a given kernel", &instructions),
-        figure("device accesses to a given kernel", &totals),
+        figure("guest instructions to a given kernel", |costs| {
+            costs.instructions
+        }),
+        figure("device accesses to a given kernel", Costs::total_accesses),
         Figure::count(machine, "guest instructions for the tables", tables),
     ];
     let devices: BTreeMap<String, _> = names

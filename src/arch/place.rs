@@ -2,8 +2,6 @@
 
 use core::ops::Range;
 
-use super::hw::PhysMem;
-use super::pc::Pc;
 use crate::tables::e820::E820Map;
 use crate::tables::place::{Block, Placer, Space, Zone};
 
@@ -24,7 +22,6 @@ impl<'a> RamPlacer<'a> {
 impl Placer for RamPlacer<'_> {
     fn allocate(&mut self, zone: Zone, size: usize, align: usize) -> Option<Block> {
         let addr = self.0.find(zone, size as u64, align as u64)?;
-        Pc.fill(addr, size as u64, 0);
         // SAFETY: the range was free RAM below 4 GiB by the machine's own map, or lies in the shadow RAM of the F segment that
         // is kept for tables. Memory is identity-mapped, no Rust object lives there, and each byte is given out once.
         let bytes = unsafe { core::slice::from_raw_parts_mut(addr as *mut u8, size) };

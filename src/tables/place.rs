@@ -18,7 +18,7 @@ pub enum Zone {
 pub struct Block {
     /// Physical address of its first byte.
     pub addr: u64,
-    /// Its bytes, zero at first.
+    /// Its bytes, which have to be written all: nobody clears them before.
     pub bytes: &'static mut [u8],
 }
 
@@ -140,7 +140,8 @@ pub(crate) mod fake {
                 Zone::FSegment if addr + size64 > self.fseg.end => return None,
                 Zone::FSegment => self.fseg.start = addr + size64,
             }
-            let bytes = vec![0; size].leak();
+            // What was there before is not known.
+            let bytes = vec![0xa5; size].leak();
             Some(Block { addr, bytes })
         }
     }

@@ -165,7 +165,9 @@ pub fn install(input: &Input, placer: &mut dyn Placer) -> Result<Installed, NoMe
         }
     }
     if let Some(tpm) = input.tpm {
-        let log = allocate(TPM_LOG_SIZE as usize, 16, placer)?.addr;
+        let log = allocate(TPM_LOG_SIZE as usize, 16, placer)?;
+        log.bytes.fill(0);
+        let log = log.addr;
         tables.push(match tpm {
             Tpm::V12 => fixed::tcpa(log, TPM_LOG_SIZE),
             Tpm::V20 => fixed::tpm2(log, TPM_LOG_SIZE),

@@ -1,11 +1,14 @@
 //! The guests of the Xen tests, and the test bed that all tests of one program share.
 
+pub mod facts;
+
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use xtask::linux::{COMMAND_LINE, Linux, REPORT_END, Report};
 pub use xtask::xen::bed::Bed;
 use xtask::xen::bed::Config;
 pub use xtask::xen::dom0::Version;
@@ -90,6 +93,36 @@ pub fn probe_disk(bed: &Bed, then: Then) -> Result<String> {
     disk(&bed.job(), name, PROBE_SECTOR)?
         .write_all_at(&u16::from(then == Then::Restart).to_le_bytes(), RESTART)?;
     Ok(format!("/job/{name}"))
+}
+
+/// How long the small Linux may take to report, two emulations deep.
+const LINUX: Duration = Duration::from_secs(900);
+
+/// Starts a guest with the small Linux as its given kernel, and waits until it has reported and done the shell script `job`, of
+/// whose output `end` is the last line. `settings` change the guest. Returns the report and all of the console.
+///
+/// # Errors
+/// A file cannot be made, the guest does not start, or it does not get to the end.
+pub fn small_linux(
+    bed: &mut Bed,
+    guest: Guest,
+    job: &str,
+    end: &str,
+    directory: &Path,
+) -> Result<(Report, String)> {
+    let linux = Linux::get()?;
+    let name = guest.name().to_owned();
+    linux.initrd_with(job, &bed.job().join(format!("{name}.initrd")))?;
+    let guest = guest
+        .file_of_host(&linux.kernel(), "kernel")
+        .set("memory", 512)
+        .string("kernel", "/job/kernel")
+        .string("ramdisk", &format!("/job/{name}.initrd"))
+        .string("cmdline", COMMAND_LINE);
+    bed.create(&guest)?;
+    let last = if job.is_empty() { REPORT_END } else { end };
+    let console = bed.wait_for(&guest, last, LINUX)?;
+    Ok((Report::unpack(&console, directory)?, console))
 }
 
 /// Makes a disk with nothing on it and returns its path in dom0.

@@ -1,8 +1,11 @@
 //! What has to hold on every version of Xen.
 
 use anyhow::{Result, ensure};
+use firstlight_tests::differences;
+use firstlight_tests::guest::{Machine, workspace};
 use firstlight_tests::xen::{
-    Guest, PROBE, Then, Version, bed, debian, empty_disk, firstlight, guest_lines, probe_disk, ram,
+    Guest, Loader, PROBE, Then, Version, bed, debian, empty_disk, facts, firstlight, guest_lines,
+    probe_disk, ram, small_linux,
 };
 use std::time::Duration;
 
@@ -215,6 +218,37 @@ pub fn nonsense_in_xenstore_does_not_matter(version: Version) -> Result<()> {
     Ok(())
 }
 
+/// Linux finds the same machine under the stock loader and under ours, but for what the table explains.
+pub fn linux_finds_the_stock_loaders_machine(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let directory = workspace()
+        .join("target/xen-differential")
+        .join(version.number());
+    let mut found = Vec::new();
+    for (name, loader) in [("stock", Loader::Stock), ("ours", firstlight())] {
+        let guest = Guest::new(name, &loader).set("vcpus", 2);
+        let (report, console) = small_linux(
+            &mut bed,
+            guest,
+            facts::JOB,
+            facts::JOB_END,
+            &directory.join(name),
+        )?;
+        let facts = facts::of(&report, &console);
+        let text: String = facts
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}\n"))
+            .collect();
+        std::fs::write(directory.join(format!("{name}.txt")), text)?;
+        bed.destroy_all()?;
+        found.push(facts);
+    }
+    let table = differences::parse(include_str!("../../xen-differences.toml"))?;
+    let problems = differences::compare(Machine::Pc, &found[0], &found[1], &table);
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
+}
+
 pub fn debian_to_login(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
     let guest = Guest::new("debian", &firstlight())
@@ -294,6 +328,7 @@ macro_rules! tests {
             nonsense_in_xenstore_does_not_matter
             debian_to_login
             debian_kernel_given_directly
+            linux_finds_the_stock_loaders_machine
         }
     };
 }

@@ -46,7 +46,7 @@ pub fn main(version: Version, runs: u32) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let empty = Loader::File(guest::loader(directory.path())?);
     eprintln!("Starting Xen {} and its dom0", version.number());
-    let mut bed = Config::new(version).start()?;
+    let mut bed = Config::new(version).nested_paging().start()?;
     let mut toolstack = Vec::new();
     let mut times = [Times::default(), Times::default()];
     for run in 1..=runs {

@@ -44,7 +44,9 @@ impl Guest {
             .string("type", "hvm")
             .set("memory", 256)
             .set("vcpus", 1)
-            .string("cpus", GUEST_CPUS);
+            .string("cpus", GUEST_CPUS)
+            // The bed has one clock, and each RDTSC that Xen emulates is an exit.
+            .string("tsc_mode", "native");
         let guest = guest
             .set("vnc", 0)
             .set("sdl", 0)

@@ -71,7 +71,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     let found = find::devices(&Pc, &bios.machine);
     int13::init(&Pc, &found.hard_disks);
     bios.hard_disks = found.hard_disks;
-    bios.boot = Boot::new(found.candidates);
+    bios.boot = Boot::new(found.candidates, found.order);
     logger::step_done("disks");
     bios.services.routing_table = tables.routing_table;
     bios.services

@@ -9,6 +9,7 @@ fn main() {
     assemble(guest, "boot", 0x7c00);
     assemble(guest, "executor", 0);
     assemble(guest, "xen", 0x7c00);
+    assemble(guest, "rom", 0);
     // It has an ELF header of its own making.
     assemble(guest, "pvh", 0);
 }

@@ -7,11 +7,12 @@ use spin::Mutex;
 use super::int10::{self, Video, VideoRom};
 use super::{Bios, Services, bda, ivt};
 use crate::arch::{Hardware, linear};
+use crate::boot::find;
 use crate::devices::option_rom::{OptionRoms, PlacedRom, Source};
 use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
 
-/// QEMU's own ROMs that start a kernel, which this firmware does itself.
+/// QEMU's own ROMs that start a given kernel, which this firmware does itself.
 const KERNEL_STARTERS: [&str; 5] = [
     "linuxboot.bin",
     "linuxboot_dma.bin",
@@ -63,6 +64,9 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
     }
     let sources = OptionRoms::at_post(&bios.lock().machine, &KERNEL_STARTERS);
     run(bios, hw, &sources);
+    let bios = &mut *bios.lock();
+    bios.boot
+        .add(find::roms(&bios.services.option_roms.vectors));
 }
 
 /// Runs the ROMs of network cards that have not run yet.

@@ -4,6 +4,7 @@
 //! heard. Source: BIOS Boot Specification 1.01, sections 3.4 and 6.
 
 use super::candidate::{Candidate, Reason, Target};
+use super::order::Order;
 use super::report;
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::bios::Bios;
@@ -25,6 +26,7 @@ const WAIT_TICKS: u32 = 1092;
 #[derive(Debug, Default)]
 pub struct Boot {
     candidates: Vec<Candidate>,
+    order: Order,
     /// The candidate to try next.
     next: usize,
     /// Why each one tried so far was not booted.
@@ -34,12 +36,20 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// A boot of these candidates, in this order.
-    pub fn new(candidates: Vec<Candidate>) -> Self {
+    /// A boot of these candidates, which stand in their order. Later ones come in by `order`.
+    pub fn new(candidates: Vec<Candidate>, order: Order) -> Self {
         Self {
             candidates,
+            order,
             ..Self::default()
         }
+    }
+
+    /// Takes further candidates in, each in its place of the order.
+    pub fn add(&mut self, candidates: impl Iterator<Item = Candidate>) {
+        let mut all = core::mem::take(&mut self.candidates);
+        all.extend(candidates);
+        self.candidates = self.order.arrange(all);
     }
 
     /// The candidates in order.
@@ -104,6 +114,13 @@ fn go_on<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outco
         };
         let result = match candidate.target {
             Target::Drive(drive) => load_boot_sector(hw, drive).map(|()| drive),
+            Target::Rom(vector) => {
+                let pnp_header = bios.lock().services.option_roms.pnp_header();
+                log::info!("booting {}", candidate.name);
+                // It comes back when it cannot.
+                vector.call(hw, pnp_header);
+                Err(Reason::GaveUp)
+            }
             Target::Nothing(reason) => Err(reason),
         };
         match result {
@@ -227,13 +244,16 @@ mod tests {
         let hw = Fake::default();
         hw.on_int(disks);
         let bios = bios();
-        bios.lock().boot = Boot::new(vec![
-            candidate("first", Target::Drive(0x80)),
-            candidate("second", Target::Drive(0x81)),
-            candidate("cd", Target::Nothing(Reason::NotSupported)),
-            candidate("third", Target::Drive(0x82)),
-            candidate("fourth", Target::Drive(0x83)),
-        ]);
+        bios.lock().boot = Boot::new(
+            vec![
+                candidate("first", Target::Drive(0x80)),
+                candidate("second", Target::Drive(0x81)),
+                candidate("cd", Target::Nothing(Reason::NotSupported)),
+                candidate("third", Target::Drive(0x82)),
+                candidate("fourth", Target::Drive(0x83)),
+            ],
+            Order::default(),
+        );
         (hw, bios)
     }
 

@@ -1,6 +1,8 @@
 //! What could be booted.
 
+use crate::devices::option_rom::BootVector;
 use crate::devices::pci::PciDevice;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,6 +18,8 @@ pub enum Kind {
     CdRom,
     /// A network card.
     Network,
+    /// An option ROM that belongs to no card.
+    OptionRom,
 }
 
 /// How the firmware hands over to a candidate.
@@ -23,6 +27,8 @@ pub enum Kind {
 pub enum Target {
     /// By the boot sector of this INT 13h drive.
     Drive(u8),
+    /// By the bootstrap entry of this option ROM.
+    Rom(BootVector),
     /// Not at all, for the reason that the boot report gives.
     Nothing(Reason),
 }
@@ -93,9 +99,21 @@ impl Place {
         Self { pci, unit }
     }
 
+    /// The place of the option ROM in QEMU's file `genroms/name`.
+    pub fn of_rom(name: &str) -> Self {
+        Self {
+            pci: Vec::new(),
+            unit: format!("rom@genroms/{name}"),
+        }
+    }
+
     /// Whether `path`, a line of `bootorder`, names this place.
     pub fn is(&self, path: &str) -> bool {
-        let mut nodes = path.trim().trim_start_matches('/').split('/');
+        let path = path.trim().trim_start_matches('/');
+        if self.pci.is_empty() {
+            return path == self.unit;
+        }
+        let mut nodes = path.split('/');
         if !nodes.next().is_some_and(|root| root.starts_with("pci")) {
             return false;
         }
@@ -153,6 +171,9 @@ mod tests {
         assert!(behind.is("/pci@i0cf8/pci-bridge@1e/pci8086,2922@3/drive@0/disk@0\n"));
         let card = place(&[(3, 0)], "ethernet-phy@0");
         assert!(card.is("/pci@i0cf8/ethernet@3/ethernet-phy@0"));
+        let rom = Place::of_rom("a.rom");
+        assert!(rom.is("/rom@genroms/a.rom"));
+        assert!(!rom.is("/rom@genroms/b.rom") && !rom.is(""));
     }
 
     proptest::proptest! {

@@ -7,6 +7,7 @@ use crate::bios::int13::{self, FIRST_DISK, HardDisk, Translation};
 use crate::devices::ahci;
 use crate::devices::ata::{self, DmaArea, Drive};
 use crate::devices::dma::DmaPool;
+use crate::devices::option_rom::{BootVector, VectorKind};
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::rtc;
 use crate::platform::Machine;
@@ -25,8 +26,10 @@ const CMOS_FLOPPIES: u8 = 0x10;
 pub struct Found<H: Hardware> {
     /// The hard disks in the order of their drive numbers.
     pub hard_disks: Vec<HardDisk<H>>,
-    /// All candidates in the order in which they are tried.
+    /// All other candidates than option ROMs in the order in which they are tried.
     pub candidates: Vec<Candidate>,
+    /// The order that the platform wants.
+    pub order: Order,
 }
 
 struct Search<'a, H: Hardware> {
@@ -59,7 +62,23 @@ pub fn devices<H: Hardware>(hw: &H, machine: &Machine) -> Found<H> {
     search.ide();
     search.ahci();
     search.network_cards();
-    search.finish(&order)
+    search.finish(order)
+}
+
+/// The option ROMs that boot by themselves and belong to no card, from what all ROMs offer.
+pub fn roms(vectors: &[BootVector]) -> impl Iterator<Item = Candidate> {
+    let bootstraps = vectors
+        .iter()
+        .filter(|vector| vector.kind == VectorKind::Bootstrap);
+    bootstraps.filter_map(|vector| {
+        let file = vector.file.as_ref()?;
+        Some(Candidate {
+            kind: Kind::OptionRom,
+            name: format!("Option ROM {file}"),
+            place: Some(Place::of_rom(file)),
+            target: Target::Rom(vector.clone()),
+        })
+    })
 }
 
 impl<H: Hardware> Search<'_, H> {
@@ -175,7 +194,7 @@ impl<H: Hardware> Search<'_, H> {
     }
 
     /// Numbers the disks so that the one to boot first is 80h, which many boot programs take for granted.
-    fn finish(self, order: &Order) -> Found<H> {
+    fn finish(self, order: Order) -> Found<H> {
         let (mut disks, mut candidates) = (self.disks, self.others);
         crate::sort::by_key(&mut disks, |(_, place)| order.position(Some(place)));
         // Drive numbers end at FFh.
@@ -195,6 +214,7 @@ impl<H: Hardware> Search<'_, H> {
         Found {
             hard_disks,
             candidates: order.arrange(candidates),
+            order,
         }
     }
 }

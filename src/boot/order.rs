@@ -63,7 +63,13 @@ impl Order {
 
     /// The candidates that are to be tried, in order. Equals keep their order.
     pub fn arrange(&self, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-        const REST: [Kind; 4] = [Kind::Floppy, Kind::CdRom, Kind::HardDisk, Kind::Network];
+        const REST: [Kind; 5] = [
+            Kind::Floppy,
+            Kind::CdRom,
+            Kind::HardDisk,
+            Kind::Network,
+            Kind::OptionRom,
+        ];
         let listed = |candidate: &Candidate| self.position(candidate.place.as_ref());
         if self.strict {
             candidates.retain(|candidate| listed(candidate) < self.paths.len());

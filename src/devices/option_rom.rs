@@ -173,6 +173,11 @@ impl OptionRoms {
         }
     }
 
+    /// Offset in segment F000h of the Plug and Play header, zero without one.
+    pub fn pnp_header(&self) -> u16 {
+        self.pnp_header
+    }
+
     /// First address that no ROM occupies.
     pub fn end(&self) -> u64 {
         self.next

@@ -172,3 +172,33 @@ fn apm_switches_the_machine_off() -> Result<()> {
     }
     Ok(())
 }
+
+/// The option ROM of guest/rom.s: says I when it is initialised and B when it is booted, and gives up.
+static OPTION_ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rom.bin"));
+
+#[test]
+fn an_option_rom_is_booted_where_the_order_has_it() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let file = files.path().join("test.rom");
+    let mut rom = OPTION_ROM.to_vec();
+    let sum = rom.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    *rom.last_mut().expect("a ROM has bytes") = sum.wrapping_neg();
+    std::fs::write(&file, rom)?;
+    let disk = good_disk()?;
+    let start = |index: &str| {
+        let rom = format!("{}{index}", file.display());
+        Config::new(Machine::Pc, Firmware::Firstlight)
+            .args(["-option-rom", &rom])
+            .disk(&disk.path())
+            .start()?
+            .wait_for(Log::Debug, BOOTED)
+    };
+    let first = start(",bootindex=0")?;
+    ensure!(first.starts_with("IB"), "named first: {first}");
+    let last = start("")?;
+    ensure!(
+        last.starts_with('I') && !last.starts_with("IB"),
+        "not named: {last}"
+    );
+    Ok(())
+}

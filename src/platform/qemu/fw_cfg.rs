@@ -301,7 +301,11 @@ fn read_by_port(
     mut addr: u64,
     mut len: u32,
 ) {
-    let mut bytes = [0; 4096];
+    // Under Xen, QEMU is asked once for as much of one instruction as lies in one page.
+    #[repr(align(4096))]
+    struct Page([u8; 4096]);
+    let mut page = Page([0; 4096]);
+    let bytes = &mut page.0;
     hw.out16(PORT_SELECT, key);
     while offset > 0 {
         let step = offset.min(bytes.len() as u32);

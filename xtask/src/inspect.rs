@@ -3,11 +3,13 @@
 use crate::linux::{self, Linux, Report};
 use crate::qemu::{self, Accelerator, Event, Machine, Running};
 use crate::setup::{Consent, Need};
-use crate::{build, project, setup};
+use crate::xen::dom0::Version;
+use crate::xen::guest::Loader;
+use crate::{build, project, setup, xen};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,24 +21,27 @@ pub struct Args {
     /// Install missing packages without asking
     #[arg(long)]
     yes: bool,
-    /// Machine type
-    #[arg(long, value_enum, default_value = "pc")]
+    /// Machine type of QEMU
+    #[arg(long, value_enum, default_value = "pc", conflicts_with = "xen")]
     machine: Machine,
-    /// Memory, in MiB or with QEMU's suffix M or G
-    #[arg(long, default_value = "512")]
-    memory: String,
+    /// Start the guest on real Xen of this version, 4.17 where none is named
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "4.17")]
+    xen: Option<Version>,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 512)]
+    memory: u32,
     /// Number of virtual CPUs
     #[arg(long, default_value_t = 1)]
     smp: u32,
-    /// Show what is different from the tables that a guest gets from SeaBIOS
+    /// Show what is different from the tables that a guest gets from SeaBIOS, or from Xen's own hvmloader
     #[arg(long)]
     diff: bool,
     /// Seconds until the guest has to have reported
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     deadline: u64,
-    /// More arguments for QEMU, such as -smbios
-    #[arg(last = true, value_name = "QEMU ARGUMENTS")]
-    extra: Vec<String>,
+    /// More arguments for QEMU, such as -smbios; or lines of an xl.cfg file
+    #[arg(last = true, value_name = "DOMAIN ARGUMENTS")]
+    domain: Vec<String>,
 }
 
 /// Carries out `cargo xtask inspect`.
@@ -44,25 +49,64 @@ pub fn main(args: Args) -> Result<()> {
     let needs = [Need::Qemu, Need::DebianDisk, Need::Tables];
     setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let linux = Linux::get()?;
-    let rom = build::firmware()?.rom;
-    let ours = of_qemu(&args, &linux, Some(&rom))?;
-    if !args.diff {
-        print!("{}", describe(&ours)?);
-        return Ok(());
-    }
-    let peer = of_qemu(&args, &linux, None)?;
-    print!("{}", difference(&peer, &ours)?);
+    let firmware = build::firmware()?;
+    let start = |ours: bool| match args.xen {
+        Some(version) => {
+            let loader = match ours {
+                true => Loader::File(firmware.hvmloader.clone()),
+                false => Loader::Stock,
+            };
+            of_xen(&args, &linux, version, &loader)
+        }
+        None => of_qemu(&args, &linux, ours.then_some(&firmware.rom)),
+    };
+    let report = start(true)?;
+    let text = match args.diff {
+        true => difference(&start(false)?, &report)?,
+        false => describe(&report)?,
+    };
+    print!("{text}");
     Ok(())
 }
 
+/// Starts the small Linux on Xen, and waits for its report.
+fn of_xen(args: &Args, linux: &Linux, version: Version, loader: &Loader) -> Result<Report> {
+    let name = if *loader == Loader::Stock {
+        "stock"
+    } else {
+        "firstlight"
+    };
+    eprintln!("Starting Xen {} and its dom0", version.number());
+    let mut bed = xen::bed::Config::new(version)
+        .memory_mib(args.memory.saturating_add(2048))
+        .start()?;
+    eprintln!("Starting the guest with {name}");
+    let guest = linux
+        .xen_guest(name, loader, &linux.initrd())
+        .text(&args.domain.join("\n"))
+        .set("memory", args.memory)
+        .set("vcpus", args.smp);
+    let deadline = Duration::from_secs(args.deadline);
+    let console = bed.boot(&guest, linux::REPORT_END, deadline)?;
+    Report::unpack(
+        &console,
+        &place(&format!("xen-{}-{name}", version.number())),
+    )
+}
+
 /// Starts the small Linux under QEMU, by `rom` or by QEMU's own firmware, and waits for its report.
-fn of_qemu(args: &Args, linux: &Linux, rom: Option<&Path>) -> Result<Report> {
+fn of_qemu(args: &Args, linux: &Linux, rom: Option<&PathBuf>) -> Result<Report> {
     let firmware = if rom.is_some() {
         "firstlight"
     } else {
         "seabios"
     };
-    let mut command = qemu::command(args.machine, Accelerator::Tcg, &args.memory, args.smp);
+    let mut command = qemu::command(
+        args.machine,
+        Accelerator::Tcg,
+        &args.memory.to_string(),
+        args.smp,
+    );
     command.args([
         "-display",
         "none",
@@ -78,7 +122,7 @@ fn of_qemu(args: &Args, linux: &Linux, rom: Option<&Path>) -> Result<Report> {
     if let Some(rom) = rom {
         command.arg("-bios").arg(rom);
     }
-    let mut guest = Running::start(command.args(&args.extra))?;
+    let mut guest = Running::start(command.args(&args.domain))?;
     let deadline = Instant::now() + Duration::from_secs(args.deadline);
     let mut console = Vec::new();
     loop {

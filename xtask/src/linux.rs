@@ -3,6 +3,7 @@
 //! It starts in seconds, needs no disk, and answers with a [`Report`] on its first serial port. `cargo xtask inspect` shows that to a
 //! person, and the tests judge it.
 
+use crate::xen::guest::{Guest, Loader};
 use crate::{cache, command, image};
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -59,6 +60,17 @@ impl Linux {
     /// The initial RAM disk of a Linux that reports and turns the machine off.
     pub fn initrd(&self) -> PathBuf {
         self.directory.join("initrd")
+    }
+
+    /// A guest of Xen that the small Linux is given to, with a RAM disk of this machine.
+    pub fn xen_guest(&self, name: &str, loader: &Loader, initrd: &Path) -> Guest {
+        let (kernel, ramdisk) = (format!("{name}.kernel"), format!("{name}.initrd"));
+        Guest::new(name, loader)
+            .file_of_host(&self.kernel(), &kernel)
+            .file_of_host(initrd, &ramdisk)
+            .string("kernel", &format!("/job/{kernel}"))
+            .string("ramdisk", &format!("/job/{ramdisk}"))
+            .string("cmdline", COMMAND_LINE)
     }
 
     /// Writes to `file` an initial RAM disk of a Linux that reports, runs the shell script `job`, and turns the machine off.

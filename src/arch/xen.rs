@@ -1,6 +1,8 @@
 //! Hypercalls, through the page of stubs that Xen fills for us (public headers xen.h and arch-x86/cpuid.h).
 
-use crate::platform::xen::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown};
+use crate::platform::xen::hypercalls::{
+    Errno, Hypercalls, MapEntry, Param, Shutdown, Vnuma, VnumaRange,
+};
 use crate::platform::xen::leaves::{self, Leaves};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,6 +19,11 @@ const HVM_OP: usize = 34;
 const XENMEM_POPULATE_PHYSMAP: u64 = 6;
 const XENMEM_ADD_TO_PHYSMAP: u64 = 7;
 const XENMEM_MEMORY_MAP: u64 = 9;
+const XENMEM_GET_VNUMAINFO: u64 = 26;
+/// The answer to a call with too little room: no buffer space (public header errno.h).
+const ENOBUFS: i64 = 105;
+/// More nodes, CPUs or ranges than this are not believed.
+const VNUMA_LIMIT: u32 = 256;
 const XENMAPSPACE_GMFN: u32 = 2;
 const HVMOP_SET_PARAM: u64 = 0;
 const HVMOP_GET_PARAM: u64 = 1;
@@ -120,6 +127,19 @@ struct MemoryReservation {
     domid: u16,
 }
 
+#[derive(Default)]
+#[repr(C)]
+struct VnumaTopology {
+    domid: u16,
+    pad: u16,
+    nodes: u32,
+    cpus: u32,
+    ranges: u32,
+    distances: u64,
+    cpu_nodes: u64,
+    memory: u64,
+}
+
 #[repr(C)]
 struct AddToPhysmap {
     domid: u16,
@@ -174,6 +194,32 @@ impl Hypercalls for Xen {
                 kind: number(&entry[16..]) as u32,
             })
             .collect())
+    }
+
+    fn vnuma(&self) -> Result<Vnuma, Errno> {
+        let mut sizes = VnumaTopology {
+            domid: DOMID_SELF,
+            ..VnumaTopology::default()
+        };
+        // Without room, the answer is how much it takes.
+        match self.command(MEMORY_OP, XENMEM_GET_VNUMAINFO, &mut sizes) {
+            Err(Errno(ENOBUFS)) => {}
+            other => return Err(other.err().unwrap_or(Errno(ENOBUFS))),
+        }
+        if sizes.nodes.max(sizes.cpus).max(sizes.ranges) > VNUMA_LIMIT {
+            return Err(Errno(ENOBUFS));
+        }
+        let mut vnuma = Vnuma {
+            nodes: sizes.nodes,
+            distances: vec![0; (sizes.nodes * sizes.nodes) as usize],
+            cpu_nodes: vec![0; sizes.cpus as usize],
+            memory: vec![VnumaRange::default(); sizes.ranges as usize],
+        };
+        sizes.distances = vnuma.distances.as_mut_ptr() as u64;
+        sizes.cpu_nodes = vnuma.cpu_nodes.as_mut_ptr() as u64;
+        sizes.memory = vnuma.memory.as_mut_ptr() as u64;
+        self.command(MEMORY_OP, XENMEM_GET_VNUMAINFO, &mut sizes)?;
+        Ok(vnuma)
     }
 
     fn populate(&self, pages: &[u64]) -> Result<usize, Errno> {

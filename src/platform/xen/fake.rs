@@ -1,6 +1,6 @@
 //! Xen for host tests: parameters, a memory map, and a xenstore daemon at the other end of the ring.
 
-use super::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown};
+use super::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown, Vnuma};
 use crate::arch::PhysMem;
 use crate::arch::fake::Fake;
 use std::cell::{Cell, RefCell};
@@ -16,6 +16,7 @@ pub struct FakeXen<'a> {
     pub hw: &'a Fake,
     pub params: RefCell<BTreeMap<Param, u64>>,
     pub map: Vec<MapEntry>,
+    pub vnuma: Option<Vnuma>,
     pub populated: RefCell<BTreeSet<u64>>,
     pub populate_limit: usize,
     pub moved: RefCell<Vec<(u64, u64)>>,
@@ -35,6 +36,7 @@ impl<'a> FakeXen<'a> {
                 (Param::StoreEvtchn, PORT.into()),
             ])),
             map: Vec::new(),
+            vnuma: None,
             populated: RefCell::default(),
             populate_limit: usize::MAX,
             moved: RefCell::default(),
@@ -136,6 +138,10 @@ impl Hypercalls for FakeXen<'_> {
     fn memory_map(&self) -> Result<Vec<MapEntry>, Errno> {
         Ok(self.map.clone())
     }
+    fn vnuma(&self) -> Result<Vnuma, Errno> {
+        self.vnuma.clone().ok_or(Errno(95))
+    }
+
     fn populate(&self, pages: &[u64]) -> Result<usize, Errno> {
         let done = pages.len().min(self.populate_limit);
         self.populated.borrow_mut().extend(&pages[..done]);

@@ -2,7 +2,7 @@
 
 use super::config::{Config, collect};
 use super::hvm_info::{self, HvmInfo};
-use super::hypercalls::{Hypercalls, MapEntry, Param};
+use super::hypercalls::{Hypercalls, MapEntry, Param, Vnuma};
 use super::memory;
 use super::start_info::{self, Module, StartInfo};
 use super::xenstore::{Store, StoreError};
@@ -10,6 +10,7 @@ use crate::arch::{Hardware, PhysMem};
 use crate::devices::chipset::Chipset;
 use crate::platform::{Cpus, Machine, PlatformKind};
 use crate::settings::Settings;
+use crate::tables::acpi::{Numa, NumaMemory};
 use crate::tables::e820::{E820Map, Kind};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -39,6 +40,8 @@ pub struct Guest {
     pub uuid: [u8; 16],
     /// What follows the major and minor number in Xen's version.
     pub extra_version: String,
+    /// Virtual NUMA, where the toolstack gave some.
+    pub numa: Option<Numa>,
 }
 
 /// Asks Xen, the toolstack's structures and xenstore. `resident` is what our own image occupies.
@@ -83,6 +86,7 @@ pub fn discover<H: Hardware, X: Hypercalls>(
         apic_ids: machine.cpus.apic_ids.clone(),
         uuid: xen.domain_uuid().unwrap_or_default(),
         extra_version: text(&xen.extra_version().unwrap_or_default()),
+        numa: xen.vnuma().ok().map(numa),
     };
     guest.set_params(hw, xen, &mut machine.e820);
     (guest, machine, settings)
@@ -93,6 +97,25 @@ fn cpus(info: &HvmInfo) -> Cpus {
         present: info.online.count_ones(),
         possible: info.vcpus,
         apic_ids: (0..info.vcpus).map(|cpu| 2 * cpu).collect(),
+    }
+}
+
+/// As the tables have it: a distance is a byte there, of which the largest says that there is no way.
+fn numa(given: Vnuma) -> Numa {
+    let ranges = given.memory.iter().filter(|range| range.start < range.end);
+    let memory = ranges.map(|range| NumaMemory {
+        range: range.start..range.end,
+        node: range.node,
+    });
+    Numa {
+        nodes: given.nodes,
+        cpu_nodes: given.cpu_nodes,
+        memory: memory.collect(),
+        distances: given
+            .distances
+            .iter()
+            .map(|distance| (*distance).min(255) as u8)
+            .collect(),
     }
 }
 

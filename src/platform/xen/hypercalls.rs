@@ -39,6 +39,33 @@ pub struct MapEntry {
     pub kind: u32,
 }
 
+/// The virtual NUMA that the toolstack gave the domain (public header memory.h, struct xen_vnuma_topology_info).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vnuma {
+    /// Number of nodes.
+    pub nodes: u32,
+    /// Distances, `nodes` times `nodes`.
+    pub distances: Vec<u32>,
+    /// The node of each CPU.
+    pub cpu_nodes: Vec<u32>,
+    /// Ranges of memory.
+    pub memory: Vec<VnumaRange>,
+}
+
+/// Memory of a node (struct xen_vmemrange).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct VnumaRange {
+    /// First physical address.
+    pub start: u64,
+    /// The address behind the last.
+    pub end: u64,
+    /// None are defined.
+    pub flags: u32,
+    /// The node.
+    pub node: u32,
+}
+
 /// Why a domain ends (public header sched.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -62,6 +89,8 @@ pub trait Hypercalls {
     fn set_param(&self, param: Param, value: u64) -> Result<(), Errno>;
     /// The memory map of the domain as the toolstack set it (XENMEM_memory_map).
     fn memory_map(&self) -> Result<Vec<MapEntry>, Errno>;
+    /// The domain's virtual NUMA (XENMEM_get_vnumainfo); an error where it has none.
+    fn vnuma(&self) -> Result<Vnuma, Errno>;
     /// Puts new memory at each of `pages`; answers how many were done, from the front (XENMEM_populate_physmap).
     fn populate(&self, pages: &[u64]) -> Result<usize, Errno>;
     /// Moves the memory at page `from` to page `to` (XENMEM_add_to_physmap, XENMAPSPACE_gmfn).

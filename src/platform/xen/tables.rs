@@ -134,7 +134,7 @@ fn install_acpi(
         laptop_slate: config.laptop_slate,
         tpm: tpm(hw, config.tpm_version),
         generation_id: guest.generation_id,
-        numa: None,
+        numa: guest.numa.as_ref(),
         extra: &extra,
     };
     match acpi::install(&tables, placer) {
@@ -211,12 +211,23 @@ fn install_smbios(
             sockets: guest.info.online.count_ones(),
             cores: 1,
             threads: 1,
-            caches: Vec::new(),
+            caches: caches(cpu),
         },
         low_ram: guest.info.low_ram_end,
         high_ram: guest.info.high_ram_end - FOUR_GIB,
         battery: config.default_battery,
+        ports: &PORTS,
+        supplies: &[smbios::Supply {
+            name: "Virtual supply",
+            manufacturer: "Xen",
+            watts: None,
+        }],
         ..smbios::Input::default()
+    };
+    let slots: Vec<_> = slots(input.pci).collect();
+    let tables = smbios::Input {
+        slots: &slots,
+        ..tables
     };
     let table = smbios::generate(&tables);
     match smbios::install(&table, smbios::Entries::BOTH, placer) {
@@ -226,6 +237,51 @@ fn install_smbios(
             None
         }
     }
+}
+
+/// What a PC has at its back (DSP0134 3.7, tables 41 and 42): PS/2 sockets, and a nine-pin one for a serial port.
+const PORTS: [smbios::Port; 3] = [
+    port("Keyboard", 0x0f, 0x0d),
+    port("Mouse", 0x0f, 0x0e),
+    port("COM1", 0x08, 0x09),
+];
+
+const fn port(label: &'static str, connector: u8, kind: u8) -> smbios::Port {
+    smbios::Port {
+        label,
+        connector,
+        kind,
+    }
+}
+
+/// The slots that have a card: all on bus 0 but the chip set's, which is in slots 0 and 1.
+fn slots(pci: &[PciDevice]) -> impl Iterator<Item = smbios::Slot> {
+    let cards = pci.iter().map(|function| function.bdf);
+    let cards = cards.filter(|bdf| bdf.bus() == 0 && bdf.function() == 0 && bdf.device() > 1);
+    cards.map(|bdf| smbios::Slot {
+        device: bdf.device(),
+        in_use: true,
+    })
+}
+
+/// The caches of one processor, as far as the extended leaves tell their sizes (AMD's processor programming reference, CPUID
+/// 80000005h and 80000006h; Intel's processors tell the second level there).
+fn caches(cpu: &impl Cpuid) -> Vec<smbios::Cache> {
+    const LEVEL_2_AND_3: u32 = 0x8000_0006;
+    if cpu.cpuid(0x8000_0000)[0] < LEVEL_2_AND_3 {
+        return Vec::new();
+    }
+    let [_, _, data, instructions] = cpu.cpuid(LEVEL_2_AND_3 - 1);
+    let [_, _, second, third] = cpu.cpuid(LEVEL_2_AND_3);
+    let sizes = [
+        (data >> 24) + (instructions >> 24),
+        second >> 16,
+        (third >> 18) * 512,
+    ];
+    let levels = (1..).zip(sizes).filter(|(_, kib)| *kib > 0);
+    levels
+        .map(|(level, kib)| smbios::Cache { level, kib })
+        .collect()
 }
 
 /// The processor's name, where it has one.
@@ -286,6 +342,22 @@ mod tests {
         assert_eq!(high_window(0, 36), Some(FOUR_GIB..1 << 36));
         assert_eq!(high_window(0, 32), None);
         assert_eq!(high_window(u64::MAX, 52), None);
+    }
+
+    #[test]
+    fn caches_are_those_that_the_processor_tells_of() {
+        let amd = |leaf: u32| match leaf {
+            0x8000_0000 => [0x8000_001f, 0, 0, 0],
+            0x8000_0005 => [0, 0, 64 << 24, 64 << 24],
+            0x8000_0006 => [0, 0, 512 << 16, 32 << 18],
+            _ => [0; 4],
+        };
+        let sizes = caches(&amd)
+            .iter()
+            .map(|cache| cache.kib)
+            .collect::<Vec<_>>();
+        assert_eq!(sizes, [128, 512, 16384]);
+        assert_eq!(caches(&|_| [0; 4]), []);
     }
 
     #[test]

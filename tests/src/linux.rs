@@ -1,5 +1,7 @@
 //! A small Linux in a guest of QEMU, which reports what the firmware told it and then does a job.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use xtask::linux::{COMMAND_LINE, Linux, Report};
@@ -96,6 +98,46 @@ impl Running {
 pub fn complaints(messages: &str) -> Vec<&str> {
     let complains = |line: &&str| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
     messages.lines().filter(complains).collect()
+}
+
+/// The strings of all structures of type `kind`, in order.
+///
+/// # Errors
+/// There is no whole table.
+pub fn strings(report: &Report, kind: u8) -> Result<Vec<Vec<u8>>> {
+    let table = fs::read(report.directory().join("dmi/DMI")).context("no SMBIOS table")?;
+    let all = structures(&table)?;
+    let wanted = all.into_iter().filter(|(own, _)| *own == kind);
+    Ok(wanted.flat_map(|(_, strings)| strings).collect())
+}
+
+/// dmidecode has nothing to complain of, and says each of `lines`. It is given as `section: line`.
+///
+/// # Errors
+/// It has, or it does not.
+pub fn dmidecode_says(report: &Report, lines: &[&str]) -> Result<()> {
+    let text = report.text("dmidecode.txt");
+    for trouble in [
+        "Invalid",
+        "invalid",
+        "broken",
+        "Wrong",
+        "BAD INDEX",
+        "OUT OF SPEC",
+        "truncated",
+        "overflow",
+    ] {
+        ensure!(!text.contains(trouble), "dmidecode: {trouble}\n{text}");
+    }
+    for line in lines {
+        let (section, line) = line.split_once(": ").context("a section")?;
+        let found = text
+            .split("\n\n")
+            .filter(|part| part.lines().nth(1) == Some(section))
+            .any(|part| part.lines().any(|own| own.trim() == line));
+        ensure!(found, "dmidecode does not say {section}: {line}\n{text}");
+    }
+    Ok(())
 }
 
 /// A structure of an SMBIOS table: its type and its strings.

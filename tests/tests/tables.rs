@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::guest::{Config, Firmware, Log, Machine};
-use firstlight_tests::linux::{self, Ended, complaints};
+use firstlight_tests::linux::{self, Ended, complaints, dmidecode_says, strings};
 
 const UUID: &str = "3cd90213-12e3-4f46-a14e-390253fd9535";
 
@@ -20,40 +20,6 @@ fn config(machine: Machine, firmware: Firmware) -> Config {
         ])
 }
 
-/// The strings of all structures of type `kind`, in order.
-fn strings(ended: &Ended, kind: u8) -> Result<Vec<Vec<u8>>> {
-    let table = fs::read(ended.report.directory().join("dmi/DMI")).context("no SMBIOS table")?;
-    let structures = linux::structures(&table)?;
-    let wanted = structures.into_iter().filter(|(own, _)| *own == kind);
-    Ok(wanted.flat_map(|(_, strings)| strings).collect())
-}
-
-/// dmidecode has nothing to complain of, and says each of `lines`. It is given as `section: line`.
-fn dmidecode_says(ended: &Ended, lines: &[&str]) -> Result<()> {
-    let text = ended.report.text("dmidecode.txt");
-    for trouble in [
-        "Invalid",
-        "invalid",
-        "broken",
-        "Wrong",
-        "BAD INDEX",
-        "OUT OF SPEC",
-        "truncated",
-        "overflow",
-    ] {
-        ensure!(!text.contains(trouble), "dmidecode: {trouble}\n{text}");
-    }
-    for line in lines {
-        let (section, line) = line.split_once(": ").context("a section")?;
-        let found = text
-            .split("\n\n")
-            .filter(|part| part.lines().nth(1) == Some(section))
-            .any(|part| part.lines().any(|own| own.trim() == line));
-        ensure!(found, "dmidecode does not say {section}: {line}\n{text}");
-    }
-    Ok(())
-}
-
 fn emulate(machine: Machine) -> Result<()> {
     let config = config(machine, Firmware::Firstlight);
     let mode = "name=opt/firstlight/smbios-mode,string=emulate";
@@ -65,7 +31,7 @@ fn emulate(machine: Machine) -> Result<()> {
         "System Information: Serial Number: Not Specified",
         &uuid,
     ];
-    dmidecode_says(&ended, &lines)?;
+    dmidecode_says(&ended.report, &lines)?;
     let text = ended.report.text("dmidecode.txt");
     ensure!(
         !text.contains("Base Board"),
@@ -119,8 +85,8 @@ fn host(machine: Machine) -> Result<()> {
         "Chassis Information: Manufacturer: QEMU",
         &uuid,
     ];
-    dmidecode_says(&ended, &lines)?;
-    let system = strings(&ended, 1)?;
+    dmidecode_says(&ended.report, &lines)?;
+    let system = strings(&ended.report, 1)?;
     ensure!(
         system.iter().any(|text| text == "Häuser GmbH".as_bytes()),
         "{system:?}"
@@ -176,11 +142,11 @@ fn is_sysinfo(ended: &Ended) -> Result<()> {
         "Chassis Information: Asset Tag: Not Specified",
         "Chassis Information: SKU Number: CH-SKU",
     ];
-    dmidecode_says(ended, &lines)?;
-    let product = strings(ended, 1)?;
+    dmidecode_says(&ended.report, &lines)?;
+    let product = strings(&ended.report, 1)?;
     let product = product.get(1).map(Vec::as_slice);
     ensure!(product == Some("Gerät".as_bytes()), "product {product:?}");
-    let oem = strings(ended, 11)?;
+    let oem = strings(&ended.report, 11)?;
     let wanted = ["com.example:rack=12", "zweite Zeile: ß"];
     ensure!(
         oem == wanted.map(|text| text.as_bytes().to_vec()),
@@ -400,8 +366,8 @@ fn q35_with_240_cpus_and_99_oem_strings() -> Result<()> {
     // doubt its timer's wiring, which the other tests leave it to check.
     let ended = linux::start(config, "maxcpus=1 no_timer_check", "")?.end()?;
     ensure!(ended.firmware.is_empty(), "it says:\n{}", ended.firmware);
-    dmidecode_says(&ended, &[])?;
-    let oem = strings(&ended, 11)?;
+    dmidecode_says(&ended.report, &[])?;
+    let oem = strings(&ended.report, 11)?;
     let all = (1..=99).map(|number| text(number).into_bytes());
     ensure!(oem == all.collect::<Vec<_>>(), "{} strings", oem.len());
     let messages = ended.report.text("dmesg.txt");

@@ -9,6 +9,9 @@ use firstlight_tests::xen::{
 };
 use std::time::Duration;
 
+mod tables;
+pub use tables::*;
+
 /// The last thing a probe says before it ticks.
 const END: &str = "probe end";
 /// What the firmware says when it has nothing to boot and waits.
@@ -329,6 +332,9 @@ macro_rules! tests {
             debian_to_login
             debian_kernel_given_directly
             linux_finds_the_stock_loaders_machine
+            smbios_emulate
+            smbios_host
+            smbios_sysinfo_and_tables_as_good_as_the_stock_loaders
         }
     };
 }

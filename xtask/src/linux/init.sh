@@ -17,6 +17,8 @@ dmesg > dmesg.txt
 cp -r /sys/firmware/acpi/tables acpi 2> /dev/null
 cp -r /sys/firmware/dmi/tables dmi 2> /dev/null
 cp -r /sys/firmware/memmap memmap
+# On a busy host the kernel complains of lost time, in the middle of the report.
+dmesg -n 1
 # The marks are put together here, so that no copy of this script on the console is one of them.
 echo "report-""begin"
 tar -c . | gzip -9 | base64

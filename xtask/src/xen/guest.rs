@@ -42,8 +42,6 @@ impl Guest {
         let guest = guest
             .string("name", name)
             .string("type", "hvm")
-            // QEMU's SVM takes RDTSCP for RDTSC where Xen wants to emulate it, and Linux dies of Xen's answer.
-            .string("tsc_mode", "native")
             .set("memory", 256)
             .set("vcpus", 1)
             .string("cpus", GUEST_CPUS)

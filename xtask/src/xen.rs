@@ -64,15 +64,25 @@ pub fn main(args: Args) -> Result<()> {
             .console()
             .lifetime(Duration::from_secs(7 * 86400))
             .start()?;
+        prepare(&args, &mut bed)?;
         bed.create(&guest)?;
         bed.attach(&guest)?;
         return show_dmesg(&args, &mut bed);
     }
     let mut bed = config.start()?;
+    prepare(&args, &mut bed)?;
     eprintln!("Starting the guest {}", guest.name());
     bed.create(&guest)?;
     show_until_login(&mut bed, &guest)?;
     show_dmesg(&args, &mut bed)
+}
+
+/// Prepares the demo disk, if that is what starts.
+fn prepare(args: &Args, bed: &mut Bed) -> Result<()> {
+    match args.config {
+        Some(_) => Ok(()),
+        None => bed.give_debian_time("/dev/vdb"),
+    }
 }
 
 /// The guest of an xl.cfg file, and a test bed that has its disks.

@@ -254,6 +254,7 @@ pub fn linux_finds_the_stock_loaders_machine(version: Version) -> Result<()> {
 
 pub fn debian_to_login(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
+    bed.give_debian_time("/dev/vdb")?;
     let guest = Guest::new("debian", &firstlight())
         .set("memory", 512)
         .disk("/dev/vdb");

@@ -403,6 +403,20 @@ impl Bed {
         Ok(())
     }
 
+    /// Lets the Debian in the first partition of `disk`, a device of dom0, wait longer for its devices: two emulations deep on a busy
+    /// machine, systemd's 90 s are short, and without its serial port there is no login prompt.
+    ///
+    /// # Errors
+    /// The disk has no ext4 there, or dom0 does not answer.
+    pub fn give_debian_time(&mut self, disk: &str) -> Result<()> {
+        self.check(&format!(
+            "mkdir -p /tmp/disk && mount -t ext4 {disk}1 /tmp/disk && cd /tmp/disk/etc/systemd && mkdir -p system.conf.d &&\n\
+             printf '[Manager]\\nDefaultDeviceTimeoutSec=15min\\nDefaultTimeoutStartSec=15min\\n' >system.conf.d/slow.conf &&\n\
+             cd / && umount /tmp/disk && sync"
+        ))?;
+        Ok(())
+    }
+
     /// What Xen's console has got since the last call: what guests write to port 0xE9 is there, a line each, as `(dN) ...`.
     ///
     /// # Errors

@@ -291,8 +291,8 @@ pub fn debian_kernel_given_directly(version: Version) -> Result<()> {
             .file_of_host(&copy, setting)
             .string(setting, &format!("/job/{setting}"));
     }
-    // What Debian's initrd shows when nothing names a root file system.
-    let serial = bed.boot(&guest, "(initramfs) ", DEBIAN)?;
+    // What Debian's initrd shows when nothing names a root file system. QEMU gives both files byte by byte before that.
+    let serial = bed.boot(&guest, "(initramfs) ", 2 * DEBIAN)?;
     let told = format!("Kernel command line: {COMMAND_LINE}\r\n");
     ensure!(serial.contains(&told), "another command line:\n{serial}");
     ensure!(

@@ -24,8 +24,9 @@ const FILES: &[(&str, &str)] = &[
     ("/usr/lib/x86_64-linux-gnu/libc.so.6", "lib64/libc.so.6"),
 ];
 
-/// The command line that sends the report to the first serial port, and keeps the kernel's own messages out of it.
-pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=-1";
+/// The command line that sends the report to the first serial port, and keeps the kernel's own messages out of it: the watchdog's,
+/// which a busy host causes, come at any level.
+pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet nowatchdog panic=-1";
 
 /// The last line of what the kernel's console gets of a report.
 pub const REPORT_END: &str = "report-end";

@@ -88,7 +88,7 @@ fn report(
     let console = bed.wait_for(&guest, REPORT_END, DEBIAN)?;
     // The machine is turned off after the report, and then the domain is gone.
     bed.check(&format!(
-        "for i in $(seq 60); do xl domid {name} >/dev/null 2>&1 || exit 0; sleep 1; done; exit 1"
+        "for i in $(seq 160); do xl domid {name} >/dev/null 2>&1 || exit 0; sleep 1; done; exit 1"
     ))?;
     Report::unpack(&console, &files.path().join(name))
 }

@@ -87,20 +87,18 @@ impl Config {
         let images = dom0::images(self.version)?;
         let files = TempDir::with_prefix("firstlight-xen-")?;
         fs::create_dir(files.path().join("job"))?;
-        let mut qemu = Command::new("timeout");
-        qemu.args([
-            "--foreground",
-            "-k",
-            "5",
-            &self.lifetime.as_secs().to_string(),
-        ])
-        .args(self.qemu(&images, files.path()));
-        let child = qemu
-            .stdin(if self.console {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
-            })
+        // On a terminal QEMU has its input, and Ctrl-A X ends it.
+        let mut timeout = if self.console {
+            let mut timeout = Command::new("timeout");
+            timeout.stdin(Stdio::inherit());
+            timeout
+        } else {
+            tied("timeout")
+        };
+        let seconds = self.lifetime.as_secs().to_string();
+        timeout.args(["--foreground", "-k", "5", &seconds]);
+        let child = timeout
+            .args(self.qemu(&images, files.path()))
             .stdout(if self.console {
                 Stdio::inherit()
             } else {
@@ -479,6 +477,15 @@ fn tail(text: &str) -> &str {
     &text[start..]
 }
 
+/// A command that runs `program`, and is terminated when this process is gone, however that ended, or drops the child's input.
+fn tied(program: &str) -> Command {
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0; { read -r _ <&3; kill $$; } & exec \"$@\" </dev/null 3<&-";
+    command.args(["-c", script, "sh", program]);
+    command.stdin(Stdio::piped());
+    command
+}
+
 impl Drop for Bed {
     fn drop(&mut self) {
         // Without the agent's connection dom0 has nothing to wait for, but it need not be asked: nothing it has is kept.
@@ -493,6 +500,16 @@ impl Drop for Bed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tied_program_ends_with_its_input() {
+        let start = Instant::now();
+        let mut child = tied("sleep").arg("60").spawn().expect("sh");
+        drop(child.stdin.take());
+        let status = child.wait().expect("an end");
+        assert!(!status.success());
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
 
     #[test]
     fn a_tail_starts_at_a_character() {

@@ -37,6 +37,8 @@ pub enum DirectError {
         /// Bytes.
         size: u64,
     },
+    /// A PVH or Multiboot kernel is to be entered at an address outside it.
+    EntryOutside(u64),
     /// The Multiboot information structure is too short.
     BadMultibootInfo,
 }
@@ -51,6 +53,9 @@ impl fmt::Display for DirectError {
                     f,
                     "the image wants {size} bytes at {start:#x}, which is not free RAM"
                 )
+            }
+            DirectError::EntryOutside(entry) => {
+                write!(f, "its entry point {entry:#x} lies outside the image")
             }
             DirectError::BadMultibootInfo => write!(f, "the Multiboot information is too short"),
         }
@@ -216,8 +221,7 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
 
     /// QEMU has put the kernel in memory; the start information is ours (start_info.h of Xen's public headers, version 1).
     fn load_pvh(&self, map: &E820Map, rsdp: u64) -> Result<Ready, DirectError> {
-        let kernel = self.number(key::KERNEL_ADDR);
-        let kernel = self.free_ram(map, kernel, self.kernel_size)?;
+        let (kernel, entry) = self.image(map)?;
         if kernel.start < linux::CMDLINE_ADDRESS + linux::CMDLINE_MAX as u64
             && kernel.end > PVH_INFO
         {
@@ -264,7 +268,6 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
             info.extend_from_slice(&[0; 4]);
         }
         self.hw.write(PVH_INFO, &info);
-        let entry = self.number(key::KERNEL_ENTRY) as u32;
         Ok(Ready::Protected {
             entry,
             esi: 0,
@@ -278,7 +281,7 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
     fn load_multiboot(&self, map: &E820Map) -> Result<Ready, DirectError> {
         const MEM_LOWER: usize = 4;
         const MMAP_LENGTH: usize = 44;
-        let kernel = self.free_ram(map, self.number(key::KERNEL_ADDR), self.kernel_size)?;
+        let (kernel, entry) = self.image(map)?;
         let address = self.number(key::INITRD_ADDR);
         let mut info = vec![0; self.number(key::INITRD_SIZE).min(4096) as usize];
         if info.len() < MMAP_LENGTH + 8 {
@@ -304,13 +307,22 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
         let place = self.free_ram(map, address, info.len() as u64)?;
         self.fetch(key::KERNEL_DATA, kernel)?;
         self.hw.write(place.start, &info);
-        let entry = self.number(key::KERNEL_ENTRY) as u32;
         Ok(Ready::Protected {
             entry,
             esi: 0,
             ebx: address as u32,
             eax: MULTIBOOT_MAGIC,
         })
+    }
+
+    /// Where a PVH or Multiboot kernel belongs, and its first instruction.
+    fn image(&self, map: &E820Map) -> Result<(Range<u64>, u32), DirectError> {
+        let kernel = self.free_ram(map, self.number(key::KERNEL_ADDR), self.kernel_size)?;
+        let entry = self.number(key::KERNEL_ENTRY);
+        match kernel.contains(&entry) {
+            true => Ok((kernel, entry as u32)),
+            false => Err(DirectError::EntryOutside(entry)),
+        }
     }
 
     /// The range, if all of it is RAM that the guest may use.

@@ -288,6 +288,21 @@ fn address() -> impl Strategy<Value = u32> {
     ]
 }
 
+#[test]
+fn an_entry_outside_the_image_is_refused() {
+    let outside = KERNEL as u32 + 0x1000;
+    for mut items in [
+        pvh(KERNEL as u32, 0x1000, 6, 6),
+        multiboot(KERNEL as u32, 0x1000, 0x9000, 88),
+    ] {
+        items[2] = word(key::KERNEL_ENTRY, outside);
+        let machine = machine(&items);
+        let refused = Err(DirectError::EntryOutside(outside.into()));
+        assert_eq!(machine.load(), Some(refused));
+        assert!(machine.written.borrow().is_empty());
+    }
+}
+
 proptest! {
     #[test]
     fn no_pvh_kernel_is_loaded_outside_free_ram(

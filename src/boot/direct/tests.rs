@@ -295,7 +295,7 @@ fn an_entry_outside_the_image_is_refused() {
         pvh(KERNEL as u32, 0x1000, 6, 6),
         multiboot(KERNEL as u32, 0x1000, 0x9000, 88),
     ] {
-        items[2] = word(key::KERNEL_ENTRY, outside);
+        items[2] = (key::KERNEL_ENTRY, outside.to_le_bytes().to_vec());
         let machine = machine(&items);
         let refused = Err(DirectError::EntryOutside(outside.into()));
         assert_eq!(machine.load(), Some(refused));

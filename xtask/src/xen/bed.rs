@@ -138,7 +138,8 @@ impl Config {
         let mut add = |pair: [&str; 2]| arguments.extend(pair.map(OsString::from));
         add(["-device", "virtserialport,chardev=agent,name=agent"]);
         // QEMU reports RDTSCP to Xen as RDTSC, which then looks for that instruction for ever.
-        let cpu = if self.nested_paging {
+        // Debian builds Xen 4.20 without shadow paging.
+        let cpu = if self.nested_paging || self.version == Version::V4_20 {
             "max,-rdtscp"
         } else {
             "max,-rdtscp,-npt"

@@ -11,6 +11,7 @@ use crate::boot::find;
 use crate::devices::option_rom::{OptionRoms, PlacedRom, Source};
 use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
+use crate::platform::qemu::fw_cfg::{FwCfg, key};
 
 /// QEMU's own ROMs that start a given kernel, which this firmware does itself.
 const KERNEL_STARTERS: [&str; 5] = [
@@ -62,11 +63,24 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
     if cannot_wait {
         int10::start(bios, hw);
     }
-    let sources = OptionRoms::at_post(&bios.lock().machine, &KERNEL_STARTERS);
+    let sources = {
+        let machine = &bios.lock().machine;
+        let mut sources = OptionRoms::at_post(machine);
+        sources.retain(|source| !starts_given_kernel(hw, machine, source));
+        sources
+    };
     run(bios, hw, &sources);
     let bios = &mut *bios.lock();
     bios.boot
         .add(find::roms(&bios.services.option_roms.vectors));
+}
+
+/// Whether the ROM has nothing to do, since the kernel that it would start was this firmware's to start or to refuse.
+fn starts_given_kernel(hw: &impl Hardware, machine: &Machine, source: &Source) -> bool {
+    let named =
+        matches!(source, Source::File { name, .. } if KERNEL_STARTERS.contains(&name.as_str()));
+    let given = |fw_cfg: &FwCfg| fw_cfg.number::<4>(hw, key::KERNEL_SIZE) != 0;
+    named && machine.fw_cfg.as_ref().is_some_and(given)
 }
 
 /// Runs the ROMs of network cards that have not run yet.

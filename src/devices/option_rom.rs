@@ -205,9 +205,7 @@ impl OptionRoms {
 
     /// The ROMs that have to run before the boot: those of cards that are neither for networks nor displays, and QEMU's
     /// `genroms/`.
-    ///
-    /// `skip` names files that another part of the firmware does better.
-    pub fn at_post(machine: &Machine, skip: &[&str]) -> Vec<Source> {
+    pub fn at_post(machine: &Machine) -> Vec<Source> {
         let early = |card: &&PciDevice| {
             let class = card.class >> 16;
             card.bars[ROM_BAR].size != 0 && !matches!(class, CLASS_NETWORK | CLASS_DISPLAY)
@@ -219,9 +217,7 @@ impl OptionRoms {
             .copied()
             .map(Box::new)
             .map(Source::Card);
-        let files = files(machine, "genroms/")
-            .filter(|(_, name)| !skip.contains(&name.as_str()))
-            .map(|(file, name)| Source::File { file, name });
+        let files = files(machine, "genroms/").map(|(file, name)| Source::File { file, name });
         cards.chain(files).collect()
     }
 

@@ -114,7 +114,7 @@ fn vga_is_placed_first_and_not_run() {
     let vga = roms.place_vga(&hw, &machine).unwrap();
     assert_eq!((vga.segment, vga.size), (0xc000, 2560));
     assert_eq!(roms.end(), 0xc1000);
-    assert!(OptionRoms::at_post(&machine, &[]).is_empty());
+    assert!(OptionRoms::at_post(&machine).is_empty());
     assert!(hw.real_calls.borrow().is_empty());
 }
 
@@ -128,7 +128,7 @@ fn network_cards_wait() {
         ],
         ..Machine::default()
     };
-    let at_post = OptionRoms::at_post(&machine, &[]);
+    let at_post = OptionRoms::at_post(&machine);
     assert_eq!(at_post, [Source::Card(Box::new(machine.pci[1]))]);
     let later = OptionRoms::for_network(&machine);
     assert_eq!(later, [Source::Card(Box::new(machine.pci[0]))]);

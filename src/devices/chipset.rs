@@ -23,6 +23,8 @@ pub const MMCONFIG: core::ops::Range<u64> = 0xb000_0000..0xc000_0000;
 pub const ROOT_COMPLEX: core::ops::Range<u64> = 0xfed1_c000..0xfed2_0000;
 /// First port of the power management block: the PM timer is 8 ports on. A guest reads it from the FADT.
 pub const PM_BASE: u16 = 0x600;
+/// First port of the same registers under Xen (public header hvm/ioreq.h, ACPI_PM1A_EVT_BLK_ADDRESS_V1).
+pub const XEN_PM_BASE: u16 = 0xb000;
 /// I/O port of the ACPI PM timer (PIIX4 datasheet, PMTMR; ICH9 datasheet, PM1_TMR).
 pub const PM_TIMER: u16 = PM_BASE + 8;
 /// First port of the SMBus controller.
@@ -111,8 +113,14 @@ pub fn init_device(
         }
         // PIIX3 and PIIX4 IDE: decode both channels at their legacy ports.
         0x7010 | 0x7111 => config.write32(hw, bdf, 0x40, 0x8000_8000),
-        // PIIX4 power management and SMBus. Under Xen the hypervisor serves the ports, at addresses of its own.
-        0x7113 if routing.rotation != Rotation::FromSlot0 => {
+        // PIIX4 power management. Under Xen the hypervisor serves events and the timer, at an address of its own; QEMU has to
+        // be told that, since it serves the control register between them, by which a guest switches itself off.
+        0x7113 if routing.rotation == Rotation::FromSlot0 => {
+            config.write32(hw, bdf, 0x40, u32::from(XEN_PM_BASE) | ENABLE);
+            config.write8(hw, bdf, 0x80, 1);
+        }
+        // The same with SMBus.
+        0x7113 => {
             config.write32(hw, bdf, 0x40, u32::from(PM_BASE) | ENABLE);
             config.write8(hw, bdf, 0x80, 1);
             config.write32(hw, bdf, 0x90, u32::from(SMBUS_BASE) | ENABLE);

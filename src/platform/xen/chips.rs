@@ -2,13 +2,14 @@
 
 use super::guest::Guest;
 use crate::arch::Ports;
+use crate::devices::chipset::XEN_PM_BASE;
 
 const PORT_CMOS_INDEX: u16 = 0x70;
 const PORT_CMOS_DATA: u16 = 0x71;
 /// Keeps NMIs off while an index is selected, as the port's top bit does.
 const NMI_OFF: u8 = 0x80;
 /// PM1a event registers by HVM_PARAM_ACPI_IOPORTS_LOCATION 0 and 1 (public header hvm/ioreq.h).
-const PM1A_EVENT: [u16; 2] = [0x1f40, 0xb000];
+const PM1A_EVENT: [u16; 2] = [0x1f40, XEN_PM_BASE];
 const PM1A_CONTROL_OFFSET: u16 = 4;
 const PM_TIMER_OFFSET: u16 = 8;
 /// ACPI specification 6.5, table 4.14: power management events raise the SCI.

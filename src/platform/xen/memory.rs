@@ -2,13 +2,15 @@
 
 use super::hvm_info::HvmInfo;
 use super::hypercalls::MapEntry;
+use crate::bios::ebda;
 use crate::tables::e820::{E820Map, Full, Kind};
 
 const FOUR_GIB: u64 = 1 << 32;
 /// The stock loader keeps everything from here to 4 GiB for itself, the toolstack's pages and the interrupt controllers;
 /// PCI memory ends here.
 pub const RESERVED_START: u64 = 0xfc00_0000;
-/// Conventional memory ends here.
+/// Conventional memory ends here; from here to the video memory lies the extended BIOS data area.
+const EBDA_START: u64 = (ebda::SEGMENT as u64) << 4;
 const VGA_START: u64 = 0xa0000;
 /// The BIOS image's segment.
 const BIOS_START: u64 = 0xf0000;
@@ -21,7 +23,8 @@ const ONE_MIB: u64 = 0x10_0000;
 /// [`Full`] where the toolstack's map has too many ranges; it is then to be left out.
 pub fn e820(info: &HvmInfo, toolstack: &[MapEntry]) -> Result<E820Map, Full> {
     let mut map = E820Map::new();
-    map.insert(0..VGA_START, Kind::Ram)?;
+    map.insert(0..EBDA_START, Kind::Ram)?;
+    map.insert(EBDA_START..VGA_START, Kind::Reserved)?;
     map.insert(BIOS_START..ONE_MIB, Kind::Reserved)?;
     map.insert(ONE_MIB..info.low_ram_end, Kind::Ram)?;
     map.insert(FOUR_GIB..info.high_ram_end, Kind::Ram)?;
@@ -73,6 +76,8 @@ mod tests {
         let map = e820(&info(0xf000_0000, 0x1_1000_0000), &[ram, rdm]).unwrap();
         assert_eq!(map.kind_at(0xab00_0fff), Some(Kind::Reserved));
         assert_eq!(map.kind_at(0xab00_1000), Some(Kind::Ram));
+        assert_eq!(map.kind_at(0x9_fbff), Some(Kind::Ram));
+        assert_eq!(map.kind_at(0x9_fc00), Some(Kind::Reserved));
         assert_eq!(map.kind_at(0xa_0000), None);
         assert_eq!(map.kind_at(0xf000_0000), None);
         assert_eq!(map.kind_at(0xfee0_0000), Some(Kind::Reserved));

@@ -229,7 +229,9 @@ pub fn linux_finds_the_stock_loaders_machine(version: Version) -> Result<()> {
         .join(version.number());
     let mut found = Vec::new();
     for (name, loader) in [("stock", Loader::Stock), ("ours", firstlight())] {
-        let guest = Guest::new(name, &loader).set("vcpus", 2);
+        let guest = Guest::new(name, &loader)
+            .set("vcpus", 2)
+            .string("uuid", "3cd90213-12e3-4f46-a14e-390253fd9535");
         let (report, console) = small_linux(
             &mut bed,
             guest,

@@ -1,7 +1,7 @@
 //! A small Linux that tells what the firmware told it: Debian's kernel, and an initial RAM disk of busybox and dmidecode.
 //!
-//! It starts in seconds, needs no disk, and answers with a [`Report`] on its first serial port. `cargo xtask inspect` shows that to a
-//! person, and the tests judge it.
+//! It starts in seconds, needs no disk, and answers with a [`Report`] on its console: the first serial port, or under Xen the
+//! paravirtual console. `cargo xtask inspect` shows that to a person, and the tests judge it.
 
 use crate::xen::guest::{Guest, Loader};
 use crate::{cache, command, image};
@@ -27,6 +27,9 @@ const FILES: &[(&str, &str)] = &[
 /// The command line that sends the report to the first serial port, and keeps the kernel's own messages out of it: the watchdog's,
 /// which a busy host causes, come at any level.
 pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet nowatchdog panic=-1";
+
+/// The same in a guest of Xen, by its paravirtual console.
+const XEN_COMMAND_LINE: &str = "console=ttyS0,115200 console=hvc0 quiet nowatchdog panic=-1";
 
 /// The last line of what the kernel's console gets of a report.
 pub const REPORT_END: &str = "report-end";
@@ -71,7 +74,8 @@ impl Linux {
             .file_of_host(initrd, &ramdisk)
             .string("kernel", &format!("/job/{kernel}"))
             .string("ramdisk", &format!("/job/{ramdisk}"))
-            .string("cmdline", COMMAND_LINE)
+            .string("cmdline", XEN_COMMAND_LINE)
+            .pv_console()
     }
 
     /// Writes to `file` an initial RAM disk of a Linux that reports, runs the shell script `job`, and turns the machine off.

@@ -316,7 +316,7 @@ impl Bed {
         for _ in 0..ATTEMPTS {
             let output = self.run(&format!("xl create {flags} {}", guest.file()))?;
             if output.status == 0 {
-                return Ok(());
+                return self.follow_console(guest);
             }
             self.run(&format!("xl destroy {name}"))?;
             // libxl's ERROR_TIMEDOUT is -9.
@@ -334,6 +334,24 @@ impl Bed {
         );
     }
 
+    /// Has dom0 log the paravirtual console of a new guest that has a log of it, or of one that started again; the log begins anew.
+    ///
+    /// # Errors
+    /// There is no such guest, or it gets no console.
+    pub fn follow_console(&mut self, guest: &Guest) -> Result<()> {
+        if guest.has_pv_console() {
+            let (name, log) = (guest.name(), guest.log());
+            self.check(&format!(
+                ": >/job/{log}\n\
+                 at=/local/domain/$(xl domid {name})/console/tty\n\
+                 for i in $(seq 60); do tty=$(xenstore-read $at 2>/dev/null) && [ \"$tty\" ] && break; sleep 1; done\n\
+                 [ \"$tty\" ] || exit 1\n\
+                 cat $tty >>/job/{log} 2>/dev/null </dev/null &"
+            ))?;
+        }
+        Ok(())
+    }
+
     /// Creates a guest, waits until it has written `text` to its serial port, and returns all that it has written.
     ///
     /// # Errors
@@ -343,9 +361,10 @@ impl Bed {
         self.wait_for(guest, text, deadline)
     }
 
-    /// What a guest has written to its serial port so far; bytes that are not UTF-8 are replaced.
+    /// What a guest has written so far to its serial port, or to its paravirtual console where that is logged; bytes that are not
+    /// UTF-8 are replaced.
     pub fn serial(&self, guest: &Guest) -> String {
-        String::from_utf8_lossy(&fs::read(self.job().join(guest.serial())).unwrap_or_default())
+        String::from_utf8_lossy(&fs::read(self.job().join(guest.log())).unwrap_or_default())
             .into_owned()
     }
 

@@ -139,12 +139,14 @@ copy64:
     subq %rsi, %rcx
     shrq $3, %rcx
     rep movsq
-    leaq 1f(%rip), %rax
+    leaq image_in_place(%rip), %rax
     addq %rbp, %rax
     jmp *%rax
 
-# The new image.
-1:  leaq bss_start(%rip), %rdi
+# The new image. `cargo xtask bench --xen` knows by this, its first instruction, where it lies.
+    .globl image_in_place
+image_in_place:
+    leaq bss_start(%rip), %rdi
     leaq bss_end(%rip), %rcx
     subq %rdi, %rcx
     shrq $3, %rcx

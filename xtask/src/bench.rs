@@ -7,6 +7,7 @@
 mod guest;
 pub mod kernel;
 mod measure;
+pub mod tables;
 mod trace;
 mod xen;
 

@@ -99,8 +99,32 @@ fn compile() -> Result<Image> {
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "the firmware does not compile");
-    let elf = project::target().join("firmware-build/release/firstlight");
+    let elf = elf_path();
     read_image(&elf).with_context(|| format!("{} is not the image it should be", elf.display()))
+}
+
+/// Where the functions that the firmware's last build calls `names` lie in its image. A name is a part of the symbol's.
+///
+/// # Errors
+/// There is no build, or one of them is not in it.
+pub fn symbols<const N: usize>(names: [&str; N]) -> Result<[u64; N]> {
+    let path = elf_path();
+    let data = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = object::File::parse(&*data)?;
+    let mut addresses = [0; N];
+    for (address, name) in addresses.iter_mut().zip(names) {
+        *address = file
+            .symbols()
+            .find(|symbol| symbol.name().is_ok_and(|own| own.contains(name)))
+            .map(|symbol| symbol.address())
+            .with_context(|| format!("no symbol {name}"))?;
+    }
+    Ok(addresses)
+}
+
+/// The firmware as the linker leaves it.
+fn elf_path() -> PathBuf {
+    project::target().join("firmware-build/release/firstlight")
 }
 
 fn read_image(path: &Path) -> Result<Image> {

@@ -1,11 +1,15 @@
 //! How this tool starts QEMU: the machines that Firstlight supports, and the arguments that every guest has in common.
 
-use anyhow::{Context, Result};
-use std::io::Read;
+use anyhow::{Context, Result, ensure};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long QEMU's monitor may take to answer.
+const MONITOR: Duration = Duration::from_secs(20);
 
 /// A machine type of QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -134,6 +138,64 @@ impl Drop for Running {
         // Neither can fail in a way that matters: QEMU has either ended already or is ended by this.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The human monitor of a QEMU with `-monitor unix:PATH,server=on,wait=off`.
+#[derive(Debug)]
+pub struct Monitor(UnixStream);
+
+impl Monitor {
+    /// Connects to the monitor of a QEMU that may have just been started, and waits for its prompt.
+    ///
+    /// # Errors
+    /// There is none within 20 s.
+    pub fn connect(socket: &Path) -> Result<Self> {
+        let deadline = Instant::now() + MONITOR;
+        let stream = loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => break stream,
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error).context("no connection to QEMU's monitor");
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        stream.set_read_timeout(Some(MONITOR))?;
+        let mut monitor = Self(stream);
+        monitor.wait_for_prompt()?;
+        Ok(monitor)
+    }
+
+    /// Gives a command, and does not wait for what comes of it.
+    ///
+    /// # Errors
+    /// QEMU is gone.
+    pub fn send(&mut self, command: &str) -> Result<()> {
+        Ok(writeln!(self.0, "{command}")?)
+    }
+
+    /// Gives a command and returns what QEMU says, the echo of the command with it.
+    ///
+    /// # Errors
+    /// QEMU does not answer within 20 s.
+    pub fn command(&mut self, command: &str) -> Result<String> {
+        self.send(command)?;
+        self.wait_for_prompt()
+    }
+
+    fn wait_for_prompt(&mut self) -> Result<String> {
+        let mut said = Vec::new();
+        while !said.ends_with(b"(qemu) ") {
+            let mut buffer = [0; 256];
+            let length = self
+                .0
+                .read(&mut buffer)
+                .context("QEMU's monitor does not answer")?;
+            ensure!(length > 0, "QEMU's monitor closed");
+            said.extend_from_slice(&buffer[..length]);
+        }
+        Ok(String::from_utf8_lossy(&said).into_owned())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod bed;
 pub mod dom0;
 pub mod guest;
 pub mod hypervisor;
+mod instructions;
 mod transfer;
 
 use crate::{build, image};

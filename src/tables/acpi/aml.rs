@@ -4,10 +4,8 @@
 use alloc::vec::Vec;
 
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, BufferData, Device, EISAName, Else, Equal, Field,
-    FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, IO, If, LessThan, Method,
-    MethodCall, Name, NotEqual, Notify, OpRegion, OpRegionSpace, Package, Path, ResourceTemplate,
-    Return, Scope, Store, While,
+    AddressSpace, AddressSpaceCacheable, BufferData, EISAName, Field, FieldAccessType, FieldEntry,
+    FieldLockRule, FieldUpdateRule, IO, OpRegion, OpRegionSpace, ResourceTemplate,
 };
 use acpi_tables::{Aml, AmlSink};
 
@@ -21,20 +19,46 @@ impl Aml for Code {
     }
 }
 
+/// Bytes that are encoded already.
+struct Raw<'a>(&'a [u8]);
+
+impl Aml for Raw<'_> {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        sink.vec(self.0);
+    }
+}
+
 /// The encodings of `items` one after another.
 #[inline(never)]
 pub fn code(items: &[&dyn Aml]) -> Code {
-    let mut bytes = Vec::with_capacity(64);
-    for item in items {
-        item.to_aml_bytes(&mut bytes);
+    operator(&[], items)
+}
+
+/// A path of four-letter names, such as `\\_SB_.PCI0`.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<'a>(&'a str);
+
+impl Aml for Path<'_> {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        const DUAL: u8 = 0x2e;
+        const MULTI: u8 = 0x2f;
+        let names = self.0.strip_prefix('\\').inspect(|_| sink.byte(b'\\'));
+        let names = names.unwrap_or(self.0).as_bytes();
+        // A dot comes between two names.
+        match names.len() / 5 {
+            0 => {}
+            1 => sink.byte(DUAL),
+            more => sink.vec(&[MULTI, more as u8 + 1]),
+        }
+        for name in names.chunks(5) {
+            sink.vec(&name[..name.len().min(4)]);
+        }
     }
-    Code(bytes)
 }
 
 /// A path of four-letter names.
-#[inline(never)]
-pub fn path(name: &str) -> Path {
-    Path::new(name)
+pub fn path(name: &str) -> Path<'_> {
+    Path(name)
 }
 
 /// Makes functions that encode what a constructor of the crate makes, so that there is one copy of each in the ROM.
@@ -49,47 +73,16 @@ macro_rules! encoders {
 }
 
 encoders! {
-    /// A name and its value.
-    name(at: &str, value: &dyn Aml) = Name::new(path(at), value);
-    /// A device.
-    object(at: &str, children: &[&dyn Aml]) = Device::new(path(at), children.to_vec());
-    /// What is put into an object that exists.
-    scope(at: &str, children: &[&dyn Aml]) = Scope::new(path(at), children.to_vec());
-    /// A method.
-    method(at: &str, arguments: u8, serialized: bool, body: &[&dyn Aml]) =
-        Method::new(path(at), arguments, serialized, body.to_vec());
-    /// A method's call.
-    call(at: &str, arguments: &[&dyn Aml]) = MethodCall::new(path(at), arguments.to_vec());
-    /// Ends a method with a value.
-    give(value: &dyn Aml) = Return::new(value);
-    /// Runs `then` where `condition` is not 0.
-    when(condition: &dyn Aml, then: &[&dyn Aml]) = If::new(condition, then.to_vec());
-    /// Follows [`when`], for where its condition is 0.
-    otherwise(then: &[&dyn Aml]) = Else::new(then.to_vec());
-    /// Runs `body` as long as `condition` is not 0.
-    repeat_while(condition: &dyn Aml, body: &[&dyn Aml]) = While::new(condition, body.to_vec());
-    /// Stores `value` in `target`.
-    store(target: &dyn Aml, value: &dyn Aml) = Store::new(target, value);
-    /// Tells the system of an event at an object.
-    notify(object: &dyn Aml, event: &dyn Aml) = Notify::new(object, event);
-    /// A package.
-    package(items: &[&dyn Aml]) = Package::new(items.to_vec());
     /// A compressed EISA ID.
     eisa(id: &str) = EISAName::new(id);
     /// A buffer.
     buffer(bytes: &[u8]) = BufferData::new(bytes.to_vec());
-    /// `a == b`
-    equal(a: &dyn Aml, b: &dyn Aml) = Equal::new(a, b);
-    /// `a != b`
-    not_equal(a: &dyn Aml, b: &dyn Aml) = NotEqual::new(a, b);
-    /// `a < b`
-    less(a: &dyn Aml, b: &dyn Aml) = LessThan::new(a, b);
     /// An address space that fields lie in.
     region(at: &str, space: OpRegionSpace, start: &dyn Aml, size: &dyn Aml) =
-        OpRegion::new(path(at), space, start, size);
+        OpRegion::new(at.into(), space, start, size);
     /// Fields of a region: bytes that keep the bits around them, or 32-bit words that are zero around them.
     fields(region: &str, words: bool, entries: &[FieldEntry]) = Field::new(
-        path(region),
+        region.into(),
         if words { FieldAccessType::DWord } else { FieldAccessType::Byte },
         FieldLockRule::NoLock,
         if words { FieldUpdateRule::WriteAsZeroes } else { FieldUpdateRule::Preserve },
@@ -109,10 +102,158 @@ encoders! {
     resources(items: &[&dyn Aml]) = ResourceTemplate::new(items.to_vec());
 }
 
+/// Adds to `bytes` a block: its opcode, its length, and what it holds.
+///
+/// The crate's own types encode each part to a piece of memory of its own, and those to the whole: for the thousands of parts of a
+/// DSDT that is most of what its making costs.
+#[inline(never)]
+fn add_block(bytes: &mut Vec<u8>, opcode: &[u8], head: &[&dyn Aml], rest: &[&dyn Aml]) {
+    /// The longest encoding of a length.
+    const ROOM: usize = 4;
+    bytes.extend_from_slice(opcode);
+    let at = bytes.len();
+    bytes.extend_from_slice(&[0; ROOM]);
+    for item in head.iter().chain(rest) {
+        item.to_aml_bytes(bytes);
+    }
+    let content = bytes.len() - at - ROOM;
+    // A length counts its own bytes. It has six bits in one byte, or four in the first and eight in each of the others.
+    let count = match content {
+        0..=0x3e => 1,
+        0x3f..=0xffd => 2,
+        0xffe..=0xf_fffc => 3,
+        _ => 4,
+    };
+    let size = content + count;
+    if count == 1 {
+        bytes[at] = size as u8;
+    } else {
+        bytes[at] = (count as u8 - 1) << 6 | (size & 15) as u8;
+        for byte in 1..count {
+            bytes[at + byte] = (size >> (8 * byte - 4)) as u8;
+        }
+    }
+    bytes.copy_within(at + ROOM.., at + count);
+    bytes.truncate(at + size);
+}
+
+#[inline(never)]
+fn block(opcode: &[u8], head: &[&dyn Aml], rest: &[&dyn Aml]) -> Code {
+    let mut bytes = Vec::with_capacity(128);
+    add_block(&mut bytes, opcode, head, rest);
+    Code(bytes)
+}
+
+/// A name and its value.
+pub fn name(at: &str, value: &dyn Aml) -> Code {
+    operator(&[0x08], &[&path(at), value])
+}
+
+/// A device.
+pub fn object(at: &str, children: &[&dyn Aml]) -> Code {
+    block(&[0x5b, 0x82], &[&path(at)], children)
+}
+
+/// What is put into an object that exists.
+pub fn scope(at: &str, children: &[&dyn Aml]) -> Code {
+    block(&[0x10], &[&path(at)], children)
+}
+
+/// A method.
+pub fn method(at: &str, arguments: u8, serialized: bool, body: &[&dyn Aml]) -> Code {
+    let flags = arguments & 7 | u8::from(serialized) << 3;
+    block(&[0x14], &[&path(at), &Raw(&[flags])], body)
+}
+
+/// A method's call.
+pub fn call(at: &str, arguments: &[&dyn Aml]) -> Code {
+    let mut call = code(&[&path(at)]);
+    for argument in arguments {
+        argument.to_aml_bytes(&mut call.0);
+    }
+    call
+}
+
+/// Ends a method with a value.
+pub fn give(value: &dyn Aml) -> Code {
+    operator(&[0xa4], &[value])
+}
+
+/// Runs `then` where `condition` is not 0.
+pub fn when(condition: &dyn Aml, then: &[&dyn Aml]) -> Code {
+    block(&[0xa0], &[condition], then)
+}
+
+/// Follows [`when`], for where its condition is 0.
+pub fn otherwise(then: &[&dyn Aml]) -> Code {
+    block(&[0xa1], &[], then)
+}
+
+/// Runs `body` as long as `condition` is not 0.
+pub fn repeat_while(condition: &dyn Aml, body: &[&dyn Aml]) -> Code {
+    block(&[0xa2], &[condition], body)
+}
+
+/// Stores `value` in `target`.
+pub fn store(target: &dyn Aml, value: &dyn Aml) -> Code {
+    operator(&[0x70], &[value, target])
+}
+
+/// Tells the system of an event at an object.
+pub fn notify(object: &dyn Aml, event: &dyn Aml) -> Code {
+    operator(&[0x86], &[object, event])
+}
+
+/// A package of fewer than 256 items.
+pub fn package(items: &[&dyn Aml]) -> Code {
+    block(&[0x12], &[&Raw(&[items.len() as u8])], items)
+}
+
+/// A package that is made item by item.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    count: u8,
+    bytes: Vec<u8>,
+}
+
+impl Rows {
+    /// Adds a package of fewer than 256 items; there may be 255 of them.
+    pub fn add(&mut self, items: &[&dyn Aml]) {
+        add_block(
+            &mut self.bytes,
+            &[0x12],
+            &[&Raw(&[items.len() as u8])],
+            items,
+        );
+        self.count += 1;
+    }
+
+    /// The package of all that was added.
+    pub fn finish(self) -> Code {
+        block(&[0x12], &[&Raw(&[self.count])], &[&Raw(&self.bytes)])
+    }
+}
+
+/// `a == b`
+pub fn equal(a: &dyn Aml, b: &dyn Aml) -> Code {
+    operator(&[0x93], &[a, b])
+}
+
+/// `a != b`
+pub fn not_equal(a: &dyn Aml, b: &dyn Aml) -> Code {
+    operator(&[0x92, 0x93], &[a, b])
+}
+
+/// `a < b`
+pub fn less(a: &dyn Aml, b: &dyn Aml) -> Code {
+    operator(&[0x95], &[a, b])
+}
+
 /// An operator and its operands; a target of 0 says that the result is only a value.
 #[inline(never)]
 fn operator(opcode: &[u8], operands: &[&dyn Aml]) -> Code {
-    let mut bytes = opcode.to_vec();
+    let mut bytes = Vec::with_capacity(64);
+    bytes.extend_from_slice(opcode);
     for operand in operands {
         operand.to_aml_bytes(&mut bytes);
     }
@@ -171,24 +312,13 @@ pub fn create_word_field(buffer: &dyn Aml, offset: u8, name: &str) -> Code {
 
 /// A processor object, which systems before ACPI 6 need to see a processor at all. `id` is the one in the MADT.
 pub fn processor(name: &str, id: u8, children: &[&dyn Aml]) -> Code {
-    let mut body = code(&[&path(name)]).0;
     // No processor block.
-    body.extend_from_slice(&[id, 0, 0, 0, 0, 0]);
-    for child in children {
-        child.to_aml_bytes(&mut body);
-    }
-    // The length counts its own two or three bytes; it has four bits in the first and eight in each of the others.
-    let (size, first) = match body.len() {
-        short @ 0..0xffe => (short + 2, 0x40),
-        long => (long + 3, 0x80),
-    };
-    let mut bytes = Vec::with_capacity(body.len() + 5);
-    bytes.extend_from_slice(&[0x5b, 0x83, first | (size & 15) as u8, (size >> 4) as u8]);
-    if first == 0x80 {
-        bytes.push((size >> 12) as u8);
-    }
-    bytes.append(&mut body);
-    Code(bytes)
+    let block_of_ports = [id, 0, 0, 0, 0, 0];
+    block(
+        &[0x5b, 0x83],
+        &[&path(name), &Raw(&block_of_ports)],
+        children,
+    )
 }
 
 /// A resource: ISA interrupts as edge-triggered, active high, unshared.

@@ -8,7 +8,6 @@ use alloc::vec::Vec;
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, Arg, FieldEntry, Local, Memory32Fixed, OpRegionSpace,
-    PackageBuilder,
 };
 
 use super::super::routing::{Chipset, PCI_IRQS};
@@ -112,22 +111,22 @@ fn windows(input: &Input) -> Code {
 
 /// `_PRT`, for the PIC by the four links and for the I/O APIC by its own inputs.
 fn interrupt_routing() -> Code {
-    const LINKS: [&str; 4] = ["LNKA", "LNKB", "LNKC", "LNKD"];
-    let links = LINKS.map(|name| code(&[&path(&format!("\\_SB_.{name}"))]));
+    const LINKS: [&str; 4] = ["\\_SB_.LNKA", "\\_SB_.LNKB", "\\_SB_.LNKC", "\\_SB_.LNKD"];
+    let links = LINKS.map(|name| code(&[&path(name)]));
     let chipset = Chipset::XenPiix3;
-    let (mut pic, mut apic) = (PackageBuilder::new(), PackageBuilder::new());
+    let (mut pic, mut apic) = (Rows::default(), Rows::default());
     for device in 1..32u8 {
         let address = u32::from(device) << 16 | 0xffff;
         for pin in 0..4 {
             let link = &links[usize::from(chipset.pirq(device, pin) & 3)];
             let input = chipset.ioapic_input(device, pin, &[0; 8]);
-            pic.add_element(&package(&[&address, &pin, link, &0u8]));
-            apic.add_element(&package(&[&address, &pin, &0u8, &input]));
+            pic.add(&[&address, &pin, link, &0u8]);
+            apic.add(&[&address, &pin, &0u8, &input]);
         }
     }
     code(&[
-        &name("PRTP", &pic),
-        &name("PRTA", &apic),
+        &name("PRTP", &pic.finish()),
+        &name("PRTA", &apic.finish()),
         &method(
             "_PRT",
             0,
@@ -147,7 +146,7 @@ fn links() -> Code {
 
 fn link(letter: char, uid: u8) -> Code {
     const DISABLED: u8 = 0x80;
-    let register = path(&format!("\\_SB_.PCI0.ISA_.PIR{letter}"));
+    let register = code(&[&path(&format!("\\_SB_.PCI0.ISA_.PIR{letter}"))]);
     let possible = resources(&[&pci_irqs(PCI_IRQS)]);
     let status = when(&and(&register, &DISABLED), &[&give(&9u8)]);
     let current = code(&[
@@ -509,7 +508,7 @@ fn events(input: &Input) -> Code {
     ]);
     for slot in (2..32u8).filter(|slot| input.vga_device != Some(*slot)) {
         let bit = 1u32 << slot;
-        let target = path(&format!("\\_SB_.PCI0.{}", slot_name(slot)));
+        let target = code(&[&path(&format!("\\_SB_.PCI0.{}", slot_name(slot)))]);
         for (register, event) in [(&came, DEVICE_CHECK), (&goes, EJECT_REQUEST)] {
             let notify = notify(&target, &event);
             let pending = and(register, &bit);

@@ -242,6 +242,21 @@ fn distances_that_are_no_square_give_no_slit() {
     assert_eq!(fixed::slit(&numa), None);
 }
 
+#[test]
+fn blocks_and_paths_are_encoded_as_the_crate_does() {
+    use super::aml::{Code, code, path, scope};
+    use acpi_tables::aml::{Path, Scope};
+    for size in [0, 57, 58, 59, 4087, 4088, 4089, 4090, 1 << 20] {
+        let content = Code(vec![7; size]);
+        let theirs = code(&[&Scope::new("ABCD".into(), vec![&content])]);
+        assert_eq!(scope("ABCD", &[&content]).0, theirs.0, "{size}");
+    }
+    for name in ["ABCD", "\\ABCD", "ABCD.EF_G", "\\_SB_.PCI0.ISA_.PIRA"] {
+        let theirs = code(&[&Path::new(name)]);
+        assert_eq!(code(&[&path(name)]).0, theirs.0, "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_extra_tables_are_read(bytes in prop::collection::vec(prop_oneof![Just(0u8), 30u8..50, any::<u8>()], 0..300)) {

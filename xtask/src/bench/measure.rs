@@ -2,11 +2,9 @@
 
 use super::guest::{self, Report};
 use super::trace::{self, Accesses};
-use crate::qemu::{self, Accelerator, Event, Machine, Running};
-use anyhow::{Context, Result, bail, ensure};
+use crate::qemu::{self, Accelerator, Event, Machine, Monitor, Running};
+use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -150,9 +148,9 @@ impl Bench<'_> {
             .arg(format!("unix:{},server=on,wait=off", socket.display()));
         let _ = std::fs::remove_file(&socket);
         let mut running = Running::start(&mut qemu)?;
-        let mut monitor = connect(&socket)?;
+        let mut monitor = Monitor::connect(&socket)?;
         let start = Instant::now();
-        monitor.write_all(b"cont\n")?;
+        monitor.send("cont")?;
         let mut written = Vec::new();
         let mut seen = Vec::new();
         self.collect(&mut running, firmware, |time, bytes| {
@@ -234,29 +232,4 @@ impl Bench<'_> {
             }
         }
     }
-}
-
-/// Connects to the monitor of a QEMU that has just been started, and waits for its prompt.
-fn connect(socket: &Path) -> Result<UnixStream> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut monitor = loop {
-        match UnixStream::connect(socket) {
-            Ok(monitor) => break monitor,
-            Err(error) if Instant::now() > deadline => {
-                return Err(error).context("no connection to QEMU's monitor");
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
-        }
-    };
-    monitor.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let mut said = Vec::new();
-    while !said.ends_with(b"(qemu) ") {
-        let mut buffer = [0; 256];
-        let length = monitor
-            .read(&mut buffer)
-            .context("QEMU's monitor does not answer")?;
-        ensure!(length > 0, "QEMU's monitor closed");
-        said.extend_from_slice(&buffer[..length]);
-    }
-    Ok(monitor)
 }

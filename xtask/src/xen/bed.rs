@@ -2,10 +2,13 @@
 
 use super::dom0::{self, Version};
 use super::guest::Guest;
+use super::instructions;
+use crate::qemu::Monitor;
 use anyhow::{Context, Result, bail, ensure};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -147,6 +150,11 @@ impl Config {
         add(["-cpu", cpu]);
         add(["-m", &format!("{}M", self.memory_mib)]);
         add(["-serial", &format!("file:{}", file("xen.log"))]);
+        let monitor = format!("unix:{},server=on,wait=off", file("monitor.socket"));
+        add(["-monitor", &monitor]);
+        let Range { start, end } = instructions::LOGGED;
+        add(["-dfilter", &format!("{start:#x}..{:#x}", end - 1)]);
+        add(["-D", &file("instructions.log")]);
         add(["-kernel", &images.xen.display().to_string()]);
         add(["-append", xen]);
         add([
@@ -359,6 +367,16 @@ impl Bed {
     pub fn boot(&mut self, guest: &Guest, text: &str, deadline: Duration) -> Result<String> {
         self.create(guest)?;
         self.wait_for(guest, text, deadline)
+    }
+
+    /// Gives a command to the monitor of the QEMU that runs Xen, and returns what it says.
+    pub(super) fn monitor(&self, command: &str) -> Result<String> {
+        Monitor::connect(&self.files.path().join("monitor.socket"))?.command(command)
+    }
+
+    /// The log of the QEMU that runs Xen, if it was told to write one.
+    pub(super) fn instruction_log(&self) -> PathBuf {
+        self.files.path().join("instructions.log")
     }
 
     /// What a guest has written so far to its serial port, or to its paravirtual console where that is logged; bytes that are not

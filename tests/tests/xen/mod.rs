@@ -9,7 +9,9 @@ use firstlight_tests::xen::{
 };
 use std::time::Duration;
 
+mod power;
 mod tables;
+pub use power::*;
 pub use tables::*;
 
 /// The last thing a probe says before it ticks.
@@ -335,8 +337,13 @@ macro_rules! tests {
             debian_to_login
             debian_kernel_given_directly
             linux_finds_the_stock_loaders_machine
+            linux_restarts_from_inside
+            linux_sleeps_and_is_woken_up
+            linux_gets_another_cpu
+            making_the_tables_takes_less_than_a_million_instructions
             smbios_emulate
             smbios_host
+            smbios_sysinfo_of_a_domain
             smbios_sysinfo_and_tables_as_good_as_the_stock_loaders
         }
     };

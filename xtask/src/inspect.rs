@@ -3,9 +3,10 @@
 use crate::linux::{self, Linux, Report};
 use crate::qemu::{self, Accelerator, Event, Machine, Running};
 use crate::setup::{Consent, Need};
+use crate::xen::bed::{Bed, Config};
 use crate::xen::dom0::Version;
 use crate::xen::guest::Loader;
-use crate::{build, project, setup, xen};
+use crate::{build, project, setup};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write;
 use std::fs;
@@ -50,13 +51,17 @@ pub fn main(args: Args) -> Result<()> {
     setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let linux = Linux::get()?;
     let firmware = build::firmware()?;
-    let start = |ours: bool| match args.xen {
-        Some(version) => {
+    let mut bed = args
+        .xen
+        .map(|version| start_xen(&args, version))
+        .transpose()?;
+    let mut start = |ours: bool| match &mut bed {
+        Some(bed) => {
             let loader = match ours {
                 true => Loader::File(firmware.hvmloader.clone()),
                 false => Loader::Stock,
             };
-            of_xen(&args, &linux, version, &loader)
+            of_xen(&args, &linux, bed, &loader)
         }
         None => of_qemu(&args, &linux, ours.then_some(&firmware.rom)),
     };
@@ -69,17 +74,21 @@ pub fn main(args: Args) -> Result<()> {
     Ok(())
 }
 
+/// Starts Xen with room for the guest.
+fn start_xen(args: &Args, version: Version) -> Result<Bed> {
+    eprintln!("Starting Xen {} and its dom0", version.number());
+    Config::new(version)
+        .memory_mib(args.memory.saturating_add(2048))
+        .start()
+}
+
 /// Starts the small Linux on Xen, and waits for its report.
-fn of_xen(args: &Args, linux: &Linux, version: Version, loader: &Loader) -> Result<Report> {
+fn of_xen(args: &Args, linux: &Linux, bed: &mut Bed, loader: &Loader) -> Result<Report> {
     let name = if *loader == Loader::Stock {
         "stock"
     } else {
         "firstlight"
     };
-    eprintln!("Starting Xen {} and its dom0", version.number());
-    let mut bed = xen::bed::Config::new(version)
-        .memory_mib(args.memory.saturating_add(2048))
-        .start()?;
     eprintln!("Starting the guest with {name}");
     let guest = linux
         .xen_guest(name, loader, &linux.initrd())
@@ -88,10 +97,8 @@ fn of_xen(args: &Args, linux: &Linux, version: Version, loader: &Loader) -> Resu
         .set("vcpus", args.smp);
     let deadline = Duration::from_secs(args.deadline);
     let console = bed.boot(&guest, linux::REPORT_END, deadline)?;
-    Report::unpack(
-        &console,
-        &place(&format!("xen-{}-{name}", version.number())),
-    )
+    bed.destroy_all()?;
+    Report::unpack(&console, &place(&format!("xen-{name}")))
 }
 
 /// Starts the small Linux under QEMU, by `rom` or by QEMU's own firmware, and waits for its report.
@@ -184,6 +191,11 @@ pub fn describe(report: &Report) -> Result<String> {
             Some((_, source)) => source.trim_start(),
             None => &decompiled.source,
         };
+        // The same once more, in hexadecimal.
+        let source = match source.split_once("\nRaw Table Data:") {
+            Some((fields, _)) => fields.trim_end(),
+            None => source,
+        };
         let messages = decompiled.messages.join("\n");
         section(
             &format!("ACPI {}", table.name),
@@ -209,14 +221,17 @@ pub fn describe(report: &Report) -> Result<String> {
 
 /// What `ours` has and `peer` has not, and the other way round, as a unified diff.
 fn difference(peer: &Report, ours: &Report) -> Result<String> {
+    let mut diff = Command::new("diff");
+    diff.args(["-U", "2"]);
     let mut files = Vec::new();
     for report in [peer, ours] {
         let file = report.directory().with_extension("txt");
         fs::write(&file, describe(report)?)?;
+        let name = file.file_stem().context("a report has a name")?;
+        diff.arg("--label").arg(name);
         files.push(file);
     }
-    let diff = Command::new("diff")
-        .args(["-U", "2"])
+    let diff = diff
         .args(&files)
         .stdin(Stdio::null())
         .output()

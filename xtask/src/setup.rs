@@ -16,6 +16,8 @@ pub enum Need {
     Guests,
     /// Make and start a test bed of Xen.
     XenBed,
+    /// Compile Xen.
+    Hypervisor,
     /// Make the small Linux that reports a guest's tables, and read these.
     Tables,
 }
@@ -41,6 +43,18 @@ impl Need {
                 "xz-utils",
             ],
             Need::Tables => &["acpica-tools", "busybox-static", "dmidecode", "e2fsprogs"],
+            Need::Hypervisor => &[
+                "binutils",
+                "bison",
+                "debian-archive-keyring",
+                "flex",
+                "gcc",
+                "libc6-dev",
+                "make",
+                "mmdebstrap",
+                "python3",
+                "xz-utils",
+            ],
             Need::XenBed => &[
                 "mmdebstrap",
                 "debian-archive-keyring",
@@ -87,6 +101,7 @@ pub fn main(args: Args) -> Result<()> {
             Need::DebianDisk,
             Need::Guests,
             Need::XenBed,
+            Need::Hypervisor,
             Need::Tables,
         ],
         Consent::from_flag(args.yes),
@@ -107,7 +122,7 @@ pub fn ensure(needs: &[Need], consent: Consent) -> Result<()> {
         .collect();
     if needs
         .iter()
-        .any(|need| matches!(need, Need::DebianDisk | Need::XenBed))
+        .any(|need| matches!(need, Need::DebianDisk | Need::Hypervisor | Need::XenBed))
         && !is_root()?
     {
         wanted.extend(UNPRIVILEGED);

@@ -2,6 +2,7 @@
 
 use super::dom0::{self, Version};
 use super::guest::Guest;
+use super::hypervisor;
 use super::instructions;
 use crate::qemu::Monitor;
 use anyhow::{Context, Result, bail, ensure};
@@ -87,7 +88,10 @@ impl Config {
     /// # Errors
     /// The images cannot be made, QEMU is not installed, or Xen or dom0 do not come up: the end of their log is in the error.
     pub fn start(&self) -> Result<Bed> {
-        let images = dom0::images(self.version)?;
+        let mut images = dom0::images(self.version)?;
+        if !self.nested_paging && !self.version.has_shadow_paging() {
+            images.xen = hypervisor::with_shadow_paging(self.version)?;
+        }
         let files = TempDir::with_prefix("firstlight-xen-")?;
         fs::create_dir(files.path().join("job"))?;
         // On a terminal QEMU has its input, and Ctrl-A X ends it.
@@ -141,8 +145,7 @@ impl Config {
         let mut add = |pair: [&str; 2]| arguments.extend(pair.map(OsString::from));
         add(["-device", "virtserialport,chardev=agent,name=agent"]);
         // QEMU reports RDTSCP to Xen as RDTSC, which then looks for that instruction for ever.
-        // Debian builds Xen 4.20 without shadow paging.
-        let cpu = if self.nested_paging || self.version == Version::V4_20 {
+        let cpu = if self.nested_paging {
             "max,-rdtscp"
         } else {
             "max,-rdtscp,-npt"

@@ -34,11 +34,36 @@ impl Version {
         }
     }
 
-    fn suite(self) -> &'static str {
+    /// The Debian release that has it.
+    pub(super) fn suite(self) -> &'static str {
         match self {
             Version::V4_17 => "bookworm",
             Version::V4_20 => "trixie",
         }
+    }
+
+    /// Whether Debian's hypervisor can do without nested paging. From 4.20 on, shadow paging is off unless it is asked for.
+    pub(super) fn has_shadow_paging(self) -> bool {
+        match self {
+            Version::V4_17 => true,
+            Version::V4_20 => false,
+        }
+    }
+
+    /// mmdebstrap for packages of this Debian release, from the machine's own archive where that is Debian's, with the archive of
+    /// what `options` name as its product.
+    pub(super) fn mmdebstrap(self, options: &[&str], product: &Path) -> Command {
+        let mut bootstrap = Command::new("mmdebstrap");
+        bootstrap.args(["--format=tar", "--skip=chroot/mount"]);
+        bootstrap.args([
+            "--aptopt=APT::Install-Recommends \"false\"",
+            "--aptopt=Acquire::Check-Valid-Until \"false\"",
+        ]);
+        bootstrap.args(options).arg(self.suite()).arg(product);
+        if let Some(archive) = setup::debian_archive() {
+            bootstrap.arg(archive.uri);
+        }
+        bootstrap
     }
 
     fn packages(self) -> String {
@@ -53,7 +78,7 @@ impl Version {
 /// The files of a test bed that QEMU needs.
 #[derive(Clone, Debug)]
 pub struct Images {
-    /// The hypervisor, as QEMU's `-kernel` takes it.
+    /// Debian's hypervisor, as QEMU's `-kernel` takes it.
     pub xen: PathBuf,
     /// dom0's Linux kernel.
     pub kernel: PathBuf,
@@ -86,18 +111,8 @@ fn make(version: Version, work: &Path, product: &Path) -> Result<()> {
     let mut progress = Progress::new(&title, 2);
     progress.step(&format!("Debian {} packages", version.suite()));
     let packages = work.join("packages.tar");
-    let mut bootstrap = Command::new("mmdebstrap");
-    bootstrap.args(["--variant=extract", "--format=tar", "--skip=chroot/mount"]);
-    bootstrap.args([
-        "--aptopt=APT::Install-Recommends \"false\"",
-        "--aptopt=Acquire::Check-Valid-Until \"false\"",
-    ]);
-    bootstrap.arg(format!("--include={}", version.packages()));
-    bootstrap.arg(version.suite()).arg(&packages);
-    if let Some(archive) = setup::debian_archive() {
-        bootstrap.arg(archive.uri);
-    }
-    command::run_quietly(&mut bootstrap)?;
+    let include = format!("--include={}", version.packages());
+    command::run_quietly(&mut version.mmdebstrap(&["--variant=extract", &include], &packages))?;
 
     progress.step("file system");
     fs::create_dir(product)?;

@@ -1,5 +1,9 @@
-//! The hypervisor alone, for tests that start it as a Multiboot kernel: one small package of this machine's release.
+//! The hypervisor alone: Debian's, for tests that start it as a Multiboot kernel, and one compiled from Debian's source package,
+//! for a test bed whose own has no shadow paging.
 
+use super::dom0::Version;
+use crate::progress::Progress;
+use crate::setup::{self, Need};
 use crate::{cache, command};
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
@@ -8,6 +12,14 @@ use std::process::{Command, Stdio};
 
 /// What the package is called, as a regular expression.
 const PACKAGE: &str = "^xen-hypervisor-[0-9.]+-amd64$";
+
+/// What the compiled hypervisor is configured with, beyond the defaults: Debian's choice, and shadow paging.
+const CONFIG: &str = "CONFIG_DEBUG=n\nCONFIG_SHADOW_PAGING=y\n";
+/// Lets mmdebstrap read the list of source packages in place of the one of binary packages.
+const SOURCES: &str = "--setup-hook=sed -i 's/^deb /deb-src /' \"$1/etc/apt/sources.list\"";
+/// Lets mmdebstrap download Xen's source as its developers released it. Apt checks it as it checks packages.
+const DOWNLOAD: &str = "--customize-hook=mkdir \"$1/source\" && cd \"$1/source\" && \
+                        APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get source --download-only --tar-only xen";
 
 /// Returns Xen as an ELF file, from the cache or from the newest package that apt knows.
 ///
@@ -46,6 +58,60 @@ fn make(work: &Path, product: &Path) -> Result<()> {
         .status()
         .context("cannot start gzip")?;
     ensure!(status.success(), "{} cannot be unpacked", xen.display());
+    Ok(())
+}
+
+/// Returns the hypervisor of `version` with shadow paging, as an ELF file that QEMU's `-kernel` takes. It is compiled now, in two
+/// minutes, if it is not in the cache: the source that Debian's package is made of, with Debian's configuration but for this.
+///
+/// # Errors
+/// The source cannot be downloaded or compiled: the tail of the failing program's output is part of the error.
+pub fn with_shadow_paging(version: Version) -> Result<PathBuf> {
+    let name = format!("xen-{}-shadow.elf", version.number());
+    let recipe = [version.suite(), CONFIG, SOURCES, DOWNLOAD];
+    cache::made(&name, &recipe, |work, product| {
+        compile(version, work, product)
+    })
+}
+
+fn compile(version: Version, work: &Path, product: &Path) -> Result<()> {
+    setup::ensure(&[Need::Hypervisor], setup::Consent::Ask)?;
+    let title = format!("Compiling Xen {} with shadow paging", version.number());
+    let mut progress = Progress::new(&title, 2);
+    progress.step(&format!("Debian {} source package", version.suite()));
+    let download = work.join("download.tar");
+    let options = ["--variant=custom", SOURCES, DOWNLOAD];
+    command::run_quietly(&mut version.mmdebstrap(&options, &download))?;
+    let unpack = |archive: &Path, options: &[&str]| {
+        let mut tar = Command::new("tar");
+        tar.arg("-C")
+            .arg(work)
+            .args(options)
+            .arg("-xf")
+            .arg(archive);
+        command::run_quietly(&mut tar)
+    };
+    unpack(&download, &["--wildcards", "./source/*"])?;
+    let source = only(&work.join("source"), |name| name.contains(".orig.tar."))?;
+    unpack(&source, &["--one-top-level=tree", "--strip-components=1"])?;
+
+    progress.step("hypervisor");
+    let tree = work.join("tree/xen");
+    fs::write(tree.join(".config"), CONFIG)?;
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    for goals in [&["olddefconfig"][..], &["-j", &jobs.to_string()]] {
+        let mut make = Command::new("make");
+        make.arg("-C").arg(&tree).args(goals);
+        // Xen's build would ask programs for these, and print them at its start.
+        make.args([
+            "XEN_WHOAMI=firstlight",
+            "XEN_DOMAIN=",
+            "XEN_HOSTNAME=localhost",
+        ]);
+        command::run_quietly(&mut make)?;
+    }
+    fs::rename(tree.join("xen"), product).context("Xen is not where its build should leave it")?;
+    progress.done();
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub fn discover(start_info: u32) -> (Machine, Settings) {
 /// Gives every processor its memory types, lets legacy interrupts through to this one, and parks the others.
 pub fn start_processors(machine: &Machine) {
     let msrs = mtrr::Capabilities::detect(cpuid, cpu::read_msr)
-        .map(|capabilities| mtrr::plan(capabilities, machine.pci_hole.start))
+        .map(|capabilities| mtrr::plan(capabilities, machine.pci_hole.clone()))
         .unwrap_or_default();
     for (msr, value) in &msrs {
         cpu::write_msr(*msr, *value);

@@ -1,9 +1,10 @@
 //! Which memory is cached how: the MTRRs that every processor gets.
 //!
-//! Source: Intel SDM volume 3, section 12.11. Everything is write-back but video memory and the range from the end of low
-//! RAM to 4 GiB, where devices are. Memory above 4 GiB that devices get is made uncacheable by the guest, by PAT.
+//! Source: Intel SDM volume 3, section 12.11. Everything is write-back but video memory and the range below 4 GiB where devices
+//! are. Memory above 4 GiB that devices get is made uncacheable by the guest, by PAT.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 const CAPABILITIES: u32 = 0xfe;
 const PHYS_BASE0: u32 = 0x200;
@@ -18,7 +19,6 @@ const WRITE_BACK_ALL: u64 = 0x0606_0606_0606_0606;
 const MASK_VALID: u64 = 1 << 11;
 const ENABLE: u64 = 1 << 11;
 const ENABLE_FIXED: u64 = 1 << 10;
-const FOUR_GIB: u64 = 1 << 32;
 
 /// What the processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub fn phys_bits(cpuid: impl Fn(u32) -> [u32; 4]) -> u8 {
 
 /// The registers to write, in this order, on every processor: number and value.
 ///
-/// `hole` is where the range of devices below 4 GiB starts.
-pub fn plan(capabilities: Capabilities, hole: u64) -> Vec<(u32, u64)> {
+/// `devices` are the addresses of devices below 4 GiB.
+pub fn plan(capabilities: Capabilities, devices: Range<u64>) -> Vec<(u32, u64)> {
     let mut registers = Vec::new();
     if capabilities.fixed {
         registers.push((FIX_64K, WRITE_BACK_ALL));
@@ -66,20 +66,19 @@ pub fn plan(capabilities: Capabilities, hole: u64) -> Vec<(u32, u64)> {
         registers.extend(FIX_4K.map(|register| (register, WRITE_BACK_ALL)));
     }
     let address_mask = (1u64 << capabilities.phys_bits.clamp(32, 52)) - 1;
-    let mut start = hole;
+    let Range { mut start, end } = devices;
     for range in 0..u32::from(capabilities.variable) {
-        if start == 0 || start >= FOUR_GIB {
+        if start == 0 || start >= end {
             break;
         }
-        // The largest block that is aligned to its size and ends by 4 GiB: what is left to there ends at 4 GiB, so its
-        // lowest bit is the alignment of the start.
-        let size = start & start.wrapping_neg();
+        // The largest block that is aligned to its size and does not go beyond the end.
+        let size = (start & start.wrapping_neg()).min(1 << (end - start).ilog2());
         registers.push((PHYS_BASE0 + 2 * range, start | UNCACHEABLE));
         let mask = !(size - 1) & address_mask | MASK_VALID;
         registers.push((PHYS_BASE0 + 2 * range + 1, mask));
         start += size;
     }
-    if start < FOUR_GIB {
+    if start < end {
         log::warn!("MTRRs: too few to cover the devices from {start:#x}");
     }
     let fixed = if capabilities.fixed { ENABLE_FIXED } else { 0 };
@@ -92,6 +91,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const FOUR_GIB: u64 = 1 << 32;
     const USUAL: Capabilities = Capabilities {
         variable: 8,
         fixed: true,
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn covers_the_hole_with_one_range() {
-        let registers = plan(USUAL, 0x8000_0000);
+        let registers = plan(USUAL, 0x8000_0000..FOUR_GIB);
         assert_eq!(registers.len(), 14);
         assert_eq!(
             registers[11..],
@@ -110,14 +110,14 @@ mod tests {
                 (0x2ff, 0xc06)
             ]
         );
-        assert_eq!(plan(USUAL, 0xb000_0000).len(), 16);
+        assert_eq!(plan(USUAL, 0xb000_0000..FOUR_GIB).len(), 16);
     }
 
     proptest! {
         #[test]
-        fn exactly_the_hole_is_uncacheable(hole in 1u64..256) {
-            let hole = hole << 24;
-            let registers = plan(USUAL, hole);
+        fn exactly_the_devices_are_uncacheable(first in 1u64..256, blocks in 1u64..256) {
+            let end = (first + blocks).min(256);
+            let registers = plan(Capabilities { variable: 16, ..USUAL }, first << 24..end << 24);
             let pairs: Vec<_> = registers[11..registers.len() - 1]
                 .chunks(2)
                 .map(|pair| (pair[0].1, pair[1].1 & !0xfff))
@@ -125,7 +125,7 @@ mod tests {
             for block in 0..256u64 {
                 let addr = block << 24;
                 let hit = pairs.iter().any(|(base, mask)| addr & mask == base & mask);
-                prop_assert_eq!(hit, addr >= hole);
+                prop_assert_eq!(hit, (first..end).contains(&block));
             }
         }
     }

@@ -57,7 +57,8 @@ pub struct Machine {
     pub pm_timer: u16,
     /// How PCI configuration space is reached.
     pub config: ConfigAccess,
-    /// Addresses from the end of low RAM on that are not RAM: PCI functions, interrupt controllers, flash.
+    /// Addresses below 4 GiB that are not to be cached: PCI functions, and on QEMU interrupt controllers and flash, too. Xen has
+    /// pages of memory above them.
     pub pci_hole: Range<u64>,
     /// All PCI functions, a bridge before what is behind it; empty until PCI has been set up.
     pub pci: Vec<PciDevice>,

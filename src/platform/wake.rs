@@ -7,10 +7,8 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use super::qemu::fw_cfg::{Files, key};
-use super::xen::pci::LINK_IRQS;
 use crate::arch::{Clock, PhysMem, Ports};
-use crate::devices::chipset::{Rotation, Routing};
-use crate::devices::pci::setup;
+use crate::devices::pci::setup::{self, Access};
 use crate::devices::pic;
 use crate::tables::loader::Told;
 
@@ -49,14 +47,11 @@ pub fn restore(hw: &(impl Ports + PhysMem + Clock), machine: &mut Machine) -> Op
         return None;
     }
     machine.chipset.config_access(hw, machine.low_ram_end);
-    let routing = match &machine.xen {
-        Some(_) => Routing {
-            rotation: Rotation::FromSlot0,
-            irqs: LINK_IRQS,
-        },
-        None => Routing::of(machine.chipset),
+    let access = match &machine.xen {
+        Some(_) => super::xen::pci::ACCESS,
+        None => Access::of_qemu(machine.config, machine.chipset),
     };
-    setup::restore(hw, machine.config, &routing, &machine.pci);
+    setup::restore(hw, &access, &machine.pci);
     pic::init(hw, 0);
     let control = hw.read32(fadt + FADT_PM1A_CONTROL) as u16;
     if control != 0 {

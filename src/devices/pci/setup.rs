@@ -2,32 +2,51 @@
 
 use alloc::vec::Vec;
 
+pub use super::command;
 pub use super::plan::Windows;
 use super::plan::plan;
-use super::{
-    Bar, BarKind, Bridge, ConfigAccess, PciDevice, ROM_BAR, Window, command, reg, scan::scan,
-};
+use super::{Bar, BarKind, Bridge, ConfigAccess, PciDevice, ROM_BAR, Window, reg, scan::scan};
 use crate::arch::{PhysMem, Ports};
 pub use crate::devices::chipset::Routing;
-use crate::devices::chipset::{self, MMCONFIG, SCI_IRQ};
+use crate::devices::chipset::{self, Chipset, MMCONFIG, SCI_IRQ};
 use crate::platform::Machine;
+
+/// How functions are reached, and how they reach others.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// The way to configuration space.
+    pub config: ConfigAccess,
+    /// The way of the interrupts.
+    pub routing: Routing,
+    /// Bits that the command register of every function gets beside its decoders: see [`command`].
+    pub command: u16,
+}
+
+impl Access {
+    /// That of QEMU's machines. A function may use DMA once its driver lets it.
+    pub fn of_qemu(config: ConfigAccess, chipset: Chipset) -> Self {
+        Self {
+            config,
+            routing: Routing::of(chipset),
+            command: command::SERR,
+        }
+    }
+}
 
 /// What set-up has to know of the machine.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// How to reach configuration space.
-    pub config: ConfigAccess,
+    /// How functions are reached.
+    pub access: Access,
     /// Root buses beside bus 0.
     pub extra_roots: u64,
     /// The addresses that functions may have.
     pub windows: Windows,
-    /// The way of the interrupts.
-    pub routing: Routing,
 }
 
 /// Finds every function, gives each its addresses and its interrupt, and turns its decoders on.
 pub fn setup(hw: &(impl Ports + PhysMem), input: &Input) -> Vec<PciDevice> {
-    install(hw, find(hw, input.config, input.extra_roots), input)
+    install(hw, find(hw, input.access.config, input.extra_roots), input)
 }
 
 /// Finds every function; none has an address yet but those that belong at a fixed one.
@@ -56,21 +75,17 @@ pub fn install(
     if unplaced > 0 {
         log::warn!("PCI: no room for {unplaced} base addresses; their functions stay disabled");
     }
-    route(&mut devices, &input.routing);
+    route(&mut devices, &input.access.routing);
     for index in 0..devices.len() {
-        apply(hw, input.config, &input.routing, &devices, index);
+        apply(hw, &input.access, &devices, index);
     }
     devices
 }
 
 /// Gives the functions that [`setup`] found what it gave them, after a reset. One that is no longer there, or another one in its
 /// place, is left alone.
-pub fn restore(
-    hw: &(impl Ports + PhysMem),
-    config: ConfigAccess,
-    routing: &Routing,
-    devices: &[PciDevice],
-) {
+pub fn restore(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevice]) {
+    let config = access.config;
     for (index, device) in devices.iter().enumerate() {
         let id = u32::from(device.device) << 16 | u32::from(device.vendor);
         if config.read32(hw, device.bdf, reg::ID) != id {
@@ -80,7 +95,7 @@ pub fn restore(
             let buses = [device.bdf.bus(), bridge.secondary, bridge.subordinate, 0];
             config.write32(hw, device.bdf, reg::BUSES, u32::from_le_bytes(buses));
         }
-        apply(hw, config, routing, devices, index);
+        apply(hw, access, devices, index);
     }
 }
 
@@ -126,14 +141,9 @@ fn route(devices: &mut [PciDevice], routing: &Routing) {
     }
 }
 
-fn apply(
-    hw: &(impl Ports + PhysMem),
-    config: ConfigAccess,
-    routing: &Routing,
-    devices: &[PciDevice],
-    index: usize,
-) {
+fn apply(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevice], index: usize) {
     let device = &devices[index];
+    let config = access.config;
     let bdf = device.bdf;
     for (number, bar) in device.bars.iter().enumerate() {
         write_bar(hw, config, device, number, bar);
@@ -148,8 +158,9 @@ fn apply(
     if let Some(irq) = device.irq {
         config.write8(hw, bdf, reg::INTERRUPT, irq);
     }
-    chipset::init_device(hw, config, device, routing);
-    config.write16(hw, bdf, reg::COMMAND, command_bits(device));
+    chipset::init_device(hw, config, device, &access.routing);
+    let command = access.command | command_bits(device);
+    config.write16(hw, bdf, reg::COMMAND, command);
 }
 
 /// A kind of address is decoded only if every BAR of that kind has one.
@@ -159,7 +170,7 @@ fn command_bits(device: &PciDevice) -> u16 {
             .iter()
             .any(|bar| bar.size != 0 && bar.address.is_none() && (bar.kind == BarKind::Io) == io)
     };
-    let mut bits = command::SERR;
+    let mut bits = 0;
     if !missing(true) {
         bits |= command::IO;
     }

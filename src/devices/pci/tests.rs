@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::fake::{FakePci, Function};
 use super::plan::{Windows, plan};
-use super::setup::{Input, Routing, setup, windows};
+use super::setup::{Access, Input, restore, setup, windows};
 use super::*;
 use crate::devices::chipset::{Chipset, MMCONFIG};
 use crate::platform::Machine;
@@ -45,10 +45,9 @@ fn config(chipset: Chipset) -> ConfigAccess {
 
 fn input(chipset: Chipset) -> Input {
     Input {
-        config: config(chipset),
+        access: Access::of_qemu(config(chipset), chipset),
         extra_roots: 0,
         windows: windows_of(chipset, 36),
-        routing: Routing::of(chipset),
     }
 }
 
@@ -68,6 +67,17 @@ fn sets_up_a_plain_pc_in_few_accesses() {
     assert_eq!(devices[3].irq, Some(9));
     assert_eq!(pci.register(4, reg::COMMAND) as u16, 0x103);
     assert_eq!(*pci.port_writes.borrow(), [(0x4d1, 0x0c)]);
+}
+
+#[test]
+fn functions_may_use_dma_where_the_platform_says_so() {
+    let pci = pc([]);
+    let mut input = input(Chipset::I440fx);
+    input.access.command = command::BUS_MASTER;
+    let devices = setup(&pci, &input);
+    assert_eq!(pci.register(4, reg::COMMAND) as u16, 0x7);
+    restore(&pci, &input.access, &devices);
+    assert_eq!(pci.register(4, reg::COMMAND) as u16, 0x7);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use core::ops::Range;
 use super::{Cpus, Machine, PlatformKind};
 use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::chipset::{Chipset, PM_TIMER};
-use crate::devices::pci::setup::{Input, Routing, setup, windows};
+use crate::devices::pci::setup::{Access, Input, setup, windows};
 use crate::settings::Settings;
 use fw_cfg::{FwCfg, key};
 
@@ -81,10 +81,9 @@ pub fn set_up_pci(hw: &(impl Ports + PhysMem + Clock), machine: &mut Machine, ph
         .as_ref()
         .and_then(|fw_cfg| fw_cfg.number_file(hw, b"etc/extra-pci-roots"));
     let input = Input {
-        config: machine.config,
+        access: Access::of_qemu(machine.config, machine.chipset),
         extra_roots: extra_roots.unwrap_or(0),
         windows: windows(machine, phys_bits),
-        routing: Routing::of(machine.chipset),
     };
     if machine.chipset != Chipset::None {
         machine.pci = setup(hw, &input);

@@ -1,7 +1,9 @@
-//! What Xen's virtual chipset needs beyond PCI: memory sizes in CMOS, and ACPI switched on for the guest.
+//! What Xen's virtual chipset needs beyond PCI: memory sizes in CMOS, the I/O APIC's ID, and ACPI switched on for the guest.
 
 use super::guest::Guest;
-use crate::arch::Ports;
+use super::tables::IOAPIC_ID;
+use crate::arch::{PhysMem, Ports};
+use crate::devices::apic;
 use crate::devices::chipset::XEN_PM_BASE;
 
 const PORT_CMOS_INDEX: u16 = 0x70;
@@ -23,10 +25,13 @@ const MIB: u64 = 1 << 20;
 const FOUR_GIB: u64 = 1 << 32;
 
 /// Sets the chips up. Comes after PCI, which sets the trigger modes of its own interrupts.
-pub fn set_up(hw: &impl Ports, guest: &Guest) {
+pub fn set_up(hw: &(impl Ports + PhysMem), guest: &Guest) {
     for (index, value) in cmos_memory(guest.info.low_ram_end, guest.info.high_ram_end) {
         hw.out8(PORT_CMOS_INDEX, NMI_OFF | index);
         hw.out8(PORT_CMOS_DATA, value);
+    }
+    if guest.info.apic {
+        apic::identify_ioapic(hw, IOAPIC_ID);
     }
     if guest.config.acpi {
         hw.out8(PORT_ELCR2, hw.in8(PORT_ELCR2) | ELCR2_SCI);

@@ -23,10 +23,24 @@ const SIGNATURE: [u32; 3] = [0x566e_6558, 0x6558_4d4d, 0x4d4d_566e];
 pub struct Leaves {
     /// The leaf with the signature.
     pub base: u32,
+    /// The last of the leaves.
+    pub last: u32,
     /// Xen's version: major, minor.
     pub version: (u16, u16),
     /// The MSR that takes the address of a page for hypercalls.
     pub hypercall_msr: u32,
+}
+
+impl Leaves {
+    /// The frequency of the guest's TSC in MHz, rounded; 0 where Xen does not say.
+    pub fn tsc_mhz(&self, cpu: &impl Cpuid) -> u16 {
+        let time = self.base + 3;
+        if self.last < time {
+            return 0;
+        }
+        let [_, _, khz, _] = cpu.cpuid(time);
+        u16::try_from(khz.saturating_add(500) / 1000).unwrap_or(0)
+    }
 }
 
 /// Finds Xen. Other interfaces may come first (Viridian's is at 0x40000000), so every 0x100th leaf is asked.
@@ -40,6 +54,7 @@ pub fn find(cpu: &impl Cpuid) -> Option<Leaves> {
         let [pages, hypercall_msr, ..] = cpu.cpuid(base + 2);
         (pages >= 1).then_some(Leaves {
             base,
+            last,
             version: ((version >> 16) as u16, version as u16),
             hypercall_msr,
         })
@@ -55,6 +70,7 @@ mod tests {
             0 => [at + 5, SIGNATURE[0], SIGNATURE[1], SIGNATURE[2]],
             1 => [4 << 16 | 17, 0, 0, 0],
             2 => [1, 0x4000_0000, 0, 0],
+            3 => [0, 0, 2_616_499, 0],
             _ => [0; 4],
         }
     }
@@ -66,6 +82,19 @@ mod tests {
             assert_eq!((leaves.base, leaves.version), (base, (4, 17)));
             assert_eq!(leaves.hypercall_msr, 0x4000_0000);
         }
+    }
+
+    #[test]
+    fn the_clock_is_what_xen_says() {
+        let cpu = xen_at(FIRST);
+        let leaves = find(&cpu).unwrap();
+        assert_eq!(leaves.tsc_mhz(&cpu), 2616);
+        assert_eq!(leaves.tsc_mhz(&|_| [u32::MAX; 4]), 0);
+        let short = Leaves {
+            last: leaves.base + 2,
+            ..leaves
+        };
+        assert_eq!(short.tsc_mhz(&cpu), 0);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use super::hypercalls::Hypercalls;
 use super::memory::RESERVED_START;
 use crate::arch::{PhysMem, Ports};
 use crate::devices::chipset::Rotation;
-use crate::devices::pci::setup::{Input, Routing, Windows, find, install, unplaced};
+use crate::devices::pci::setup::{
+    Access, Input, Routing, Windows, command, find, install, unplaced,
+};
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::platform::Machine;
 use crate::tables::e820::{E820Map, Kind};
@@ -19,6 +21,16 @@ const GIB: u64 = 1 << 30;
 const FOUR_GIB: u64 = 1 << 32;
 /// Where the hole may start, the usual first.
 const HOLE_STARTS: [u64; 4] = [0xf000_0000, 0xe000_0000, 0xc000_0000, 0x8000_0000];
+/// Every function may use DMA, as with the stock loader: drivers of old, such as DOS's for disks and network cards, leave that to the
+/// firmware.
+pub const ACCESS: Access = Access {
+    config: ConfigAccess::Ports,
+    routing: Routing {
+        rotation: Rotation::FromSlot0,
+        irqs: LINK_IRQS,
+    },
+    command: command::BUS_MASTER,
+};
 /// PIC inputs of the four PCI links, as the stock loader has them: guests know them from its tables.
 pub const LINK_IRQS: [u8; 4] = [5, 10, 11, 5];
 
@@ -30,8 +42,7 @@ pub fn set_up<H: Ports + PhysMem, X: Hypercalls>(
     machine: &mut Machine,
     phys_bits: u8,
 ) {
-    let config = ConfigAccess::Ports;
-    let devices = find(hw, config, 0);
+    let devices = find(hw, ACCESS.config, 0);
     let start = hole_start(&devices, guest, &machine.e820);
     if start < guest.info.low_ram_end {
         relocate(hw, xen, guest, machine, start);
@@ -39,16 +50,12 @@ pub fn set_up<H: Ports + PhysMem, X: Hypercalls>(
     let high_start = guest.info.high_ram_end.max(FOUR_GIB).next_multiple_of(GIB);
     let limit = 1u64.checked_shl(phys_bits.into()).unwrap_or(u64::MAX);
     let input = Input {
-        config,
+        access: ACCESS,
         extra_roots: 0,
         windows: windows(start, &machine.e820, high_start..limit.max(high_start)),
-        routing: Routing {
-            rotation: Rotation::FromSlot0,
-            irqs: LINK_IRQS,
-        },
     };
     machine.pci_hole = start..RESERVED_START;
-    machine.config = config;
+    machine.config = ACCESS.config;
     machine.pci = install(hw, devices, &input);
 }
 

@@ -22,8 +22,8 @@ const GIB: u64 = 1 << 30;
 const HYPERTRANSPORT: u64 = 0xfd_0000_0000;
 /// More than this of ready-made structures or tables would not leave room on the heap.
 const BLOB_LIMIT: u64 = 64 << 10;
-/// Xen's I/O APIC.
-const IOAPIC_ID: u8 = 1;
+/// The ID of Xen's I/O APIC, as guests know it from the stock loader's tables.
+pub const IOAPIC_ID: u8 = 1;
 /// A device's register that nothing answers.
 const NOTHING: u32 = u32::MAX;
 /// TPM_DID_VID of locality 0 (TCG PC Client Platform TPM Profile 1.05, section 6.5).
@@ -117,14 +117,18 @@ fn install_acpi(
         });
     let cpus: Vec<_> = cpus.collect();
     let extra = read_blob(hw, config.acpi_blob.as_ref());
-    let vga = input.pci.iter().find(|device| device.subclass() == 0x0300);
+    let device = |wanted: fn(&PciDevice) -> bool| {
+        let found = input.pci.iter().find(|device| wanted(device))?;
+        Some(found.bdf.device())
+    };
     let tables = acpi::Input {
         cpus: &cpus,
         apic: guest.info.apic,
         ioapic_id: IOAPIC_ID,
         pci_window: low_window(&input.pci_hole),
         pci_window_64: high_window(input.high_end, input.phys_bits),
-        vga_device: vga.map(|device| device.bdf.device()),
+        vga_device: device(|device| device.subclass() == 0x0300),
+        platform_device: device(|device| device.is(0x5853, 0x0001)),
         hpet: hw.read32(acpi::HPET_BASE.into()) != NOTHING,
         floppy: hw.in8(0x3f4) != 0xff,
         serial: [hw.in8(0x3fd) != 0xff, hw.in8(0x2fd) != 0xff],
@@ -182,7 +186,8 @@ fn install_smbios(
 ) -> Option<u64> {
     let (guest, config) = (input.guest, &input.guest.config);
     let blob = read_blob(hw, config.smbios_blob.as_ref());
-    let version = match leaves::find(cpu) {
+    let leaves = leaves::find(cpu);
+    let version = match &leaves {
         Some(leaves) => {
             let (major, minor) = leaves.version;
             format!("{major}.{minor}{}", guest.extra_version)
@@ -202,12 +207,13 @@ fn install_smbios(
         bios_version: version.as_bytes(),
         manufacturer: b"Xen",
         product: b"HVM domU",
+        oem: b"Xen",
         cpu: smbios::Cpu {
             vendor: &vendor,
             brand: brand.trim_ascii(),
             signature,
             features,
-            mhz: 0,
+            mhz: leaves.map_or(0, |leaves| leaves.tsc_mhz(cpu)),
             sockets: guest.info.online.count_ones(),
             cores: 1,
             threads: 1,

@@ -305,7 +305,14 @@ fn generation_id(input: &Input) -> Code {
     )
 }
 
-/// A device a slot, which the device model may fill and empty at any time.
+/// The slots that the device model may fill and empty: not those of the chip set, of the display, and of Xen's platform device, without
+/// which the guest's other devices are gone, and which a user would else be offered for safe removal.
+fn hotplug(input: &Input) -> impl Iterator<Item = u8> {
+    let fixed = [input.vga_device, input.platform_device];
+    (2..32u8).filter(move |slot| !fixed.contains(&Some(*slot)))
+}
+
+/// The display, and a device for each slot that the device model may fill and empty at any time.
 fn hotplug_slots(input: &Input) -> Code {
     let registers = &[
         FieldEntry::Named(*b"PCIU", 32),
@@ -317,13 +324,11 @@ fn hotplug_slots(input: &Input) -> Code {
         &region("PCST", OpRegionSpace::SystemIO, &PCI_HOTPLUG, &HOTPLUG_SIZE),
         &fields("PCST", true, registers),
     ]);
-    for slot in 2..32u8 {
-        let mut slot = if input.vga_device == Some(slot) {
-            vga(slot)
-        } else {
-            hotplug_slot(slot)
-        };
-        all.0.append(&mut slot.0);
+    if let Some(slot) = input.vga_device.filter(|slot| (2..32).contains(slot)) {
+        all.0.append(&mut vga(slot).0);
+    }
+    for slot in hotplug(input) {
+        all.0.append(&mut hotplug_slot(slot).0);
     }
     all
 }
@@ -506,7 +511,7 @@ fn events(input: &Input) -> Code {
         &store(&came, &path("\\_SB_.PCI0.PCIU")),
         &store(&goes, &path("\\_SB_.PCI0.PCID")),
     ]);
-    for slot in (2..32u8).filter(|slot| input.vga_device != Some(*slot)) {
+    for slot in hotplug(input) {
         let bit = 1u32 << slot;
         let target = code(&[&path(&format!("\\_SB_.PCI0.{}", slot_name(slot)))]);
         for (register, event) in [(&came, DEVICE_CHECK), (&goes, EJECT_REQUEST)] {

@@ -78,6 +78,8 @@ pub struct Input<'a> {
     pub pci_window_64: Option<Range<u64>>,
     /// PCI device number of the display on bus 0.
     pub vga_device: Option<u8>,
+    /// PCI device number of Xen's platform device on bus 0.
+    pub platform_device: Option<u8>,
     /// Whether there is an HPET.
     pub hpet: bool,
     /// Whether there is a floppy controller.
@@ -111,6 +113,7 @@ impl Default for Input<'_> {
             pci_window: 0xf000_0000..0xfc00_0000,
             pci_window_64: None,
             vga_device: None,
+            platform_device: None,
             hpet: true,
             floppy: true,
             serial: [true, false],

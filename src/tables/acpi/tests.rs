@@ -19,7 +19,8 @@ fn full<'a>(cpus: &'a [Cpu], numa: &'a Numa, extra: &'a [u8]) -> Input<'a> {
     Input {
         cpus,
         pci_window_64: Some(0x1_4000_0000..0x10_0000_0000),
-        vga_device: Some(2),
+        vga_device: Some(3),
+        platform_device: Some(2),
         serial: [true, true],
         parallel: true,
         laptop_slate: true,
@@ -257,6 +258,19 @@ fn blocks_and_paths_are_encoded_as_the_crate_does() {
     }
 }
 
+#[test]
+fn what_has_to_stay_cannot_be_ejected() {
+    let input = Input {
+        vga_device: Some(3),
+        platform_device: Some(2),
+        ..Input::default()
+    };
+    let body = dsdt::body(&input);
+    let has = |name: &[u8]| body.windows(4).any(|part| part == name);
+    assert!(has(b"SL04") && has(b"SL31") && has(b"VGA_"));
+    assert!(!has(b"SL01") && !has(b"SL02") && !has(b"SL03"));
+}
+
 proptest! {
     #[test]
     fn any_extra_tables_are_read(bytes in prop::collection::vec(prop_oneof![Just(0u8), 30u8..50, any::<u8>()], 0..300)) {
@@ -271,6 +285,7 @@ proptest! {
         window in any::<(u32, u32)>(),
         window_64 in any::<Option<(u64, u64)>>(),
         vga in any::<Option<u8>>(),
+        platform in any::<Option<u8>>(),
         generation in any::<Option<u64>>(),
     ) {
         let cpus = cpus(possible, 1);
@@ -279,6 +294,7 @@ proptest! {
             pci_window: window.0..window.1,
             pci_window_64: window_64.map(|(start, end)| start..end),
             vga_device: vga,
+            platform_device: platform,
             generation_id: generation,
             ..Input::default()
         };

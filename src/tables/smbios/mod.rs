@@ -133,6 +133,8 @@ pub struct Input<'a> {
     pub manufacturer: &'a [u8],
     /// Default for the product's name.
     pub product: &'a [u8],
+    /// The OEM string where the guest is to see no given one; empty for none.
+    pub oem: &'a [u8],
     /// Processors.
     pub cpu: Cpu<'a>,
     /// Bytes of RAM below 4 GiB, from 0.
@@ -160,6 +162,7 @@ impl Default for Input<'_> {
             bios_version: env!("CARGO_PKG_VERSION").as_bytes(),
             manufacturer: b"Firstlight",
             product: b"Virtual machine",
+            oem: b"",
             cpu: Cpu::default(),
             low_ram: 0,
             high_ram: 0,

@@ -226,6 +226,10 @@ fn oem_strings_that_are_settings_reach_the_fields_xen_has_no_name_for() {
     let table = generate(&input);
     check_text(&table, &["Family: Guests\n"]);
     assert!(!structures(&bytes(&table)).any(|structure| structure.kind() == OEM_STRINGS));
+    input.oem = b"Maker";
+    check_text(&generate(&input), &["String 1: Maker\n"]);
+    input.strings.add_oem(b"given");
+    check_text(&generate(&input), &["String 1: given\n"]);
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn processor(cpu: &Cpu, socket: u32) -> Vec<u8> {
         position.map_or(NO_HANDLE, |position| CACHES + position as u16)
     };
     Builder::new(4, 0x400 + socket as u16)
-        .string(format!("CPU {socket}").as_bytes())
+        .string(format!("CPU {}", socket + 1).as_bytes())
         .byte(CENTRAL)
         .byte(OTHER)
         .string(match cpu.vendor {
@@ -275,8 +275,9 @@ fn slot(slot: &Slot, handle: u16) -> Vec<u8> {
 
 /// Type 11; `None` where there is no string that the guest is to see.
 fn oem_strings(input: &Input) -> Option<Vec<u8>> {
+    const HANDLE: u16 = 0xb00;
     let texts = input.strings.oem.iter().map(Vec::as_slice);
-    visible_strings(texts, 0xb00)
+    visible_strings(texts, HANDLE).or_else(|| visible_strings(core::iter::once(input.oem), HANDLE))
 }
 
 /// Type 11 with those of `texts` that are not settings.

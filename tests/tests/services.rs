@@ -65,7 +65,13 @@ fn differential(setup: Setup) -> Result<()> {
     let table = parse(&std::fs::read_to_string(
         workspace().join("tests/differences.toml"),
     )?)?;
-    let problems = compare(setup.machine, &seabios.fields, &ours.fields, &table);
+    let problems = compare(
+        &setup.machine.to_string(),
+        "SeaBIOS",
+        &seabios.fields,
+        &ours.fields,
+        &table,
+    );
     ensure!(
         problems.is_empty(),
         "{} problems\n{}",
@@ -113,7 +119,7 @@ fn seabios_answers_as_itself() -> Result<()> {
     let setup = ide(Machine::Pc, 2);
     let first = probe(setup, Firmware::SeaBios)?;
     let second = probe(setup, Firmware::SeaBios)?;
-    let problems = compare(setup.machine, &first.fields, &second.fields, &[]);
+    let problems = compare("pc", "the first time", &first.fields, &second.fields, &[]);
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
 }

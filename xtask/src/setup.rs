@@ -42,7 +42,13 @@ impl Need {
                 "qemu-utils",
                 "xz-utils",
             ],
-            Need::Tables => &["acpica-tools", "busybox-static", "dmidecode", "e2fsprogs"],
+            Need::Tables => &[
+                "acpica-tools",
+                "busybox-static",
+                "dmidecode",
+                "e2fsprogs",
+                "pciutils",
+            ],
             Need::Hypervisor => &[
                 "binutils",
                 "bison",

@@ -1,18 +1,21 @@
 //! What a Linux in a guest of Xen finds out about its machine, as named facts that can be compared.
 
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
 use xtask::linux::Report;
 
-/// The shell script by which the small Linux adds what its report does not have: lines `fact NAME VALUE`.
+/// The shell script by which the small Linux adds what its report does not have: lines `fact NAME VALUE`, and each PCI function's
+/// configuration space as `config SLOT HEX`, without the zeros at its end.
 pub const JOB: &str = "\
 for device in /sys/bus/pci/devices/*; do
-    name=pci.${device##*/}
-    echo \"fact $name.id\" $(cat $device/vendor $device/device $device/class $device/subsystem_vendor $device/subsystem_device)
-    echo \"fact $name.irq\" $(cat $device/irq)
-    echo \"fact $name.config\" $(dd if=$device/config bs=64 count=1 2>/dev/null | hexdump -v -e '1/1 \"%02x\"')
+    slot=${device##*/0000:}
+    echo \"fact pci.$slot.irq\" $(cat $device/irq)
+    echo config $slot $(hexdump -v -e '1/1 \"%02x\"' $device/config | sed 's/\\(00\\)*$//')
     line=0
     while read -r start end flags; do
-        [ $flags = 0x0000000000000000 ] || echo \"fact $name.resource$line\" $start $end $flags
+        [ $flags = 0x0000000000000000 ] || echo \"fact pci.$slot.resource$line\" $start $end $flags
         line=$((line + 1))
     done <$device/resource
 done
@@ -27,7 +30,10 @@ echo facts-\"\"end
 pub const JOB_END: &str = "facts-end";
 
 /// The facts of a report, and those of the job's lines in `console`.
-pub fn of(report: &Report, console: &str) -> Vec<(String, String)> {
+///
+/// # Errors
+/// lspci is not installed, or a line is not what the job writes.
+pub fn of(report: &Report, console: &str) -> Result<Vec<(String, String)>> {
     let mut facts = Vec::new();
     let numbered = |what: &str, text: &str, facts: &mut Vec<(String, String)>| {
         facts.extend(
@@ -43,15 +49,72 @@ pub fn of(report: &Report, console: &str) -> Vec<(String, String)> {
         facts.push((format!("acpi.{}", table.name), "present".to_owned()));
     }
     facts.extend(messages(&report.text("dmesg.txt")));
-    for line in console.lines() {
-        let fact = line
-            .find("fact ")
-            .and_then(|at| line[at + 5..].trim().split_once(' '));
-        if let Some((name, value)) = fact {
-            facts.push((
-                name.trim_end_matches(':').to_owned(),
-                value.trim().to_owned(),
-            ));
+    let mut dump = String::new();
+    for line in console.lines().map(str::trim) {
+        if let Some((slot, bytes)) = after(line, "config ") {
+            dump.push_str(&lspci_dump(slot, bytes)?);
+        } else if let Some((name, value)) = after(line, "fact ") {
+            let name = name.trim_end_matches(':');
+            facts.push((name.to_owned(), value.trim().to_owned()));
+        }
+    }
+    facts.extend(pci(&lspci(&dump)?));
+    Ok(facts)
+}
+
+/// The two parts of what follows `mark` at the start of a line.
+fn after<'a>(line: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
+    line.strip_prefix(mark)?.split_once(' ')
+}
+
+/// A function's configuration space as lspci -F reads it: a line of its address, and one for each 16 bytes.
+fn lspci_dump(slot: &str, bytes: &str) -> Result<String> {
+    ensure!(
+        bytes.len() <= 512 && bytes.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        "configuration space of {slot}: {bytes}"
+    );
+    let mut text = format!("{slot} function");
+    for at in 0..256 {
+        if at % 16 == 0 {
+            text.push_str(&format!("\n{at:02x}:"));
+        }
+        text.extend([" ", bytes.get(2 * at..2 * at + 2).unwrap_or("00")]);
+    }
+    text.push_str("\n\n");
+    Ok(text)
+}
+
+/// What lspci -vv makes of a dump.
+fn lspci(dump: &str) -> Result<String> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("dump");
+    fs::write(&file, dump)?;
+    let output = Command::new("lspci")
+        .args(["-vv", "-n", "-F"])
+        .arg(&file)
+        .output()
+        .context("cannot start lspci (package pciutils)")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "lspci: {errors}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// lspci's output: `pci.SLOT` is what the function is, `pci.SLOT.FIELD` the rest.
+fn pci(text: &str) -> Vec<(String, String)> {
+    let mut facts = Vec::new();
+    let mut slot = "";
+    for line in text.lines() {
+        let words = line.trim();
+        if words.is_empty() {
+            continue;
+        }
+        if line.starts_with('\t') {
+            let (field, value) = words.split_once(": ").unwrap_or((words, ""));
+            facts.push((format!("pci.{slot}.{field}"), value.to_owned()));
+        } else {
+            let (address, function) = words.split_once(' ').unwrap_or((words, ""));
+            slot = address;
+            facts.push((format!("pci.{slot}"), function.to_owned()));
         }
     }
     facts
@@ -84,27 +147,48 @@ fn smbios(text: &str) -> Vec<(String, String)> {
     facts
 }
 
-/// What the kernel said of ACPI, interrupt controllers and clocks, without times and addresses; the value is how often.
+/// What tells the messages about what firmware sets up and describes; in small letters.
+const TOLD: &[&str] = &[
+    "acpi",
+    "apic",
+    "clock",
+    "mtrr",
+    "pci_bus",
+    "pci: ",
+    "pnp",
+    "rtc",
+    "system 00",
+    "timer",
+    "tsc",
+];
+/// What tells those that have times in them.
+const TIMED: &[&str] = &["clock", "rtc_cmos", "timer", "tsc", "Kernel command line"];
+
+/// What the kernel said of ACPI, interrupt controllers, clocks, PCI's windows and PNP's devices, by the message without its numbers. The value is the whole message,
+/// all of them where there are several; of messages that tell times, which differ from boot to boot, it is how many there are.
 fn messages(dmesg: &str) -> Vec<(String, String)> {
-    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    let mut all: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for line in dmesg.lines() {
         let message = line.split_once("] ").map_or(line, |(_, message)| message);
-        let told = ["ACPI", "APIC", "lock", "MTRR", "timer"]
-            .iter()
-            .any(|word| message.contains(word));
-        if told {
-            *counts
-                .entry(format!("dmesg.{}", without_numbers(message)))
-                .or_default() += 1;
+        let lower = message.to_ascii_lowercase();
+        if TOLD.iter().any(|word| lower.contains(word)) {
+            let name = format!("dmesg.{}", without_numbers(message));
+            all.entry(name).or_default().push(message.trim());
         }
     }
-    counts
-        .into_iter()
-        .map(|(message, count)| (message, count.to_string()))
+    let timed = |name: &str| TIMED.iter().any(|word| name.contains(word));
+    all.into_iter()
+        .map(|(name, messages)| {
+            let value = match timed(&name) {
+                true => messages.len().to_string(),
+                false => messages.join(" | "),
+            };
+            (name, value)
+        })
         .collect()
 }
 
-/// Replaces each word of digits, whole or behind a sign such as `=`, since times and addresses differ from boot to boot.
+/// Replaces each word of digits, whole or behind a sign such as `=`.
 fn without_numbers(message: &str) -> String {
     let mut text = String::new();
     let mut digits = String::new();
@@ -149,10 +233,32 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_the_same_at_every_boot() {
+    fn messages_are_named_without_their_numbers() {
+        let dmesg = "[    0.1] ACPI: RSDP 0x00000000000EA020 000024 (v02 Xen   )\nother\n[    0.2] clocksource: hpet: 1.5 ms\n";
+        let expected = [
+            (
+                "dmesg.ACPI: RSDP # # (v# Xen   )".into(),
+                "ACPI: RSDP 0x00000000000EA020 000024 (v02 Xen   )".into(),
+            ),
+            ("dmesg.clocksource: hpet: #.# ms".into(), "1".into()),
+        ];
+        assert_eq!(messages(dmesg), expected);
+    }
+
+    #[test]
+    fn configuration_space_is_what_lspci_says() -> Result<()> {
+        let dump = lspci_dump("00:01.1", "8680107005000002")?;
+        assert!(dump.starts_with("00:01.1 function\n00: 86 80 10 70 05 00 00 02 00 00"));
+        assert_eq!(dump.lines().count(), 18);
+        assert!(lspci_dump("00:01.1", "86 80").is_err());
+        let text = "00:01.1 0101: 8086:7010 (prog-if 80)\n\tControl: I/O+ Mem-\n\tRegion 4: I/O ports at c200\n\n";
         assert_eq!(
-            messages("[    0.1] ACPI: RSDP 0x00000000000EA020 000024 (v02 Xen   )\nother\n"),
-            [("dmesg.ACPI: RSDP # # (v# Xen   )".into(), "1".into())]
+            pci(text)[1..],
+            [
+                ("pci.00:01.1.Control".into(), "I/O+ Mem-".into()),
+                ("pci.00:01.1.Region 4".into(), "I/O ports at c200".into()),
+            ]
         );
+        Ok(())
     }
 }

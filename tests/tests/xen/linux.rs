@@ -1,0 +1,192 @@
+//! Linux in guests of Xen: a whole Debian, and the small Linux of the reports.
+
+use super::PROBE;
+use anyhow::{Result, ensure};
+use firstlight_tests::differences;
+use firstlight_tests::guest::workspace;
+use firstlight_tests::xen::{
+    Bed, Guest, Loader, Version, bed, debian, facts, firstlight, small_linux,
+};
+use std::time::Duration;
+use xtask::linux::{Linux, Report};
+
+/// How long a whole Debian may take, two emulations deep.
+pub(super) const DEBIAN: Duration = Duration::from_secs(900);
+/// What a running small Linux says again and again.
+const ALIVE: &str = "still alive";
+
+/// Linux finds the same machine under the stock loader and under ours, but for what the table explains.
+pub fn linux_finds_the_stock_loaders_machine(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let directory = workspace()
+        .join("target/xen-differential")
+        .join(version.number());
+    let mut found = Vec::new();
+    for (name, loader) in [("stock", Loader::Stock), ("ours", firstlight())] {
+        let settings = |guest: Guest| {
+            guest
+                .set("vcpus", 2)
+                .string("uuid", "3cd90213-12e3-4f46-a14e-390253fd9535")
+        };
+        let directory = directory.join(name);
+        let (report, console) = small_linux(
+            &mut bed,
+            name,
+            &loader,
+            settings,
+            facts::JOB,
+            facts::JOB_END,
+            &directory,
+        )?;
+        let facts = facts::of(&report, &console)?;
+        let text: String = facts
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}\n"))
+            .collect();
+        std::fs::write(directory.join(format!("{name}.txt")), text)?;
+        bed.destroy_all()?;
+        found.push(facts);
+    }
+    let table = differences::parse(include_str!("../../xen-differences.toml"))?;
+    let problems = differences::compare(
+        version.number(),
+        "the stock loader",
+        &found[0],
+        &found[1],
+        &table,
+    );
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
+}
+
+pub fn debian_to_login(version: Version) -> Result<()> {
+    let (serial, _) = debian_by(version, "builtin")?;
+    // The kernel's own client takes over what the firmware's has used: the emulated disk is gone, and Xen's is there.
+    for said in [
+        "Hypervisor detected: Xen HVM",
+        "blkfront: xvda: ",
+        " login: ",
+    ] {
+        ensure!(serial.contains(said), "no {said:?}:\n{serial}");
+    }
+    Ok(())
+}
+
+pub fn debian_to_login_by_seabios(version: Version) -> Result<()> {
+    let (_, dmesg) = debian_by(version, "module")?;
+    ensure!(
+        dmesg.contains("SeaBIOS (version"),
+        "SeaBIOS did not start:\n{dmesg}"
+    );
+    Ok(())
+}
+
+/// Starts the demo Debian with a setting `payload`, and returns what it and Xen said.
+fn debian_by(version: Version, payload: &str) -> Result<(String, String)> {
+    let mut bed = bed(version)?;
+    bed.give_debian_time("/dev/vdb")?;
+    let guest = Guest::new("debian", &firstlight())
+        .set("memory", 512)
+        .disk("/dev/vdb");
+    bed.create_paused(&guest)?;
+    bed.check(&format!(
+        "xenstore-write /local/domain/$(xl domid debian)/platform/firstlight/payload {payload} && xl unpause debian"
+    ))?;
+    let serial = bed.wait_for(&guest, " login: ", DEBIAN)?;
+    for trouble in [
+        "Kernel panic",
+        "Oops",
+        "Call Trace",
+        "BIOS bug",
+        "Firmware Bug",
+        "ACPI Error",
+    ] {
+        ensure!(
+            !serial.contains(trouble),
+            "the kernel reported: {trouble}\n{serial}"
+        );
+    }
+    Ok((serial, bed.dmesg()?))
+}
+
+/// The command line of a libvirt domain that starts an installer.
+const COMMAND_LINE: &str = "console=ttyS0 ks=http://example.com/f8-i386/os/";
+
+pub fn debian_kernel_given_directly(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let files = tempfile::tempdir()?;
+    let mut guest = Guest::new("kernel", &firstlight())
+        .set("memory", 512)
+        .string("cmdline", COMMAND_LINE);
+    for (setting, file) in [("kernel", "/vmlinuz"), ("ramdisk", "/initrd.img")] {
+        let copy = files.path().join(setting);
+        xtask::image::copy_out(&debian()?, file, &copy)?;
+        guest = guest
+            .file_of_host(&copy, setting)
+            .string(setting, &format!("/job/{setting}"));
+    }
+    // What Debian's initrd shows when nothing names a root file system. QEMU gives both files byte by byte before that.
+    let serial = bed.boot(&guest, "(initramfs) ", 2 * DEBIAN)?;
+    let told = format!("Kernel command line: {COMMAND_LINE}\r\n");
+    ensure!(serial.contains(&told), "another command line:\n{serial}");
+    ensure!(
+        serial.contains("Hypervisor detected: Xen HVM"),
+        "no Xen:\n{serial}"
+    );
+    Ok(())
+}
+
+/// A guest with the small Linux, which reports and then lives until it is destroyed.
+fn living(bed: &mut Bed, settings: impl FnOnce(Guest) -> Guest) -> Result<(Guest, String)> {
+    let linux = Linux::get()?;
+    let files = tempfile::tempdir()?;
+    let initrd = files.path().join("initrd");
+    let job = format!("while :; do echo {ALIVE}; sleep 1; done\n");
+    linux.initrd_with(&job, &initrd)?;
+    let guest = settings(linux.xen_guest("living", &firstlight(), &initrd));
+    let console = bed.boot(&guest, ALIVE, DEBIAN)?;
+    Ok((guest, console))
+}
+
+/// The kernel stops and starts its drivers for that, by the xenstore ring that the firmware used before it.
+pub fn linux_saved_and_restored(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let (guest, _) = living(&mut bed, |guest| guest)?;
+    // The toolstack's own deadlines are short on a busy machine.
+    bed.check(
+        "xl save living /tmp/living || exit 1\n\
+         for i in 1 2 3 4; do xl restore /tmp/living && rm /tmp/living && exit 0; sleep 5; done; exit 1",
+    )?;
+    bed.follow_console(&guest)?;
+    bed.wait_for(&guest, ALIVE, PROBE)?;
+    bed.check("xl destroy living")?;
+    Ok(())
+}
+
+/// CPUs and interrupts come from the MP table.
+pub fn linux_without_acpi(version: Version) -> Result<()> {
+    let messages = messages(version, |guest| guest.set("acpi", 0).set("vcpus", 2))?;
+    for said in [
+        "Intel MultiProcessor Specification v1.4",
+        "smp: Brought up 1 node, 2 CPUs",
+    ] {
+        ensure!(messages.contains(said), "no {said:?}:\n{messages}");
+    }
+    Ok(())
+}
+
+/// Interrupts come by the PICs.
+pub fn linux_without_apic(version: Version) -> Result<()> {
+    let messages = messages(version, |guest| guest.set("apic", 0))?;
+    ensure!(!messages.contains("IOAPIC[0]"), "{messages}");
+    Ok(())
+}
+
+/// What the small Linux's kernel says.
+fn messages(version: Version, settings: impl FnOnce(Guest) -> Guest) -> Result<String> {
+    let mut bed = bed(version)?;
+    let (_, console) = living(&mut bed, settings)?;
+    let files = tempfile::tempdir()?;
+    let report = Report::unpack(&console, &files.path().join("report"))?;
+    Ok(report.text("dmesg.txt"))
+}

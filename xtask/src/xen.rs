@@ -8,6 +8,7 @@ pub mod dom0;
 pub mod guest;
 pub mod hypervisor;
 mod instructions;
+pub mod ovmf;
 mod transfer;
 
 use crate::{build, image};

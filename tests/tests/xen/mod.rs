@@ -17,6 +17,8 @@ pub use tables::*;
 const END: &str = "probe end";
 /// What the firmware says when it has nothing to boot and waits.
 const IN_FIRMWARE: &str = "Press a key to restart";
+/// How long OVMF may take to its shell: it reads its clock by way of dom0's QEMU all the time.
+const OVMF: Duration = Duration::from_secs(600);
 
 /// Starts a probe with `settings`, and returns its report.
 fn report(version: Version, name: &str, settings: impl FnOnce(Guest) -> Guest) -> Result<String> {
@@ -206,6 +208,21 @@ pub fn seabios_as_a_module(version: Version) -> Result<()> {
     Ok(())
 }
 
+/// OVMF gets to its shell, as it does under the stock loader.
+pub fn ovmf_as_a_module(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let guest = Guest::new("ovmf", &firstlight())
+        .set("memory", 512)
+        // Drawing its logo takes a minute here.
+        .string("vga", "none")
+        .disk(&empty_disk(&bed)?)
+        .file_of_host(&xtask::xen::ovmf::file()?, "ovmf.fd")
+        .string("bios", "ovmf")
+        .string("bios_path_override", "/job/ovmf.fd");
+    bed.boot(&guest, "Shell>", OVMF)?;
+    Ok(())
+}
+
 pub fn destroyed_in_the_firmware_and_started_again(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
     let guest = Guest::new("short", &firstlight()).disk(&probe_disk(&bed, Then::Tick)?);
@@ -304,6 +321,7 @@ macro_rules! tests {
             saved_and_restored_while_running
             saved_and_restored_in_the_firmware
             seabios_as_a_module
+            ovmf_as_a_module
             destroyed_in_the_firmware_and_started_again
             two_guests_at_once
             an_empty_disk_leaves_the_guest_running

@@ -14,6 +14,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The UUID of a guest of Xen, unless another one is given.
+const UUID: &str = "3cd90213-12e3-4f46-a14e-390253fd9535";
+
 /// Show what a guest is told about its machine: SMBIOS, ACPI, memory map and MTRRs
 ///
 /// A small Linux is started in the guest, which reports what it finds. The report's files stay in target/inspect.
@@ -37,9 +40,9 @@ pub struct Args {
     /// Show what is different from the tables that a guest gets from SeaBIOS, or from Xen's own hvmloader
     #[arg(long)]
     diff: bool,
-    /// Seconds until the guest has to have reported
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    deadline: u64,
+    /// Seconds until the guest has to have reported: 600, on Xen 1800, where the stock loader's firmware reads the kernel byte by byte
+    #[arg(long, value_name = "SECONDS")]
+    deadline: Option<u64>,
     /// More arguments for QEMU, such as -smbios; or lines of an xl.cfg file
     #[arg(last = true, value_name = "DOMAIN ARGUMENTS")]
     domain: Vec<String>,
@@ -77,9 +80,16 @@ pub fn main(args: Args) -> Result<()> {
 /// Starts Xen with room for the guest.
 fn start_xen(args: &Args, version: Version) -> Result<Bed> {
     eprintln!("Starting Xen {} and its dom0", version.number());
+    // Two guests, and what comes before them.
+    let lifetime = 2 * xen_deadline(args) + Duration::from_secs(600);
     Config::new(version)
         .memory_mib(args.memory.saturating_add(2048))
+        .lifetime(lifetime)
         .start()
+}
+
+fn xen_deadline(args: &Args) -> Duration {
+    Duration::from_secs(args.deadline.unwrap_or(1800))
 }
 
 /// Starts the small Linux on Xen, and waits for its report.
@@ -90,13 +100,20 @@ fn of_xen(args: &Args, linux: &Linux, bed: &mut Bed, loader: &Loader) -> Result<
         "firstlight"
     };
     eprintln!("Starting the guest with {name}");
+    // Both guests have one UUID, the user's where there is one, or their tables would differ in it.
+    let mut lines = args.domain.clone();
+    if !lines
+        .iter()
+        .any(|line| line.trim_start().starts_with("uuid"))
+    {
+        lines.push(format!("uuid = \"{UUID}\""));
+    }
     let guest = linux
         .xen_guest(name, loader, &linux.initrd())
-        .text(&args.domain.join("\n"))
+        .text(&lines.join("\n"))
         .set("memory", args.memory)
         .set("vcpus", args.smp);
-    let deadline = Duration::from_secs(args.deadline);
-    let console = bed.boot(&guest, linux::REPORT_END, deadline)?;
+    let console = bed.boot(&guest, linux::REPORT_END, xen_deadline(args))?;
     bed.destroy_all()?;
     Report::unpack(&console, &place(&format!("xen-{name}")))
 }
@@ -130,7 +147,8 @@ fn of_qemu(args: &Args, linux: &Linux, rom: Option<&PathBuf>) -> Result<Report> 
         command.arg("-bios").arg(rom);
     }
     let mut guest = Running::start(command.args(&args.domain))?;
-    let deadline = Instant::now() + Duration::from_secs(args.deadline);
+    let seconds = args.deadline.unwrap_or(600);
+    let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut console = Vec::new();
     loop {
         match guest.wait(deadline)? {
@@ -140,8 +158,7 @@ fn of_qemu(args: &Args, linux: &Linux, rom: Option<&PathBuf>) -> Result<Report> 
                 break;
             }
             Event::Late => bail!(
-                "no report from the guest in {} s:\n{}",
-                args.deadline,
+                "no report from the guest in {seconds} s:\n{}",
                 String::from_utf8_lossy(&console)
             ),
         }

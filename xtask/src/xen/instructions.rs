@@ -8,7 +8,7 @@ use super::bed::Bed;
 use super::guest::Guest;
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
@@ -29,13 +29,16 @@ impl Bed {
         deadline: Duration,
         mut watch: impl FnMut(u64) -> ControlFlow<()>,
     ) -> Result<()> {
+        let file = self.instruction_log();
+        let mut log =
+            File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
+        // What is there is of guests before this one.
+        log.seek(SeekFrom::End(0))?;
+        let mut log = BufReader::new(log);
         self.monitor("one-insn-per-tb on")?;
         self.monitor("log exec,nochain")?;
         self.check(&format!("xl unpause {}", guest.name()))?;
         let end = Instant::now() + deadline;
-        let file = self.instruction_log();
-        let log = File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
-        let mut log = BufReader::new(log);
         let mut line = Vec::new();
         let watched = loop {
             if log.read_until(b'\n', &mut line)? == 0 || !line.ends_with(b"\n") {

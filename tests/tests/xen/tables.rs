@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::DEBIAN;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use firstlight_tests::linux::{complaints, dmidecode_says, strings};
 use firstlight_tests::xen::{Bed, Guest, Loader, Version, bed, firstlight};
 use xtask::linux::{Linux, REPORT_END, Report};
@@ -117,7 +117,7 @@ pub fn smbios_emulate(version: Version) -> Result<()> {
         &files,
         &firstlight(),
         &keys,
-        |guest| guest,
+        |guest| guest.set("acpi_s3", 0),
         &blob()?,
     )?;
     let uuid = format!("System Information: UUID: {UUID}");
@@ -129,7 +129,19 @@ pub fn smbios_emulate(version: Version) -> Result<()> {
         &uuid,
     ];
     dmidecode_says(&report, &lines)?;
+    ensure!(
+        !has_name(&report, b"_S3_")? && has_name(&report, b"_S5_")?,
+        "sleep states that the toolstack did not ask for"
+    );
     is_clean(&report)
+}
+
+/// Whether the DSDT has an object of that name, or a text.
+fn has_name(report: &Report, name: &[u8]) -> Result<bool> {
+    let tables = report.acpi()?;
+    let dsdt = tables.iter().find(|table| table.name == "DSDT");
+    let bytes = &dsdt.context("no DSDT")?.bytes;
+    Ok(bytes.windows(name.len()).any(|window| window == name))
 }
 
 pub fn smbios_host(version: Version) -> Result<()> {
@@ -137,7 +149,10 @@ pub fn smbios_host(version: Version) -> Result<()> {
     let files = tempfile::tempdir()?;
     let host = "<domain><sysinfo><bios><entry name='vendor'>Host Works</entry><entry name='version'>9.8</entry></bios>\
                 <system><entry name='manufacturer'>Host Maker</entry><entry name='serial'>H-1</entry></system></sysinfo></domain>";
-    let keys = [("platform/firstlight/smbios-mode", "host")];
+    let keys = [
+        ("platform/firstlight/smbios-mode", "host"),
+        ("platform/acpi_laptop_slate", "1"),
+    ];
     let blob = xtask::smbios::from_sysinfo(host)?;
     let report = report(&mut bed, &files, &firstlight(), &keys, |guest| guest, &blob)?;
     let uuid = format!("System Information: UUID: {UUID}");
@@ -149,6 +164,10 @@ pub fn smbios_host(version: Version) -> Result<()> {
         &uuid,
     ];
     dmidecode_says(&report, &lines)?;
+    ensure!(
+        has_name(&report, b"_S3_")? && has_name(&report, b"ID9001")?,
+        "no S3, or no sensor of a slate"
+    );
     is_clean(&report)
 }
 

@@ -29,7 +29,7 @@ const FILES: &[(&str, &str)] = &[
 pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet nowatchdog panic=-1";
 
 /// The same in a guest of Xen, by its paravirtual console.
-const XEN_COMMAND_LINE: &str = "console=ttyS0,115200 console=hvc0 quiet nowatchdog panic=-1";
+pub const XEN_COMMAND_LINE: &str = "console=ttyS0,115200 console=hvc0 quiet nowatchdog panic=-1";
 
 /// The last line of what the kernel's console gets of a report.
 pub const REPORT_END: &str = "report-end";

@@ -93,16 +93,17 @@ const XEN_BY_DEFAULT: [&str; 9] = [
 /// Carries out `cargo xtask test`.
 pub fn main(args: Args) -> Result<()> {
     let start = Instant::now();
-    setup::ensure(
-        &[
-            Need::Qemu,
-            Need::DebianDisk,
-            Need::Guests,
-            Need::Tables,
-            Need::XenBed,
-        ],
-        Consent::from_flag(args.yes),
-    )?;
+    let mut needs = vec![
+        Need::Qemu,
+        Need::DebianDisk,
+        Need::Guests,
+        Need::Tables,
+        Need::XenBed,
+    ];
+    if args.xen {
+        needs.push(Need::Hypervisor);
+    }
+    setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let firmware = build::firmware()?;
     let debian = image::demo_disk()?;
     Linux::get()?;

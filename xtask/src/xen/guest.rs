@@ -2,10 +2,13 @@
 
 use anyhow::{Context, Result};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The CPUs that guests run on: all but dom0's.
 const GUEST_CPUS: &str = "1";
+/// QEMU for guests without ACPI.
+const DEVICE_MODEL: &str = include_str!("dom0/device-model.sh");
 
 /// Which program Xen's domain builder starts in a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,10 +157,20 @@ impl Guest {
         for (path, name) in &self.files {
             copy(path, name)?;
         }
+        if self.is_without_acpi() {
+            let file = job.join("device-model");
+            fs::write(&file, DEVICE_MODEL)?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+        }
         fs::write(job.join(self.serial()), "")?;
         fs::write(job.join(self.log()), "")?;
         fs::write(job.join(format!("{}.cfg", self.name)), self.configuration())?;
         Ok(())
+    }
+
+    fn is_without_acpi(&self) -> bool {
+        let mut settings = self.settings.iter();
+        settings.any(|(name, value)| name == "acpi" && value == "0")
     }
 
     /// The guest's configuration, in the syntax of xl.cfg(5).
@@ -175,6 +188,12 @@ impl Guest {
             settings.push((
                 "firmware_override".to_owned(),
                 format!("\"/job/{}.loader\"", self.name),
+            ));
+        }
+        if self.is_without_acpi() {
+            settings.push((
+                "device_model_override".to_owned(),
+                "\"/job/device-model\"".to_owned(),
             ));
         }
         let mut text = String::new();

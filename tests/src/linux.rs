@@ -8,15 +8,17 @@ use xtask::linux::{COMMAND_LINE, Linux, Report};
 
 use crate::guest::{Config, Guest, Log};
 
-/// What the kernel says of firmware that it does not like.
-const COMPLAINTS: [&str; 8] = [
+/// What the kernel says of firmware that it does not like, and at its own end.
+const COMPLAINTS: [&str; 10] = [
+    "Kernel panic",
+    "Oops",
     "ACPI Error",
     "ACPI BIOS Error",
     "ACPI Exception",
     "Firmware Bug",
     "Firmware Warn",
     "BIOS bug",
-    "WARNING:",
+    "WARNING: CPU",
     "Call Trace",
 ];
 
@@ -94,7 +96,7 @@ impl Running {
     }
 }
 
-/// The lines of kernel messages that complain of the firmware.
+/// The lines of kernel messages that complain of the firmware, or tell of a kernel that failed.
 pub fn complaints(messages: &str) -> Vec<&str> {
     let complains = |line: &&str| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
     messages.lines().filter(complains).collect()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::guest::{Config, Firmware, Log, Machine};
+use firstlight_tests::linux::complaints;
 
 /// What getty prints before it reads a user's name.
 const LOGIN_PROMPT: &str = " login: ";
@@ -25,20 +26,13 @@ fn boots(machine: Machine, firmware: Firmware, cpus: u32, memory_mib: u64) -> Re
         .drive(&drive)
         .start()?;
     let console = guest.wait_for(Log::Serial, LOGIN_PROMPT)?;
-    for trouble in [
-        "Kernel panic",
-        "Oops",
-        "Call Trace",
-        "BIOS bug",
-        "Firmware Bug",
-        "ACPI Error",
-    ] {
-        ensure!(
-            !console.contains(trouble),
-            "the kernel reported: {trouble}\n{}",
-            guest.tails()
-        );
-    }
+    let complaints = complaints(&console);
+    ensure!(
+        complaints.is_empty(),
+        "the kernel reported: {}\n{}",
+        complaints.join("\n"),
+        guest.tails()
+    );
     Ok(())
 }
 

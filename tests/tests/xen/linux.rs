@@ -4,6 +4,7 @@ use super::PROBE;
 use anyhow::{Result, ensure};
 use firstlight_tests::differences;
 use firstlight_tests::guest::workspace;
+use firstlight_tests::linux::complaints;
 use firstlight_tests::xen::{
     Bed, Guest, Loader, Version, bed, debian, facts, firstlight, small_linux,
 };
@@ -94,19 +95,12 @@ fn debian_by(version: Version, payload: &str) -> Result<(String, String)> {
         "xenstore-write /local/domain/$(xl domid debian)/platform/firstlight/payload {payload} && xl unpause debian"
     ))?;
     let serial = bed.wait_for(&guest, " login: ", DEBIAN)?;
-    for trouble in [
-        "Kernel panic",
-        "Oops",
-        "Call Trace",
-        "BIOS bug",
-        "Firmware Bug",
-        "ACPI Error",
-    ] {
-        ensure!(
-            !serial.contains(trouble),
-            "the kernel reported: {trouble}\n{serial}"
-        );
-    }
+    let complaints = complaints(&serial);
+    ensure!(
+        complaints.is_empty(),
+        "the kernel reported: {}\n{serial}",
+        complaints.join("\n")
+    );
     Ok((serial, bed.dmesg()?))
 }
 

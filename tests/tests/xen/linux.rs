@@ -1,6 +1,5 @@
 //! Linux in guests of Xen: a whole Debian, and the small Linux of the reports.
 
-use super::PROBE;
 use anyhow::{Result, ensure};
 use firstlight_tests::differences;
 use firstlight_tests::guest::workspace;
@@ -131,31 +130,15 @@ pub fn debian_kernel_given_directly(version: Version) -> Result<()> {
     Ok(())
 }
 
-/// A guest with the small Linux, which reports and then lives until it is destroyed.
-fn living(bed: &mut Bed, settings: impl FnOnce(Guest) -> Guest) -> Result<(Guest, String)> {
+/// Starts a guest with the small Linux, which reports and then lives until it is destroyed. Returns its report.
+fn living(bed: &mut Bed, settings: impl FnOnce(Guest) -> Guest) -> Result<String> {
     let linux = Linux::get()?;
     let files = tempfile::tempdir()?;
     let initrd = files.path().join("initrd");
     let job = format!("while :; do echo {ALIVE}; sleep 1; done\n");
     linux.initrd_with(&job, &initrd)?;
     let guest = settings(linux.xen_guest("living", &firstlight(), &initrd));
-    let console = bed.boot(&guest, ALIVE, DEBIAN)?;
-    Ok((guest, console))
-}
-
-/// The kernel stops and starts its drivers for that, by the xenstore ring that the firmware used before it.
-pub fn linux_saved_and_restored(version: Version) -> Result<()> {
-    let mut bed = bed(version)?;
-    let (guest, _) = living(&mut bed, |guest| guest)?;
-    // The toolstack's own deadlines are short on a busy machine.
-    bed.check(
-        "xl save living /tmp/living || exit 1\n\
-         for i in 1 2 3 4; do xl restore /tmp/living && rm /tmp/living && exit 0; sleep 5; done; exit 1",
-    )?;
-    bed.follow_console(&guest)?;
-    bed.wait_for(&guest, ALIVE, PROBE)?;
-    bed.check("xl destroy living")?;
-    Ok(())
+    bed.boot(&guest, ALIVE, DEBIAN)
 }
 
 /// CPUs and interrupts come from the MP table.
@@ -180,7 +163,7 @@ pub fn linux_without_apic(version: Version) -> Result<()> {
 /// What the small Linux's kernel says.
 fn messages(version: Version, settings: impl FnOnce(Guest) -> Guest) -> Result<String> {
     let mut bed = bed(version)?;
-    let (_, console) = living(&mut bed, settings)?;
+    let console = living(&mut bed, settings)?;
     let files = tempfile::tempdir()?;
     let report = Report::unpack(&console, &files.path().join("report"))?;
     Ok(report.text("dmesg.txt"))

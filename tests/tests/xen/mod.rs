@@ -335,7 +335,6 @@ macro_rules! tests {
             linux_sleeps_and_is_woken_up
             linux_gets_another_cpu
             making_the_tables_takes_less_than_a_million_instructions
-            linux_saved_and_restored
             linux_without_acpi
             linux_without_apic
             smbios_emulate

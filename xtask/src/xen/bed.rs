@@ -136,7 +136,8 @@ impl Config {
         let linux = "console=hvc0 loglevel=4 mitigations=off audit=0";
         let mut arguments: Vec<OsString> = [
             "qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -smp 2 -nodefaults -display none -no-reboot",
-            "-device virtio-serial -chardev socket,id=agent,server=on,wait=off",
+            "-global virtio-serial-pci.ioeventfd=off -global virtio-blk-pci.ioeventfd=off -global virtio-9p-pci.ioeventfd=off",
+            "-device virtio-serial,max_ports=3 -chardev socket,id=agent,server=on,wait=off",
         ]
         .iter()
         .flat_map(|line| line.split(' '))

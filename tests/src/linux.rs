@@ -102,6 +102,52 @@ pub fn complaints(messages: &str) -> Vec<&str> {
     messages.lines().filter(complains).collect()
 }
 
+/// The kernel complains of nothing.
+///
+/// # Errors
+/// It does: the lines are in the error, and then all messages.
+pub fn is_content(messages: &str) -> Result<()> {
+    let complaints = complaints(messages);
+    ensure!(
+        complaints.is_empty(),
+        "the kernel reported: {}\n{messages}",
+        complaints.join("\n")
+    );
+    Ok(())
+}
+
+/// A job that sleeps twice, and tells whether anything is different after that. `bytes` of memory have a pattern meanwhile.
+pub fn sleeping_job(bytes: u32) -> String {
+    format!(
+        "
+dmesg -c > /dev/null
+head -c {bytes} /dev/zero | tr '\\0' 'x' > /tmp/memory
+look() {{ cat /proc/mtrr /tmp/memory | md5sum; grep -c ^processor /proc/cpuinfo; cat /sys/bus/pci/devices/*/resource; }}
+look > /tmp/before
+for turn in 1 2; do
+    echo to-\"sleep $turn\"
+    echo mem > /sys/power/state || echo not-\"asleep\"
+    echo awake-\"again $turn\"
+done
+look > /tmp/after
+cmp /tmp/before /tmp/after && echo all-\"as before\"
+dmesg
+"
+    )
+}
+
+/// What [`sleeping_job`] told is that nothing is different, and the kernel complains of nothing.
+///
+/// # Errors
+/// Something is, or the kernel did not sleep, or it complains.
+pub fn slept_well(told: &str) -> Result<()> {
+    ensure!(
+        told.contains("all-as before") && !told.contains("not-asleep"),
+        "{told}"
+    );
+    is_content(told)
+}
+
 /// The strings of all structures of type `kind`, in order.
 ///
 /// # Errors

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use firstlight_tests::guest::{Config, Firmware, Log, Machine};
-use firstlight_tests::linux::complaints;
+use firstlight_tests::linux::is_content;
 
 /// What getty prints before it reads a user's name.
 const LOGIN_PROMPT: &str = " login: ";
@@ -26,14 +26,7 @@ fn boots(machine: Machine, firmware: Firmware, cpus: u32, memory_mib: u64) -> Re
         .drive(&drive)
         .start()?;
     let console = guest.wait_for(Log::Serial, LOGIN_PROMPT)?;
-    let complaints = complaints(&console);
-    ensure!(
-        complaints.is_empty(),
-        "the kernel reported: {}\n{}",
-        complaints.join("\n"),
-        guest.tails()
-    );
-    Ok(())
+    is_content(&console).with_context(|| guest.tails())
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::guest::{Config, Firmware, Guest, Log, Machine, rom_path};
-use firstlight_tests::linux::complaints;
+use firstlight_tests::linux::is_content;
 use tempfile::TempDir;
 
 /// What Debian's initramfs shows when nothing names a root file system.
@@ -89,13 +89,7 @@ fn reaches_initrd(config: Config, initrd: &Path, command_line: &str, cpus: u32) 
         .cpus(cpus)
         .start()?;
     let console = guest.wait_for(Log::Serial, SHELL)?;
-    let complaints = complaints(&console);
-    ensure!(
-        complaints.is_empty(),
-        "the kernel reported: {}\n{}",
-        complaints.join("\n"),
-        guest.tails()
-    );
+    is_content(&console).with_context(|| guest.tails())?;
     // QEMU logs a character twice when the socket that we type on closes at that moment: hence the sleep.
     // Markers around the answer, put together by the shell so that the echo of what is typed is none.
     guest.type_serial("sleep 2; echo be''gin; cat /proc/cmdline; echo e''nd\n")?;

@@ -78,7 +78,7 @@ pub fn protected_mode(script: &mut Script) {
             .set(Ebx, 0)
             .hide(&["cf", "zf"])
     };
-    let unknown = u32::from_le_bytes(*b"XXXX");
+    let unknown = u32::from_le_bytes(*b"_NO_");
     script.call(
         "bios32.unknown",
         directory(unknown).hide(&["bx", "high-ebx"]),

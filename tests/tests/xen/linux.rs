@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use firstlight_tests::differences;
 use firstlight_tests::guest::workspace;
-use firstlight_tests::linux::complaints;
+use firstlight_tests::linux::is_content;
 use firstlight_tests::xen::{
     Bed, Guest, Loader, Version, bed, debian, facts, firstlight, small_linux,
 };
@@ -100,12 +100,7 @@ fn debian_by(
         "xenstore-write /local/domain/$(xl domid debian)/platform/firstlight/payload {payload} && xl unpause debian"
     ))?;
     let serial = bed.wait_for(&guest, " login: ", DEBIAN)?;
-    let complaints = complaints(&serial);
-    ensure!(
-        complaints.is_empty(),
-        "the kernel reported: {}\n{serial}",
-        complaints.join("\n")
-    );
+    is_content(&serial)?;
     Ok((serial, bed.dmesg()?))
 }
 

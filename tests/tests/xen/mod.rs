@@ -331,6 +331,7 @@ macro_rules! tests {
             debian_to_login_by_seabios
             debian_kernel_given_directly
             linux_finds_the_stock_loaders_machine
+            linux_saved_and_restored
             linux_restarts_from_inside
             linux_sleeps_and_is_woken_up
             linux_gets_another_cpu

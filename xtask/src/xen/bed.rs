@@ -131,8 +131,9 @@ impl Config {
         // HVM guest runs on the same CPU, and then dom0's programs crash.
         // A queue for each CPU: of one for both, the lock is what they spin for two thirds of their time, while the thread of QEMU
         // whose CPU holds it does not run.
+        // The FPU is switched with all else: QEMU's XRSTOR ignores CR0.TS, and a guest would lose the registers that it loads.
         let xen = "console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 dom0_vcpus_pin bootscrub=0 noreboot \
-                   credit2_runqueue=cpu spec-ctrl=no loglvl=warning guest_loglvl=all conring_size=256k";
+                   credit2_runqueue=cpu spec-ctrl=no,eager-fpu=yes loglvl=warning guest_loglvl=all conring_size=256k";
         let linux = "console=hvc0 loglevel=4 mitigations=off audit=0";
         let mut arguments: Vec<OsString> = [
             "qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -smp 2 -nodefaults -display none -no-reboot",

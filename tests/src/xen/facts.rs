@@ -7,8 +7,7 @@ use std::process::Command;
 use xtask::linux::Report;
 
 /// The shell script by which the small Linux adds what its report does not have: lines `fact NAME VALUE`, and each PCI function's
-/// configuration space as `config SLOT HEX`, without the zeros at its end. The second CPU is brought up last, in a kernel that was told
-/// [`ONE_CPU`], and no program is started after that: where two CPUs of a guest share one of the test bed's, programs crash.
+/// configuration space as `config SLOT HEX`, without the zeros at its end.
 pub const JOB: &str = "\
 for device in /sys/bus/pci/devices/*; do
     slot=${device##*/0000:}
@@ -23,15 +22,9 @@ done
 awk 'NR > 1 { for (i = 2; $i ~ /^[0-9]+$/; i++) $i = \"\"; gsub(/ +/, \" \"); print \"fact interrupt.\" $0 }' /proc/interrupts
 echo \"fact clocksource.now\" $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)
 echo \"fact clocksource.all\" $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)
-read -r present </sys/devices/system/cpu/present
-echo 1 >/sys/devices/system/cpu/cpu1/online
-read -r online </sys/devices/system/cpu/online
-echo \"fact cpus\" $present present, $online online
+echo \"fact cpus\" $(cat /sys/devices/system/cpu/present) present, $(cat /sys/devices/system/cpu/online) online
 echo facts-\"\"end
 ";
-
-/// What the kernel is told to start on one CPU.
-pub const ONE_CPU: &str = "maxcpus=1";
 
 /// The last line of what [`JOB`] prints.
 pub const JOB_END: &str = "facts-end";

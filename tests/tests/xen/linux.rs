@@ -9,7 +9,7 @@ use firstlight_tests::xen::{
     small_linux,
 };
 use std::time::Duration;
-use xtask::linux::{Linux, REPORT_END, Report, XEN_COMMAND_LINE};
+use xtask::linux::{Linux, REPORT_END, Report};
 
 /// How long a whole Debian may take, two emulations deep.
 pub(super) const DEBIAN: Duration = Duration::from_secs(900);
@@ -27,7 +27,6 @@ pub fn linux_finds_the_stock_loaders_machine(version: Version) -> Result<()> {
         let settings = |guest: Guest| {
             guest
                 .set("vcpus", 2)
-                .string("cmdline", &format!("{XEN_COMMAND_LINE} {}", facts::ONE_CPU))
                 .string("uuid", "3cd90213-12e3-4f46-a14e-390253fd9535")
         };
         let directory = directory.join(name);

@@ -34,6 +34,13 @@ pub trait Ports {
         }
     }
 
+    /// Writes all `bytes` to one 8-bit port, as `rep outsb` does.
+    fn out8_repeated(&self, port: u16, bytes: &[u8]) {
+        for byte in bytes {
+            self.out8(port, *byte);
+        }
+    }
+
     /// Writes all `words` to one 16-bit port, as `rep outsw` does.
     fn out16_repeated(&self, port: u16, words: &[u16]) {
         for word in words {

@@ -53,6 +53,13 @@ impl Ports for Pc {
                 inout("rcx") words.len() => _, options(nostack));
         }
     }
+    fn out8_repeated(&self, port: u16, bytes: &[u8]) {
+        // SAFETY: reads exactly the slice, forwards.
+        unsafe {
+            asm!("cld", "rep outsb", in("dx") port, inout("rsi") bytes.as_ptr() => _,
+                inout("rcx") bytes.len() => _, options(nostack));
+        }
+    }
     fn out16_repeated(&self, port: u16, words: &[u16]) {
         // SAFETY: reads exactly the slice, forwards.
         unsafe {

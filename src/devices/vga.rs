@@ -1,7 +1,8 @@
 //! VGA cards in text mode 3, without their ROM: what a program finds that draws on the screen before it calls INT 10h.
 //!
 //! A VGA ROM's own start is some 38,000 register accesses, nearly all of them the font, a byte at a time. The cards of virtual
-//! machines show their memory in a BAR as well, and there the font and the blank screen are plain memory.
+//! machines show their memory in a BAR as well, and there the font and the blank screen are plain memory. The registers that remain are
+//! written by string instructions, each of which is one exit to a hypervisor that knows them, whatever its length.
 //!
 //! Sources: IBM VGA technical reference (Personal System/2 Hardware Interface Technical Reference, Video Subsystem), for the
 //! registers and the values of mode 3; QEMU docs/specs/standard-vga for the BAR, in which the four planes take turns byte by
@@ -103,7 +104,8 @@ impl Registers {
         hw.in8(port::STATUS);
         now.dac_mask = hw.in8(port::DAC_MASK);
         hw.out8(port::DAC_READ_INDEX, 0);
-        now.dac = (0..256 * 3).map(|_| hw.in8(port::DAC_DATA)).collect();
+        now.dac = vec![0; 256 * 3];
+        hw.in8_repeated(port::DAC_DATA, &mut now.dac);
         now
     }
 
@@ -117,16 +119,13 @@ impl Registers {
         );
         write_indexed(hw, port::CRTC, &self.crtc);
         hw.in8(port::STATUS);
-        for (index, value) in self.attribute.iter().enumerate() {
-            hw.out8(port::ATTRIBUTE, index as u8);
-            hw.out8(port::ATTRIBUTE, *value);
-        }
-        hw.out8(port::ATTRIBUTE, SHOW);
+        let indexed = (0..).zip(self.attribute);
+        let mut attribute: Vec<u8> = indexed.flat_map(<[u8; 2]>::from).collect();
+        attribute.push(SHOW);
+        hw.out8_repeated(port::ATTRIBUTE, &attribute);
         hw.out8(port::DAC_MASK, self.dac_mask);
         hw.out8(port::DAC_WRITE_INDEX, 0);
-        for part in &self.dac {
-            hw.out8(port::DAC_DATA, *part);
-        }
+        hw.out8_repeated(port::DAC_DATA, &self.dac);
     }
 }
 
@@ -143,9 +142,11 @@ fn read_indexed(hw: &impl Ports, port: u16, values: &mut [u8]) {
 }
 
 fn write_indexed(hw: &impl Ports, port: u16, values: &[u8]) {
-    for (index, value) in values.iter().enumerate() {
-        hw.out16(port, u16::from(*value) << 8 | index as u16);
-    }
+    let indexed = (0..).zip(values);
+    let words: Vec<u16> = indexed
+        .map(|(index, value)| u16::from_le_bytes([index, *value]))
+        .collect();
+    hw.out16_repeated(port, &words);
 }
 
 /// A card that needs no ROM for text mode.

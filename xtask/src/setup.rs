@@ -18,6 +18,8 @@ pub enum Need {
     XenBed,
     /// Compile Xen.
     Hypervisor,
+    /// Make images with partitions and file systems of each kind.
+    FileSystems,
     /// Make the small Linux that reports a guest's tables, and read these.
     Tables,
 }
@@ -41,6 +43,17 @@ impl Need {
                 "memtest86+",
                 "qemu-utils",
                 "xz-utils",
+            ],
+            Need::FileSystems => &[
+                "btrfs-progs",
+                "dosfstools",
+                "e2fsprogs",
+                "fdisk",
+                "gdisk",
+                "mtools",
+                "squashfs-tools",
+                "xfsprogs",
+                "xorriso",
             ],
             Need::Tables => &[
                 "acpica-tools",
@@ -108,6 +121,7 @@ pub fn main(args: Args) -> Result<()> {
             Need::Guests,
             Need::XenBed,
             Need::Hypervisor,
+            Need::FileSystems,
             Need::Tables,
         ],
         Consent::from_flag(args.yes),

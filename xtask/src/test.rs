@@ -97,6 +97,7 @@ pub fn main(args: Args) -> Result<()> {
         Need::Qemu,
         Need::DebianDisk,
         Need::Guests,
+        Need::FileSystems,
         Need::Tables,
         Need::XenBed,
     ];

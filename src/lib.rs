@@ -15,5 +15,3 @@ pub mod devices;
 pub mod logger;
 pub mod platform;
 pub mod settings;
-mod sort;
-pub mod tables;

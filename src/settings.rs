@@ -1,7 +1,7 @@
 //! Every knob in one place.
 
-use crate::tables::smbios;
 use core::fmt;
+use firstlight_tables::smbios;
 
 /// What the user may set. docs/settings.md says where each is read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -21,7 +21,5 @@ pub mod place;
 #[cfg(not(test))]
 pub mod xen;
 
-pub mod sum;
-
 pub use frame::{Entries, Frame, Outcome, linear};
 pub use hw::{Clock, Hardware, PhysMem, Ports, RealMode, RealRegs};

@@ -2,7 +2,7 @@
 //!
 //! Source: Standard BIOS 32-bit Service Directory Proposal 0.4.
 
-use crate::tables::place::checksum;
+use firstlight_tables::place::checksum;
 
 /// The header, for a multiple of 16 in the F segment; `entry` is the physical address of the directory's entry point.
 pub fn header(entry: u32) -> [u8; 16] {
@@ -18,7 +18,7 @@ pub fn header(entry: u32) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::place::sum;
+    use firstlight_tables::place::sum;
 
     #[test]
     fn the_sum_is_zero() {

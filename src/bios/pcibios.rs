@@ -65,7 +65,7 @@ fn find(
         .filter(|device| matches(device))
         .map(|device| device.bdf)
         .collect();
-    crate::sort::by_key(&mut found, |bdf| *bdf);
+    firstlight_tables::sort::by_key(&mut found, |bdf| *bdf);
     let bdf = found.get(usize::from(frame.si())).ok_or(NOT_FOUND)?;
     frame.set_bx(bdf.0);
     Ok(())

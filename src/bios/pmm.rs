@@ -6,8 +6,8 @@
 use alloc::vec::Vec;
 
 use crate::arch::{Frame, PhysMem, linear};
-use crate::tables::e820::{E820Map, Kind};
-use crate::tables::place::checksum;
+use firstlight_tables::e820::{E820Map, Kind};
+use firstlight_tables::place::checksum;
 
 const LENGTH: usize = 16;
 const PARAGRAPH: u64 = 16;
@@ -158,7 +158,7 @@ impl Pmm {
             .filter(|block| zone.contains(&block.start))
             .map(|block| (block.start, block.end))
             .collect();
-        crate::sort::by_key(&mut lent, |range| *range);
+        firstlight_tables::sort::by_key(&mut lent, |range| *range);
         lent.push((zone.end, zone.end));
         let mut from = zone.start;
         let mut largest = 0;
@@ -186,7 +186,7 @@ fn high_zone(map: &E820Map) -> core::ops::Range<u64> {
 mod tests {
     use super::*;
     use crate::arch::fake::Fake;
-    use crate::tables::place::sum;
+    use firstlight_tables::place::sum;
     use proptest::prelude::*;
 
     fn map() -> E820Map {

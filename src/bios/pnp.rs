@@ -2,7 +2,7 @@
 //!
 //! Source: Plug and Play BIOS Specification 1.0A, section 4.4.
 
-use crate::tables::place::checksum;
+use firstlight_tables::place::checksum;
 
 const LENGTH: usize = 0x21;
 
@@ -28,7 +28,7 @@ pub fn header(entry: u16) -> [u8; LENGTH] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::place::sum;
+    use firstlight_tables::place::sum;
 
     #[test]
     fn the_sum_is_zero() {

@@ -6,7 +6,7 @@ use super::layout::Field;
 use super::{bios32, ebda, int1a, ivt, pmm, pnp};
 use crate::arch::{Entries, Hardware, PhysMem, linear};
 use crate::devices::{parallel, pic, pit, ps2, rtc, serial};
-use crate::tables::place::{Placer, Zone};
+use firstlight_tables::place::{Placer, Zone};
 
 /// Lines that are let through from the start: those whose handlers we have.
 const ENABLED_IRQS: u16 = 1 << pic::irq::TIMER

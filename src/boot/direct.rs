@@ -4,23 +4,22 @@
 //! kernel with its setup sectors, a PVH kernel that is in memory already, and a Multiboot kernel whose information structure
 //! wants the memory map.
 
-use super::linux::{self, Entry, KernelError, Setup};
 use crate::arch::{Clock, PhysMem, Ports};
 use crate::platform::qemu::fw_cfg::{FwCfg, FwCfgError, key};
-use crate::tables::e820::{E820Map, Kind};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
+use firstlight_linux::bzimage::{self, Entry, KernelError, Setup};
+use firstlight_linux::{ELF_MAGIC, multiboot};
+use firstlight_tables::e820::{E820Map, Kind};
 
 /// More than any setup code has: 255 sectors and the boot sector.
 const SETUP_MAX: u64 = 256 * 512;
-/// EAX at the entry of a Multiboot kernel (Multiboot 0.6.96, 3.2).
-const MULTIBOOT_MAGIC: u32 = 0x2bad_b002;
 /// `hvm_start_info.magic` (Xen public header arch-x86/hvm/start_info.h).
 const PVH_MAGIC: u32 = 0x336e_c578;
 /// Where the PVH start information goes: low memory, beside the command line.
-const PVH_INFO: u64 = linux::SETUP_ADDRESS;
+const PVH_INFO: u64 = bzimage::SETUP_ADDRESS;
 const MIB: u64 = 1 << 20;
 
 /// Why a given kernel cannot be booted.
@@ -147,7 +146,7 @@ impl Given {
         if self.setup.is_empty() {
             return loader.load_multiboot(map);
         }
-        if self.setup.starts_with(b"\x7fELF") {
+        if self.setup.starts_with(ELF_MAGIC) {
             return loader.load_pvh(map, rsdp);
         }
         loader.load_linux(&self.setup, map, rsdp)
@@ -185,7 +184,7 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
         if let Some(initrd) = plan.initrd.clone() {
             self.fetch(key::INITRD_DATA, initrd)?;
         }
-        let params = linux::SETUP_ADDRESS;
+        let params = bzimage::SETUP_ADDRESS;
         Ok(match plan.entry {
             Entry::Real => {
                 self.hw.write(params, &header.real_mode_part(&plan));
@@ -207,14 +206,14 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
         })
     }
 
-    /// Puts the command line, which always ends with a zero, at [`linux::CMDLINE_ADDRESS`].
+    /// Puts the command line, which always ends with a zero, at [`bzimage::CMDLINE_ADDRESS`].
     fn load_cmdline(&self) -> Result<(), DirectError> {
         let size = self.number(key::CMDLINE_SIZE);
-        if size >= linux::CMDLINE_MAX as u64 {
+        if size >= bzimage::CMDLINE_MAX as u64 {
             return Err(KernelError::CommandLineTooLong(size as usize).into());
         }
-        let end = linux::CMDLINE_ADDRESS + size;
-        self.fetch(key::CMDLINE_DATA, linux::CMDLINE_ADDRESS..end)?;
+        let end = bzimage::CMDLINE_ADDRESS + size;
+        self.fetch(key::CMDLINE_DATA, bzimage::CMDLINE_ADDRESS..end)?;
         self.hw.write8(end, 0);
         Ok(())
     }
@@ -222,7 +221,7 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
     /// QEMU has put the kernel in memory; the start information is ours (start_info.h of Xen's public headers, version 1).
     fn load_pvh(&self, map: &E820Map, rsdp: u64) -> Result<Ready, DirectError> {
         let (kernel, entry) = self.image(map)?;
-        if kernel.start < linux::CMDLINE_ADDRESS + linux::CMDLINE_MAX as u64
+        if kernel.start < bzimage::CMDLINE_ADDRESS + bzimage::CMDLINE_MAX as u64
             && kernel.end > PVH_INFO
         {
             return Err(DirectError::NotRam {
@@ -253,7 +252,7 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
         }
         for address in [
             modules,
-            linux::CMDLINE_ADDRESS,
+            bzimage::CMDLINE_ADDRESS,
             rsdp,
             map_at,
             map.entries().len() as u64,
@@ -276,34 +275,14 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
         })
     }
 
-    /// Kernel and modules come as one block; the information structure lacks the memory sizes and the map
-    /// (Multiboot 0.6.96, 3.3).
+    /// Kernel and modules come as one block; the information structure lacks the memory sizes and the map.
     fn load_multiboot(&self, map: &E820Map) -> Result<Ready, DirectError> {
-        const MEM_LOWER: usize = 4;
-        const MMAP_LENGTH: usize = 44;
         let (kernel, entry) = self.image(map)?;
         let address = self.number(key::INITRD_ADDR);
         let mut info = vec![0; self.number(key::INITRD_SIZE).min(4096) as usize];
-        if info.len() < MMAP_LENGTH + 8 {
-            return Err(DirectError::BadMultibootInfo);
-        }
         self.fw_cfg.read(self.hw, key::INITRD_DATA, &mut info)?;
-        let mut entries = Vec::new();
-        for entry in map.entries() {
-            entries.extend_from_slice(&20u32.to_le_bytes());
-            entries.extend_from_slice(&entry.to_bytes());
-        }
-        let above = map.entries().iter().find(|e| e.start <= MIB && e.end > MIB);
-        let upper = above.map_or(0, |e| (e.end - MIB) >> 10) as u32;
-        let lower = map.entries().first().map_or(0, |e| e.end.min(MIB) >> 10) as u32;
-        let map_at = address + info.len() as u64;
-        // Flags: memory sizes and memory map are valid.
-        info[0] |= 1 | 1 << 6;
-        put32(&mut info, MEM_LOWER, lower);
-        put32(&mut info, MEM_LOWER + 4, upper);
-        put32(&mut info, MMAP_LENGTH, entries.len() as u32);
-        put32(&mut info, MMAP_LENGTH + 4, map_at as u32);
-        info.append(&mut entries);
+        multiboot::add_memory(&mut info, address, map)
+            .map_err(|_| DirectError::BadMultibootInfo)?;
         let place = self.free_ram(map, address, info.len() as u64)?;
         self.fetch(key::KERNEL_DATA, kernel)?;
         self.hw.write(place.start, &info);
@@ -311,7 +290,7 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
             entry,
             esi: 0,
             ebx: address as u32,
-            eax: MULTIBOOT_MAGIC,
+            eax: multiboot::MAGIC,
         })
     }
 
@@ -332,12 +311,6 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
             true => Ok(start..end),
             false => Err(DirectError::NotRam { start, size }),
         }
-    }
-}
-
-fn put32(bytes: &mut [u8], offset: usize, value: u32) {
-    if let Some(place) = bytes.get_mut(offset..offset + 4) {
-        place.copy_from_slice(&value.to_le_bytes());
     }
 }
 

@@ -196,7 +196,7 @@ impl<H: Hardware> Search<'_, H> {
     /// Numbers the disks so that the one to boot first is 80h, which many boot programs take for granted.
     fn finish(self, order: Order) -> Found<H> {
         let (mut disks, mut candidates) = (self.disks, self.others);
-        crate::sort::by_key(&mut disks, |(_, place)| order.position(Some(place)));
+        firstlight_tables::sort::by_key(&mut disks, |(_, place)| order.position(Some(place)));
         // Drive numbers end at FFh.
         disks.truncate(usize::from(u8::MAX - FIRST_DISK) + 1);
         let mut hard_disks = Vec::new();

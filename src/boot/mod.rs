@@ -7,6 +7,5 @@ pub mod bootstrap;
 pub mod candidate;
 pub mod direct;
 pub mod find;
-pub mod linux;
 pub mod order;
 mod report;

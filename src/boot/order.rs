@@ -74,7 +74,7 @@ impl Order {
         if self.strict {
             candidates.retain(|candidate| listed(candidate) < self.paths.len());
         }
-        crate::sort::by_key(&mut candidates, |candidate| {
+        firstlight_tables::sort::by_key(&mut candidates, |candidate| {
             let kinds = self.kinds.iter().chain(&REST);
             let kind = kinds.take_while(|&&kind| kind != candidate.kind).count();
             (listed(candidate), kind)

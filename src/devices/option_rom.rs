@@ -16,8 +16,8 @@ use core::fmt;
 use super::pci::{Bdf, ConfigAccess, PciDevice, ROM_BAR, reg};
 use crate::arch::{Hardware, PhysMem, Ports, RealMode, RealRegs, linear};
 use crate::platform::Machine;
-use crate::tables::loader::File;
-use crate::tables::place::sum;
+use firstlight_tables::loader::File;
+use firstlight_tables::place::sum;
 
 /// Where option ROMs start.
 pub const AREA_START: u64 = 0xc0000;

@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use crate::devices::chipset::Chipset;
 use crate::devices::pci::{ConfigAccess, PciDevice};
-use crate::tables::e820::E820Map;
+use firstlight_tables::e820::E820Map;
 use qemu::fw_cfg::FwCfg;
 
 /// The hypervisor's side.

@@ -10,7 +10,7 @@ use super::qemu::fw_cfg::{Files, key};
 use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::pci::setup::{self, Access};
 use crate::devices::pic;
-use crate::tables::loader::Told;
+use firstlight_tables::loader::Told;
 
 /// What is kept of the tables for waking up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

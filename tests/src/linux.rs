@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use firstlight_tables::smbios::{END_OF_TABLE, Structure};
 use tempfile::TempDir;
 use xtask::linux::{COMMAND_LINE, Linux, Report};
 
@@ -155,8 +156,9 @@ pub fn slept_well(told: &str) -> Result<()> {
 pub fn strings(report: &Report, kind: u8) -> Result<Vec<Vec<u8>>> {
     let table = fs::read(report.directory().join("dmi/DMI")).context("no SMBIOS table")?;
     let all = structures(&table)?;
-    let wanted = all.into_iter().filter(|(own, _)| *own == kind);
-    Ok(wanted.flat_map(|(_, strings)| strings).collect())
+    let wanted = all.iter().filter(|structure| structure.kind() == kind);
+    let strings = wanted.flat_map(Structure::strings);
+    Ok(strings.map(<[u8]>::to_vec).collect())
 }
 
 /// dmidecode has nothing to complain of, and says each of `lines`. It is given as `section: line`.
@@ -188,31 +190,19 @@ pub fn dmidecode_says(report: &Report, lines: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A structure of an SMBIOS table: its type and its strings.
-pub type Structure = (u8, Vec<Vec<u8>>);
-
-/// Takes an SMBIOS table apart, as the specification says (DSP0134 3.7, section 6.1.3).
+/// The structures of an SMBIOS table, the one that ends it included.
 ///
 /// # Errors
-/// It is not one, or does not end with an end-of-table structure.
-pub fn structures(mut table: &[u8]) -> Result<Vec<Structure>> {
-    const END: u8 = 127;
+/// Something in it is no structure, or it does not end with an end-of-table structure.
+fn structures(mut table: &[u8]) -> Result<Vec<Structure<'_>>> {
     let mut all = Vec::new();
     loop {
-        let [kind, length, ..] = *table else {
-            anyhow::bail!("the table has no end");
-        };
-        let rest = table
-            .get(usize::from(length)..)
-            .context("a structure is cut")?;
-        let end = rest.windows(2).position(|pair| pair == [0, 0]);
-        let end = end.context("a structure's strings have no end")?;
-        let strings = rest[..end].split(|byte| *byte == 0);
-        let strings = strings.filter(|text| !text.is_empty());
-        all.push((kind, strings.map(<[u8]>::to_vec).collect()));
-        table = &rest[end + 2..];
-        if kind == END {
+        let structure = Structure::parse(table);
+        let (structure, rest) = structure.map_err(|error| anyhow!("SMBIOS: {error:?}"))?;
+        all.push(structure);
+        if structure.kind() == END_OF_TABLE {
             return Ok(all);
         }
+        table = rest;
     }
 }

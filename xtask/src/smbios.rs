@@ -5,7 +5,9 @@
 
 use crate::project;
 use anyhow::{Context, Result, bail, ensure};
-use firstlight::tables::smbios::{Builder, OEM_STRINGS, structures};
+use firstlight_tables::smbios::{
+    self, Baseboard, Bios, Chassis, System, UUID_OFFSET, pack, structures,
+};
 use std::fs;
 use std::path::PathBuf;
 
@@ -49,21 +51,12 @@ pub fn main(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn pack(structures: &[Vec<u8>]) -> Vec<u8> {
-    let mut blob = Vec::new();
-    for structure in structures {
-        blob.extend((structure.len() as u32).to_le_bytes());
-        blob.extend(structure);
-    }
-    blob
-}
-
 /// The blob of blocks 0 and 1 of a host's `table`, with no UUID: the guest puts its own there.
 ///
 /// # Errors
 /// There is neither block.
 pub fn from_host(table: &[u8]) -> Result<Vec<u8>> {
-    const UUID: std::ops::Range<usize> = 8..24;
+    const UUID: std::ops::Range<usize> = UUID_OFFSET..UUID_OFFSET + 16;
     let wanted = structures(table).filter(|structure| structure.kind() < 2);
     let blocks: Vec<Vec<u8>> = wanted
         .map(|structure| {
@@ -91,6 +84,11 @@ impl<'a> Block<'a> {
             (name, node.text().unwrap_or_default().trim())
         };
         Some(Self(entries.map(value).collect()))
+    }
+
+    /// All values in order.
+    fn texts(&self) -> impl Iterator<Item = &'a [u8]> + Clone {
+        self.0.iter().map(|(_, text)| text.as_bytes())
     }
 
     /// The value called `name`, empty where there is none.
@@ -124,7 +122,7 @@ pub fn from_sysinfo(xml: &str) -> Result<Vec<u8>> {
         blocks.push(chassis(&block));
     }
     if let Some(block) = Block::find(sysinfo, "oemStrings") {
-        blocks.push(oem_strings(&block));
+        blocks.extend(smbios::oem_strings(block.texts()));
     }
     ensure!(
         !blocks.is_empty(),
@@ -134,88 +132,61 @@ pub fn from_sysinfo(xml: &str) -> Result<Vec<u8>> {
 }
 
 fn bios(block: &Block) -> Result<Vec<u8>> {
-    // Characteristics: PCI, boot from CD, selectable boot, EDD; ACPI, targeted content distribution, virtual machine.
-    const CHARACTERISTICS: u64 = 1 << 7 | 1 << 15 | 1 << 16 | 1 << 19;
-    const EXTENSION: [u8; 2] = [1, 1 << 2 | 1 << 4];
-    let release = std::str::from_utf8(block.get("release"))?;
-    let (major, minor) = match release.split_once('.') {
-        Some((major, minor)) => (
-            major
-                .parse()
-                .context("the BIOS release is no MAJOR.MINOR")?,
-            minor
-                .parse()
-                .context("the BIOS release is no MAJOR.MINOR")?,
-        ),
-        None => (0xff, 0xff),
+    let release = block.get("release");
+    let release = match release.contains(&b'.') {
+        true => Some(smbios::release(release).context("the BIOS release is no MAJOR.MINOR")?),
+        false => None,
     };
-    Ok(Builder::new(0, 0)
-        .string(block.get("vendor"))
-        .string(block.get("version"))
-        .word(0xf000)
-        .string(block.get("date"))
-        .byte(0)
-        .qword(CHARACTERISTICS)
-        .raw(&EXTENSION)
-        .raw(&[major, minor, 0xff, 0xff])
-        .finish())
+    let bios = Bios {
+        vendor: block.get("vendor"),
+        version: block.get("version"),
+        release_date: block.get("date"),
+        release,
+    };
+    Ok(bios.structure())
 }
 
 fn system(block: &Block) -> Vec<u8> {
-    const POWER_SWITCH: u8 = 6;
-    Builder::new(1, 0x100)
-        .string(block.get("manufacturer"))
-        .string(block.get("product"))
-        .string(block.get("version"))
-        .string(block.get("serial"))
+    System {
+        manufacturer: block.get("manufacturer"),
+        product: block.get("product"),
+        version: block.get("version"),
+        serial: block.get("serial"),
         // libvirt takes no other UUID than the domain's own, which the firmware knows.
-        .raw(&[0; 16])
-        .byte(POWER_SWITCH)
-        .string(block.get("sku"))
-        .string(block.get("family"))
-        .finish()
+        uuid: [0; 16],
+        sku: block.get("sku"),
+        family: block.get("family"),
+    }
+    .structure()
 }
 
 fn base_board(block: &Block) -> Vec<u8> {
-    Builder::new(2, 0x200)
-        .string(block.get("manufacturer"))
-        .string(block.get("product"))
-        .string(block.get("version"))
-        .string(block.get("serial"))
-        .string(block.get("asset"))
-        .byte(1)
-        .string(block.get("location"))
-        .word(0x300)
-        .raw(&[10, 0])
-        .finish()
+    Baseboard {
+        manufacturer: block.get("manufacturer"),
+        product: block.get("product"),
+        version: block.get("version"),
+        serial: block.get("serial"),
+        asset: block.get("asset"),
+        location: block.get("location"),
+    }
+    .structure()
 }
 
 fn chassis(block: &Block) -> Vec<u8> {
-    Builder::new(3, 0x300)
-        .string(block.get("manufacturer"))
-        .byte(1)
-        .string(block.get("version"))
-        .string(block.get("serial"))
-        .string(block.get("asset"))
-        .raw(&[3, 3, 3, 3])
-        .dword(0)
-        .raw(&[0; 4])
-        .string(block.get("sku"))
-        .finish()
-}
-
-fn oem_strings(block: &Block) -> Vec<u8> {
-    let mut builder = Builder::new(OEM_STRINGS, 0xb00).byte(block.0.len().min(255) as u8);
-    for (_, text) in &block.0 {
-        builder.add_string(text.as_bytes());
+    Chassis {
+        manufacturer: block.get("manufacturer"),
+        version: block.get("version"),
+        serial: block.get("serial"),
+        asset: block.get("asset"),
+        sku: block.get("sku"),
     }
-    builder.finish()
+    .structure()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firstlight::tables::smbios::blob_structures;
+    use firstlight_tables::smbios::{Builder, blob_structures};
 
     #[test]
     fn a_domains_values_go_into_their_blocks() {

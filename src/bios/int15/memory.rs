@@ -5,7 +5,7 @@
 use super::UNSUPPORTED;
 use crate::arch::{Frame, PhysMem, linear};
 use crate::bios::Bios;
-use crate::tables::e820::{E820Map, ENTRY_SIZE, Kind};
+use firstlight_tables::e820::{E820Map, ENTRY_SIZE, Kind};
 use spin::Mutex;
 
 const MIB: u64 = 1 << 20;

@@ -222,7 +222,7 @@ fn a_pvh_kernel_is_told_where_everything_is() {
 fn a_multiboot_kernel_is_told_the_memory() {
     let machine = machine(&multiboot(KERNEL as u32, 0x1000, 0x9000, 88));
     let ready = machine.load().unwrap().unwrap();
-    let (entry, ebx, eax) = (KERNEL as u32 + 16, 0x9000, MULTIBOOT_MAGIC);
+    let (entry, ebx, eax) = (KERNEL as u32 + 16, 0x9000, multiboot::MAGIC);
     assert_eq!(
         ready,
         Ready::Protected {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::arch::fake::Fake;
 use crate::devices::pci::{Bar, BarKind};
-use crate::tables::place::checksum as fix;
+use firstlight_tables::place::checksum as fix;
 
 const ROM_AT: u64 = 0xfeb0_0000;
 

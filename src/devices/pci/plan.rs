@@ -175,7 +175,7 @@ fn window(
 /// Largest alignment first: then requests with sizes of powers of two leave no holes between them.
 fn in_order(requests: &[Request]) -> Vec<Request> {
     let mut sorted = requests.to_vec();
-    crate::sort::by_key(&mut sorted, |request| {
+    firstlight_tables::sort::by_key(&mut sorted, |request| {
         (Reverse(request.align), Reverse(request.size))
     });
     sorted

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::arch::{Clock, PhysMem, Ports};
-use crate::tables::loader::{File, FileSource};
+use firstlight_tables::loader::{File, FileSource};
 
 /// Items that have a fixed key (QEMU's standard-headers/linux/qemu_fw_cfg.h and hw/i386/fw_cfg.h).
 pub mod key {

@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::fw_cfg::FwCfg;
 use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::chipset::{Chipset, MMCONFIG, ROOT_COMPLEX};
-use crate::tables::e820::{CAPACITY, E820Map, Full, Kind};
+use firstlight_tables::e820::{CAPACITY, E820Map, Full, Kind};
 
 const FOUR_GIB: u64 = 1 << 32;
 const ONE_MIB: u64 = 1 << 20;

@@ -7,9 +7,9 @@ use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::chipset::{self, Routing};
 use crate::devices::pci::PciDevice;
 use crate::settings::Settings;
-use crate::tables::place::Placer;
-use crate::tables::routing::Chipset;
-use crate::tables::{loader, mp, pir, smbios};
+use firstlight_tables::place::Placer;
+use firstlight_tables::routing::Chipset;
+use firstlight_tables::{loader, mp, pir, smbios};
 
 const SMBIOS_TABLES: &[u8] = b"etc/smbios/smbios-tables";
 const SMBIOS_ANCHOR: &[u8] = b"etc/smbios/smbios-anchor";
@@ -141,7 +141,7 @@ fn legacy(input: &Input, placer: &mut dyn Placer) -> Option<u64> {
             pins.push((device, pin));
         }
     }
-    crate::sort::by_key(&mut pins, |pin| *pin);
+    firstlight_tables::sort::by_key(&mut pins, |pin| *pin);
     pins.dedup();
     let mp = mp::Input {
         apic_ids: input.apic_ids,

@@ -5,11 +5,11 @@ use super::hypercalls::Hypercalls;
 use super::start_info::checked_range;
 use super::xenstore::{Store, StoreError};
 use crate::arch::Hardware;
-use crate::tables::smbios::{Strings, setting};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
+use firstlight_tables::smbios::{Strings, setting};
 
 /// The directories that hold keys for us, each read whole (without its subdirectories).
 const DIRECTORIES: [&str; 6] = [

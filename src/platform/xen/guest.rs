@@ -10,11 +10,11 @@ use crate::arch::{Hardware, PhysMem};
 use crate::devices::chipset::Chipset;
 use crate::platform::{Cpus, Machine, PlatformKind};
 use crate::settings::Settings;
-use crate::tables::acpi::{Numa, NumaMemory};
-use crate::tables::e820::{E820Map, Kind};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
+use firstlight_acpi::{Numa, NumaMemory};
+use firstlight_tables::e820::{E820Map, Kind};
 
 const PAGE: u64 = 4096;
 const TWO_GIB: u64 = 1 << 31;

@@ -1,7 +1,7 @@
 //! `hvm_info_table`: memory sizes and CPUs (public header hvm/hvm_info_table.h).
 
 use crate::arch::PhysMem;
-use crate::tables::place::{checksum, sum};
+use firstlight_tables::place::{checksum, sum};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Where the toolstack puts the table.

@@ -3,7 +3,7 @@
 use super::hvm_info::HvmInfo;
 use super::hypercalls::MapEntry;
 use crate::bios::ebda;
-use crate::tables::e820::{E820Map, Full, Kind};
+use firstlight_tables::e820::{E820Map, Full, Kind};
 
 const FOUR_GIB: u64 = 1 << 32;
 /// The stock loader keeps everything from here to 4 GiB for itself, the toolstack's pages and the interrupt controllers;

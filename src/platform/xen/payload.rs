@@ -8,11 +8,11 @@ use super::guest::Guest;
 use super::hypercalls::Hypercalls;
 use crate::arch::PhysMem;
 use crate::settings::Settings;
-use crate::tables::e820::E820Map;
-use crate::tables::place::{Block, Placer, Zone, checksum};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
+use firstlight_tables::e820::E820Map;
+use firstlight_tables::place::{Block, Placer, Zone, checksum};
 
 /// Where both look for the structure. Its arrays follow on the same page.
 pub const INFO_ADDR: u64 = 0x1000;
@@ -285,8 +285,8 @@ mod tests {
     use super::super::fake::FakeXen;
     use super::*;
     use crate::arch::fake::Fake;
-    use crate::tables::e820::Kind;
-    use crate::tables::place::sum;
+    use firstlight_tables::e820::Kind;
+    use firstlight_tables::place::sum;
     use proptest::prelude::*;
 
     const AT: u64 = 0x40_0000;

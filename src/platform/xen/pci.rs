@@ -11,10 +11,10 @@ use crate::devices::pci::setup::{
 };
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::platform::Machine;
-use crate::tables::e820::{E820Map, Kind};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
+use firstlight_tables::e820::{E820Map, Kind};
 
 const PAGE: u64 = 4096;
 const GIB: u64 = 1 << 30;

@@ -11,10 +11,11 @@ use super::pci::LINK_IRQS;
 use crate::arch::{PhysMem, Ports};
 use crate::devices::pci::PciDevice;
 use crate::settings::Settings;
-use crate::sort;
-use crate::tables::place::Placer;
-use crate::tables::routing::Chipset;
-use crate::tables::{acpi, mp, pir, smbios};
+use firstlight_acpi as acpi;
+use firstlight_tables::place::Placer;
+use firstlight_tables::routing::Chipset;
+use firstlight_tables::sort;
+use firstlight_tables::{mp, pir, smbios};
 
 const FOUR_GIB: u64 = 1 << 32;
 const GIB: u64 = 1 << 30;

@@ -1,22 +1,21 @@
-//! The structures we make ourselves, one function a type. Field names and numbers are those of DSP0134 3.7, section 7;
+//! The structures we make ourselves, one function a type: values for those of [`super::described`], and all of the others. Field names and numbers are those of DSP0134 3.7, section 7;
 //! each structure has the fields of version 3.0, which readers of older versions skip by its length.
 
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::described::{
+    Baseboard, Bios, Chassis, OEM_STRINGS_HANDLE, System, oem_strings_as, release,
+};
 use super::structure::Builder;
-use super::{Cache, Cpu, Input, Port, RELEASE_DATE, Slot, Supply};
+use super::{Cache, Cpu, Input, Port, RELEASE_DATE, Slot, Supply, setting};
 
 /// A handle that refers to no structure.
 const NO_HANDLE: u16 = 0xffff;
-/// Handle of the chassis.
-const CHASSIS: u16 = 0x300;
 /// Handle of the first cache; the others follow.
 const CACHES: u16 = 0x700;
 /// Handle of the memory array.
 const MEMORY_ARRAY: u16 = 0x1000;
-/// State "safe", as chassis and supplies report it.
-const SAFE: u8 = 3;
 /// "Unknown" in most enumerations.
 const UNKNOWN: u8 = 2;
 /// "Other" in most enumerations.
@@ -70,58 +69,31 @@ pub fn generate(input: &Input) -> Vec<Vec<u8>> {
 
 /// Type 0. The release is shown where it is `MAJOR.MINOR`.
 pub fn bios(input: &Input) -> Vec<u8> {
-    // Characteristics: fields supported: PCI, boot from CD, selectable boot, EDD; and in the extension bytes ACPI,
-    // targeted content distribution, virtual machine.
-    const CHARACTERISTICS: u64 = 1 << 7 | 1 << 15 | 1 << 16 | 1 << 19;
-    const EXTENSION: [u8; 2] = [1 << 0, 1 << 2 | 1 << 4];
     let strings = &input.strings;
     let version = strings.or("bios-version", input.bios_version);
-    let release = strings.get("bios-release").or(Some(version));
-    let (major, minor) = release.and_then(major_minor).unwrap_or((0xff, 0xff));
-    Builder::new(0, 0)
-        .string(strings.or("bios-vendor", input.bios_vendor))
-        .string(version)
-        .word(0xf000)
-        .string(strings.or("bios-release-date", RELEASE_DATE.as_bytes()))
-        .byte(0)
-        .qword(CHARACTERISTICS)
-        .raw(&EXTENSION)
-        .raw(&[major, minor, 0xff, 0xff])
-        .finish()
-}
-
-/// The leading `MAJOR.MINOR` of a version, where both fit a byte and are not the 0xff that says there is none.
-fn major_minor(text: &[u8]) -> Option<(u8, u8)> {
-    let text = core::str::from_utf8(text).ok()?;
-    let mut numbers = text.split(|letter: char| !letter.is_ascii_digit());
-    let mut next = || numbers.next()?.parse().ok().filter(|number| *number < 0xff);
-    Some((next()?, next()?))
+    Bios {
+        vendor: strings.or("bios-vendor", input.bios_vendor),
+        version,
+        release_date: strings.or("bios-release-date", RELEASE_DATE.as_bytes()),
+        release: release(strings.or("bios-release", version)),
+    }
+    .structure()
 }
 
 /// Type 1.
 fn system(input: &Input) -> Vec<u8> {
-    const WAKE_UP_POWER_SWITCH: u8 = 6;
     let strings = &input.strings;
     let serial = uuid_text(&input.uuid);
-    Builder::new(1, 0x100)
-        .string(strings.or("system-manufacturer", input.manufacturer))
-        .string(strings.or("system-product-name", input.product))
-        .string(strings.or("system-version", input.bios_version))
-        .string(strings.or("system-serial-number", serial.as_bytes()))
-        .raw(&uuid_field(&input.uuid))
-        .byte(WAKE_UP_POWER_SWITCH)
-        .string(strings.or("system-sku-number", b""))
-        .string(strings.or("system-family", b""))
-        .finish()
-}
-
-/// A UUID as a structure stores it since version 2.6: the first three fields in little endian.
-pub fn uuid_field(uuid: &[u8; 16]) -> [u8; 16] {
-    let mut field = *uuid;
-    field[..4].reverse();
-    field[4..6].reverse();
-    field[6..8].reverse();
-    field
+    System {
+        manufacturer: strings.or("system-manufacturer", input.manufacturer),
+        product: strings.or("system-product-name", input.product),
+        version: strings.or("system-version", input.bios_version),
+        serial: strings.or("system-serial-number", serial.as_bytes()),
+        uuid: input.uuid,
+        sku: strings.or("system-sku-number", b""),
+        family: strings.or("system-family", b""),
+    }
+    .structure()
 }
 
 fn uuid_text(uuid: &[u8; 16]) -> alloc::string::String {
@@ -139,38 +111,29 @@ fn uuid_text(uuid: &[u8; 16]) -> alloc::string::String {
 
 /// Type 2.
 fn baseboard(input: &Input) -> Vec<u8> {
-    const HOSTING_BOARD: u8 = 1;
-    const MOTHERBOARD: u8 = 10;
     let strings = &input.strings;
-    Builder::new(2, 0x200)
-        .string(strings.or("baseboard-manufacturer", input.manufacturer))
-        .string(strings.or("baseboard-product-name", b""))
-        .string(strings.or("baseboard-version", b""))
-        .string(strings.or("baseboard-serial-number", b""))
-        .string(strings.or("baseboard-asset-tag", b""))
-        .byte(HOSTING_BOARD)
-        .string(strings.or("baseboard-location-in-chassis", b""))
-        .word(CHASSIS)
-        .byte(MOTHERBOARD)
-        .byte(0)
-        .finish()
+    Baseboard {
+        manufacturer: strings.or("baseboard-manufacturer", input.manufacturer),
+        product: strings.or("baseboard-product-name", b""),
+        version: strings.or("baseboard-version", b""),
+        serial: strings.or("baseboard-serial-number", b""),
+        asset: strings.or("baseboard-asset-tag", b""),
+        location: strings.or("baseboard-location-in-chassis", b""),
+    }
+    .structure()
 }
 
 /// Type 3.
 fn chassis(input: &Input) -> Vec<u8> {
-    const SECURITY_NONE: u8 = 3;
     let strings = &input.strings;
-    Builder::new(3, CHASSIS)
-        .string(strings.or("enclosure-manufacturer", input.manufacturer))
-        .byte(OTHER)
-        .string(strings.or("enclosure-version", b""))
-        .string(strings.or("enclosure-serial-number", b""))
-        .string(strings.or("enclosure-asset-tag", b""))
-        .raw(&[SAFE, SAFE, SAFE, SECURITY_NONE])
-        .dword(0)
-        .raw(&[0, 0, 0, 0])
-        .string(strings.or("enclosure-sku-number", b""))
-        .finish()
+    Chassis {
+        manufacturer: strings.or("enclosure-manufacturer", input.manufacturer),
+        version: strings.or("enclosure-version", b""),
+        serial: strings.or("enclosure-serial-number", b""),
+        asset: strings.or("enclosure-asset-tag", b""),
+        sku: strings.or("enclosure-sku-number", b""),
+    }
+    .structure()
 }
 
 /// Type 4, one a socket.
@@ -275,9 +238,9 @@ fn slot(slot: &Slot, handle: u16) -> Vec<u8> {
 
 /// Type 11; `None` where there is no string that the guest is to see.
 fn oem_strings(input: &Input) -> Option<Vec<u8>> {
-    const HANDLE: u16 = 0xb00;
     let texts = input.strings.oem.iter().map(Vec::as_slice);
-    visible_strings(texts, HANDLE).or_else(|| visible_strings(core::iter::once(input.oem), HANDLE))
+    visible_strings(texts, OEM_STRINGS_HANDLE)
+        .or_else(|| visible_strings(core::iter::once(input.oem), OEM_STRINGS_HANDLE))
 }
 
 /// Type 11 with those of `texts` that are not settings.
@@ -285,16 +248,7 @@ pub fn visible_strings<'a>(
     texts: impl Iterator<Item = &'a [u8]> + Clone,
     handle: u16,
 ) -> Option<Vec<u8>> {
-    let visible = texts.filter(|text| super::strings::setting(text).is_none());
-    let fill = |count| {
-        let mut builder = Builder::new(super::structure::OEM_STRINGS, handle).byte(count);
-        visible.clone().for_each(|text| {
-            builder.add_string(text);
-        });
-        builder
-    };
-    let count = fill(0).string_count();
-    (count > 0).then(|| fill(count).finish())
+    oem_strings_as(handle, texts.filter(|text| setting(text).is_none()))
 }
 
 /// Types 16, 17 and 19.

@@ -164,8 +164,8 @@ pub fn install(input: &Input, placer: &mut dyn Placer) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::place::fake::FakePlacer;
-    use crate::tables::place::sum;
+    use crate::place::fake::FakePlacer;
+    use crate::place::sum;
 
     fn input() -> Input<'static> {
         Input {

@@ -7,9 +7,9 @@ use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use zerocopy::IntoBytes;
 
-use super::super::place::checksum;
-use super::super::routing::PCI_IRQS;
 use super::{GPE0, GPE0_SIZE, HPET_BASE, Input, Numa};
+use firstlight_tables::place::checksum;
+use firstlight_tables::routing::PCI_IRQS;
 
 /// Bytes of the header that all these tables but the FACS share.
 pub const HEADER_SIZE: usize = 36;

@@ -1,6 +1,6 @@
 //! The SMBIOS entry points that guests scan the F segment for (DSP0134, section 5.2).
 
-use super::super::place::checksum;
+use crate::place::checksum;
 
 /// Bytes of the 32-bit entry point.
 pub const ENTRY_32_SIZE: usize = 31;

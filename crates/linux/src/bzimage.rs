@@ -1,11 +1,11 @@
-//! A Linux kernel given directly: where everything goes in memory, and what the kernel is told.
+//! The setup header of a Linux kernel: where everything goes in memory, and what the kernel is told.
 //!
 //! Pure: from the setup sectors and sizes to a [`Plan`] and the bytes of `boot_params`. The source is the kernel's
 //! Documentation/arch/x86/boot.rst ("the boot protocol") and zero-page.rst; offsets below are theirs.
 
-use crate::tables::e820::{E820Map, Kind};
 use core::fmt;
 use core::ops::Range;
+use firstlight_tables::e820::{E820Map, Kind};
 
 /// Bytes of `boot_params`, the zero page.
 pub const BOOT_PARAMS_SIZE: usize = 4096;

@@ -4,6 +4,7 @@
 //! the OEM strings, and [`install`] places the result and its entry points.
 
 mod blob;
+mod described;
 mod entry;
 mod strings;
 mod structure;
@@ -13,13 +14,15 @@ use alloc::vec::Vec;
 
 use log::warn;
 
-pub use blob::structures as blob_structures;
+pub use blob::{pack, structures as blob_structures};
+pub use described::{Baseboard, Bios, Chassis, System, UUID_OFFSET, oem_strings, release};
 pub use entry::{ENTRY_32_SIZE, ENTRY_64_SIZE, TableInfo, Version, entry_32, entry_64};
 pub use strings::{NAMES, Strings, setting, settings};
-pub use structure::{Builder, OEM_STRINGS, Structure, StructureError, structures};
+pub use structure::{Builder, END_OF_TABLE, OEM_STRINGS, Structure, StructureError, structures};
 
-use super::place::{Placer, Zone};
-use structure::END_OF_TABLE;
+use crate::place::{Placer, Zone};
+use crate::sort;
+use described::uuid_field;
 
 /// The firmware's release date as type 0 shows it where the user gives none.
 pub const RELEASE_DATE: &str = "11/22/2026";
@@ -259,12 +262,10 @@ pub fn complete<'a>(given: &'a [u8], input: &Input<'a>) -> Table<'a> {
     if !items.iter().any(|item| item.kind() == 0) {
         items.insert(0, Item::Made(types::bios(input)));
     }
-    let uuid = uuid.map_or(input.uuid, |field| types::uuid_field(&field));
+    let uuid = uuid.map_or(input.uuid, |field| uuid_field(&field));
     merge_blob(&mut items, input.mode, input.blob, &uuid);
     Table::new(items)
 }
-
-const UUID_OFFSET: usize = 8;
 
 fn type_1_uuid(structure: Structure) -> Option<[u8; 16]> {
     if structure.kind() != 1 {
@@ -313,13 +314,13 @@ fn merge_blob<'a>(all: &mut Vec<Item<'a>>, mode: Mode, blob: &'a [u8], uuid: &[u
         }
         all.push(Item::Made(bytes));
     }
-    crate::sort::by_key(all, Item::kind);
+    sort::by_key(all, Item::kind);
 }
 
 /// Writes the UUID where a type 1 structure has room for one.
 fn set_uuid(bytes: &mut [u8], uuid: &[u8; 16]) {
     if usize::from(bytes[1]) >= UUID_OFFSET + 16 {
-        bytes[UUID_OFFSET..UUID_OFFSET + 16].copy_from_slice(&types::uuid_field(uuid));
+        bytes[UUID_OFFSET..UUID_OFFSET + 16].copy_from_slice(&uuid_field(uuid));
     }
 }
 

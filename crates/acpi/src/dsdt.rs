@@ -10,9 +10,9 @@ use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, Arg, FieldEntry, Local, Memory32Fixed, OpRegionSpace,
 };
 
-use super::super::routing::{Chipset, PCI_IRQS};
 use super::aml::*;
 use super::{Input, Tpm};
+use firstlight_tables::routing::{Chipset, PCI_IRQS};
 
 /// _STA of a device that is there and works.
 const PRESENT: u8 = 0x0f;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tables::place::fake::FakePlacer;
+use crate::place::fake::FakePlacer;
 use proptest::prelude::*;
 
 #[derive(Default)]

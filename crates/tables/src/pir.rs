@@ -45,7 +45,7 @@ pub fn install(chipset: Chipset, devices: &[u8], placer: &mut dyn Placer) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::place::sum;
+    use crate::place::sum;
 
     #[test]
     fn describes_the_router_and_its_slots() {

@@ -1,6 +1,8 @@
 //! The toolstack's blob of ready-made structures (`smbios_firmware=` in xl.cfg): a row of a 32-bit little-endian length
 //! and a structure of that many bytes.
 
+use alloc::vec::Vec;
+
 use log::warn;
 
 use super::structure::{END_OF_TABLE, Structure};
@@ -33,6 +35,16 @@ pub fn structures(blob: &[u8]) -> impl Iterator<Item = Structure<'_>> {
             }
         }
     })
+}
+
+/// The blob that has `all`, each a whole structure.
+pub fn pack(all: &[Vec<u8>]) -> Vec<u8> {
+    let mut blob = Vec::new();
+    for structure in all {
+        blob.extend_from_slice(&(structure.len() as u32).to_le_bytes());
+        blob.extend_from_slice(structure);
+    }
+    blob
 }
 
 #[cfg(test)]

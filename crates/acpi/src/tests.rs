@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
-use crate::tables::place::fake::FakePlacer;
+use firstlight_tables::place::fake::FakePlacer;
 use proptest::prelude::*;
 
 fn cpus(possible: u32, online: u32) -> Vec<Cpu> {

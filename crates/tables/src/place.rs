@@ -101,18 +101,20 @@ pub fn checksum(bytes: &[u8]) -> u8 {
 
 /// The sum of `bytes` modulo 256.
 pub fn sum(bytes: &[u8]) -> u8 {
-    crate::arch::sum::bytes(bytes)
+    crate::sum::bytes(bytes)
 }
 
 /// Memory for host tests: addresses as on a machine, bytes from the host's heap.
-#[cfg(test)]
-pub(crate) mod fake {
+pub mod fake {
     use super::*;
+    use alloc::vec;
 
     /// Gives out `high` downwards and `fseg` upwards, as the firmware does.
     pub struct FakePlacer {
+        /// Where the lowest block of high memory begins.
         pub high: u64,
-        pub fseg: core::ops::Range<u64>,
+        /// What is left of the F segment.
+        pub fseg: Range<u64>,
         /// Allocations left before it says no.
         pub limit: usize,
     }

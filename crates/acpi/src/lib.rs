@@ -1,6 +1,9 @@
-//! ACPI tables for Xen HVM guests, where nobody else makes them (on QEMU, [`super::loader`] places QEMU's).
+//! ACPI tables for Xen HVM guests, where nobody else makes them (on QEMU, [`firstlight_tables::loader`] places QEMU's).
 //!
 //! [`install`] makes every table for an [`Input`], places them below 4 GiB and the root pointer in the F segment.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
 
 mod aml;
 mod dsdt;
@@ -11,7 +14,7 @@ use core::ops::Range;
 
 use log::warn;
 
-use super::place::{Block, Placer, Zone, sum};
+use firstlight_tables::place::{Block, Placer, Zone, sum};
 use fixed::HEADER_SIZE;
 
 /// Port of the general-purpose event block 0 (hvm/ioreq.h: ACPI_GPE0_BLK_ADDRESS_V1), and its bytes.

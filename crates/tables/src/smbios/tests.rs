@@ -1,8 +1,8 @@
 use std::process::Command;
 
 use super::*;
-use crate::tables::place::fake::FakePlacer;
-use crate::tables::place::sum;
+use crate::place::fake::FakePlacer;
+use crate::place::sum;
 use proptest::prelude::*;
 
 fn uuid() -> [u8; 16] {
@@ -330,7 +330,7 @@ fn completes_what_qemu_made() {
     let mut given = Builder::new(1, 0x100)
         .string(b"QEMU")
         .raw(&[0; 3])
-        .raw(&types::uuid_field(&uuid()))
+        .raw(&uuid_field(&uuid()))
         .raw(&[6, 0, 0])
         .finish();
     let mut oem = Builder::new(OEM_STRINGS, 0xe00).byte(2);

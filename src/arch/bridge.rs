@@ -4,6 +4,7 @@ use super::frame::{Entries, Frame, Outcome};
 use super::hw::{PhysMem, RealRegs};
 use super::pc::Pc;
 use core::mem::offset_of;
+use core::ops::Range;
 use core::ptr::addr_of;
 use spin::Once;
 
@@ -14,8 +15,9 @@ unsafe extern "C" {
     static start_linux: u8;
     fn bridge_call();
     static ap_msrs: u8;
-    static call_words: u8;
-    static master_irq: u8;
+    static int00: u8;
+    static int06: u8;
+    static master_irqs: u8;
     static slave_irq: u8;
     static int18: u8;
     static int70: u8;
@@ -36,7 +38,11 @@ pub const WAKE: u16 = 0x102;
 /// Where `bridge.s` put the entries that have no fixed address.
 pub fn entries() -> Entries {
     Entries {
-        master_irq: fseg_offset(addr_of!(master_irq)),
+        int00: fseg_offset(addr_of!(int00)),
+        int06: fseg_offset(addr_of!(int06)),
+        master_irqs: core::array::from_fn(|index| {
+            fseg_offset(addr_of!(master_irqs)) + MASTER_IRQ_SIZE * index as u16
+        }),
         slave_irq: fseg_offset(addr_of!(slave_irq)),
         int18: fseg_offset(addr_of!(int18)),
         int70: fseg_offset(addr_of!(int70)),
@@ -53,8 +59,15 @@ pub fn entries() -> Entries {
 const F_SEGMENT: u64 = 0xf0000;
 /// Offset in the F segment where our code starts. It ends with the segment.
 const CODE_START: u64 = 0xc000;
-/// Stack for calls into real mode: 8 KiB below our code.
-const REAL_STACK_TOP: u32 = 0xc000;
+/// Stack for calls to a guest's handlers: 6 KiB below our code.
+const REAL_STACK: Range<u32> = 0xa800..0xc000;
+/// What of that stack each handler can rely on. One that goes on to a stack of its own does not say how far it came.
+const REAL_STACK_SHARE: u32 = 1 << 10;
+/// Stack for option ROMs, in segment 0: ROMs reach 32-bit addresses by SS, as SeaBIOS lets them, and must find them there.
+/// This is borrowed from whoever uses that memory.
+const ROM_STACK: Range<u32> = 0x6000..0x7000;
+/// Distance of two entries of `master_irqs`.
+const MASTER_IRQ_SIZE: u16 = 8;
 /// 64-bit and 16-bit code segments of `bridge_gdt`.
 const CODE64: u16 = 0x08;
 /// Most MSRs that [`set_ap_msrs`] takes, the size of `ap_msrs`.
@@ -76,7 +89,32 @@ struct Variables {
     ap_ids: [u8; 32],
 }
 
+/// What is called in real mode. The values are those of `bridge.s`.
+#[derive(Clone, Copy)]
+#[repr(u16)]
+enum Kind {
+    /// Far-called, with limits of 4 GiB.
+    Rom = 0,
+    /// An interrupt handler: FLAGS are on its stack.
+    Interrupt = 1,
+    /// Far-called with words on its stack.
+    Words = 2,
+}
+
+/// A call into real mode, in the layout of `bridge.s`.
+#[repr(C)]
+struct Call {
+    regs: RealRegs,
+    esp: u32,
+    ss: u16,
+    kind: Kind,
+    words: [u16; 4],
+}
+
 const _: () = {
+    assert!(offset_of!(Call, esp) == 40);
+    assert!(offset_of!(Call, words) == 48);
+    assert!(size_of::<Call>() == 56);
     assert!(offset_of!(Variables, outcome) == 28);
     assert!(offset_of!(Variables, booted) == 44);
     assert!(offset_of!(Variables, ap_ids) == 56);
@@ -113,7 +151,7 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
         variable(offset_of!(Variables, cr3)),
         super::cpu::page_tables() as u32,
     );
-    Pc.write32(variable(offset_of!(Variables, rm_sp)), REAL_STACK_TOP);
+    Pc.write32(variable(offset_of!(Variables, rm_sp)), REAL_STACK.end);
     let (limit, base) = super::exception::table();
     let idtr = variable(offset_of!(Variables, idtr));
     Pc.write16(idtr, limit);
@@ -146,7 +184,7 @@ extern "C" fn enter(frame: &mut Frame) -> u32 {
     let rm_sp = variable(offset_of!(Variables, rm_sp));
     let before = Pc.read32(rm_sp);
     if u64::from(frame.ss) << 4 == F_SEGMENT {
-        Pc.write32(rm_sp, (frame.esp & 0xfff0).saturating_sub(16));
+        Pc.write32(rm_sp, before.min(frame.esp & 0xfff0));
     }
     let outcome = match DISPATCH.get() {
         Some(dispatch) => dispatch(frame),
@@ -171,25 +209,65 @@ extern "C" fn enter(frame: &mut Frame) -> u32 {
     }
 }
 
-/// Runs real-mode code at `regs.cs:regs.ip` until it returns: by IRET if it is an interrupt handler, else by RETF.
-pub fn call(regs: &mut RealRegs, interrupt: bool) {
-    enter_real_mode(regs, interrupt.into());
+/// Runs an interrupt handler at `regs.cs:regs.ip` until it returns by IRET.
+pub fn call_handler(regs: &mut RealRegs) {
+    call_guest(regs, Kind::Interrupt, [0; 4]);
 }
 
 /// Runs real-mode code at `regs.cs:regs.ip` until it returns by RETF, with `words` on its stack, the last one lowest.
 pub fn call_with(regs: &mut RealRegs, words: &[u16; 4]) {
-    let place = F_SEGMENT + u64::from(fseg_offset(addr_of!(call_words)));
-    Pc.write_as(place, words);
-    enter_real_mode(regs, 2);
+    call_guest(regs, Kind::Words, *words);
 }
 
-fn enter_real_mode(regs: &mut RealRegs, kind: u32) {
+/// Calls code of the guest's on the stack that is for that.
+fn call_guest(regs: &mut RealRegs, kind: Kind, words: [u16; 4]) {
+    let rm_sp = variable(offset_of!(Variables, rm_sp));
+    let esp = Pc.read32(rm_sp);
+    // Too many calls in each other share the last part of the stack.
+    let next = esp
+        .saturating_sub(REAL_STACK_SHARE)
+        .max(REAL_STACK.start + REAL_STACK_SHARE);
+    Pc.write32(rm_sp, next);
+    let mut call = Call {
+        regs: *regs,
+        esp,
+        ss: (F_SEGMENT >> 4) as u16,
+        kind,
+        words,
+    };
+    enter_real_mode(&mut call);
+    Pc.write32(rm_sp, esp);
+    *regs = call.regs;
+}
+
+/// Runs an option ROM at `regs.cs:regs.ip` until it returns by RETF, with the segments that SeaBIOS gives ROMs.
+pub fn call_rom(regs: &mut RealRegs) {
+    let lent = u64::from(ROM_STACK.start);
+    let mut before = [0; (ROM_STACK.end - ROM_STACK.start) as usize];
+    Pc.read(lent, &mut before);
+    enter_rom(regs);
+    Pc.write(lent, &before);
+}
+
+fn enter_rom(regs: &mut RealRegs) {
+    let mut call = Call {
+        regs: *regs,
+        esp: ROM_STACK.end,
+        ss: 0,
+        kind: Kind::Rom,
+        words: [0; 4],
+    };
+    enter_real_mode(&mut call);
+    *regs = call.regs;
+}
+
+fn enter_real_mode(call: &mut Call) {
     let address = F_SEGMENT + u64::from(fseg_offset(bridge_call as *const u8));
     // SAFETY: the address is that of bridge_call's copy in the F segment, which `install` put there; it keeps the registers
     // that the C calling convention wants kept and comes back when the real-mode code returns.
     unsafe {
-        let entry: extern "C" fn(*mut RealRegs, u32) = core::mem::transmute(address);
-        entry(regs, kind);
+        let entry: extern "C" fn(*mut Call) = core::mem::transmute(address);
+        entry(call);
     }
 }
 
@@ -211,7 +289,7 @@ fn leave_to(code: *const u8) -> ! {
         ..RealRegs::default()
     };
     // The real-mode code never returns. What the call leaves on the 64-bit stack stays there, and later entries go below it.
-    call(&mut regs, false);
+    enter_rom(&mut regs);
     super::cpu::halt()
 }
 

@@ -39,19 +39,38 @@ fseg_start:
     .set S_IDTR, slot - F000 + 80
     .set SLOT_SIZE, 88
 
+# Offsets in `call_slot`: struct RealRegs of hw.rs, then the rest of struct Call of bridge.rs.
+    .set C_EAX, call_slot - F000
+    .set C_EBX, call_slot - F000 + 4
+    .set C_ECX, call_slot - F000 + 8
+    .set C_EDX, call_slot - F000 + 12
+    .set C_ESI, call_slot - F000 + 16
+    .set C_EDI, call_slot - F000 + 20
+    .set C_EBP, call_slot - F000 + 24
+    .set C_DS, call_slot - F000 + 28
+    .set C_ES, call_slot - F000 + 30
+    .set C_IP, call_slot - F000 + 32
+    .set C_FLAGS, call_slot - F000 + 36
+    .set C_A20, call_slot - F000 + 38
+    .set C_ESP, call_slot - F000 + 40
+    .set C_SS, call_slot - F000 + 44
+    .set C_KIND, call_slot - F000 + 46
+    .set C_WORDS, call_slot - F000 + 48
+    .set CALL_SIZE, 56
+    .set CALL_REGS_SIZE, 40
+
+# Values of C_KIND: `enum Kind` of bridge.rs.
+    .set KIND_ROM, 0
+    .set KIND_INTERRUPT, 1
+    .set KIND_WORDS, 2
+
     .balign 16
 slot:
     .fill SLOT_SIZE, 1, 0
-# struct RealRegs of hw.rs, for calls into real mode; `call_int` tells whether FLAGS go on the callee's stack (1) or the four
-# `call_words` (2).
+# struct Call of bridge.rs, for calls into real mode.
     .balign 4
 call_slot:
-    .fill 40, 1, 0
-call_int:
-    .long 0
-    .globl call_words
-call_words:
-    .fill 4, 2, 0
+    .fill CALL_SIZE, 1, 0
 
 # What Rust fills in: struct Variables of bridge.rs.
     .balign 16
@@ -71,7 +90,7 @@ ap_count:       .long 0                 # APs that have parked themselves
 ap_msr_count:   .long 0
 ap_ids:         .fill 32, 1, 0          # a bit for each APIC ID that was seen
 
-# Null, 64-bit code, 16-bit code at F0000, flat 32-bit code, flat 32-bit data, 16-bit data.
+# Null, 64-bit code, 16-bit code at F0000, flat 32-bit code, flat 32-bit data, 16-bit data with a limit of 4 GiB.
     .balign 8
     .globl bridge_gdt
 bridge_gdt:
@@ -80,7 +99,7 @@ bridge_gdt:
     .quad 0x00009b0f0000ffff
     .quad 0x00cf9b000000ffff
     .quad 0x00cf93000000ffff
-    .quad 0x000093000000ffff
+    .quad 0x008f93000000ffff
 low_gdtr:
     .word 6 * 8 - 1
     .long bridge_gdt - F000 + LOW
@@ -254,8 +273,7 @@ protected_caller:
     movb $0x86, %ah
     iretw
 
-# Calls real-mode code: RDI = RealRegs, ESI = 1 if FLAGS go on the callee's stack as INT puts them
-# there, 2 if `call_words` do.
+# Calls real-mode code: RDI = struct Call. A ROM starts with limits of 4 GiB, others with those that were there.
     .code64
     .globl bridge_call
 bridge_call:
@@ -267,30 +285,24 @@ bridge_call:
     pushq %r15
     pushq v_stack(%rip)
     pushq %rdi
-    movl %esi, call_int(%rip)
     movq %rdi, %rsi
     leaq call_slot(%rip), %rdi
-    movl $(40 / 8), %ecx
+    movl $(CALL_SIZE / 8), %ecx
     rep movsq
     movq %rsp, v_stack(%rip)
     ljmpl *call_pointer(%rip)
 
-    .set C_EAX, call_slot - F000
-    .set C_EBX, call_slot - F000 + 4
-    .set C_ECX, call_slot - F000 + 8
-    .set C_EDX, call_slot - F000 + 12
-    .set C_ESI, call_slot - F000 + 16
-    .set C_EDI, call_slot - F000 + 20
-    .set C_EBP, call_slot - F000 + 24
-    .set C_DS, call_slot - F000 + 28
-    .set C_ES, call_slot - F000 + 30
-    .set C_IP, call_slot - F000 + 32
-    .set C_FLAGS, call_slot - F000 + 36
-    .set C_A20, call_slot - F000 + 38
-
     .code16
 call16:
-    movl $0x10, %eax
+    cmpw $KIND_ROM, %cs:(C_KIND)
+    jne 1f
+    movw $0x28, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %fs
+    movw %ax, %gs
+    movw %ax, %ss
+1:  movl $0x10, %eax
     movl %eax, %cr0
     ljmpw $0xf000, $(1f - F000)
 1:  movl $0xc0000080, %ecx
@@ -302,15 +314,14 @@ call16:
     lidtl %cs:(real_idtr - F000)
     movw %ax, %fs
     movw %ax, %gs
-    movw $0xf000, %ax
-    movw %ax, %ss
-    movl %cs:(v_rm_sp - F000), %esp
-    cmpw $2, %cs:(call_int - F000)
+    movw %cs:(C_SS), %ss
+    movl %cs:(C_ESP), %esp
+    cmpw $KIND_WORDS, %cs:(C_KIND)
     jne 1f
-    pushw %cs:(call_words - F000)
-    pushw %cs:(call_words - F000 + 2)
-    pushw %cs:(call_words - F000 + 4)
-    pushw %cs:(call_words - F000 + 6)
+    pushw %cs:(C_WORDS)
+    pushw %cs:(C_WORDS + 2)
+    pushw %cs:(C_WORDS + 4)
+    pushw %cs:(C_WORDS + 6)
 1:  movw %cs:(C_DS), %ds
     movw %cs:(C_ES), %es
     movl %cs:(C_EBX), %ebx
@@ -321,7 +332,7 @@ call16:
     movl %cs:(C_EBP), %ebp
     movl %cs:(C_EAX), %eax
     pushw %cs:(C_FLAGS)
-    cmpw $1, %cs:(call_int - F000)
+    cmpw $KIND_INTERRUPT, %cs:(C_KIND)
     je 2f
     popfw
 2:  lcallw *%cs:(C_IP)
@@ -347,7 +358,7 @@ call_return:
     lidt v_idtr(%rip)
     popq %rdi
     leaq call_slot(%rip), %rsi
-    movl $(40 / 8), %ecx
+    movl $(CALL_REGS_SIZE / 8), %ecx
     rep movsq
     popq v_stack(%rip)
     popq %r15
@@ -413,12 +424,52 @@ slave_irq:
     popw %ax
     iretw
 
-    .globl master_irq
+# Interrupts of the first controller that nothing serves, vectors 0Ah to 0Fh. Processor exceptions share these vectors, so the
+# controller's in-service register tells which it is (Intel 8259A data sheet, operation command word 3). Rust is told of what is
+# no interrupt.
+    .set PIC_COMMAND, 0x20
+    .set PIC_READ_IN_SERVICE, 0x0b
+    .set PIC_END_OF_INTERRUPT, 0x20
+    .set NO_INTERRUPT, 0x200
+    .balign 8
+    .globl master_irqs
+master_irqs:
+    .irp vector, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f
+    .balign 8
+    pushw $(NO_INTERRUPT + \vector)
+    jmp master_irq
+    .endr
 master_irq:
+    pushw %bp
+    movw %sp, %bp
     pushw %ax
-    movb $0x20, %al
-    outb %al, $0x20
+    pushw %cx
+    movb 2(%bp), %cl
+    andb $7, %cl
+    movb $PIC_READ_IN_SERVICE, %al
+    outb %al, $PIC_COMMAND
+    inb $PIC_COMMAND, %al
+    shrb %cl, %al
+    testb $1, %al
+    jz 1f
+    movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $PIC_COMMAND
+    popw %cx
     popw %ax
+    popw %bp
+    addw $2, %sp
+    iretw
+1:  popw %cx
+    popw %ax
+    popw %bp
+# In: the vector on the stack. Callers in virtual-8086 mode have a monitor that hears of exceptions.
+no_interrupt:
+    pushw %ax
+    smsw %ax
+    testb $1, %al
+    popw %ax
+    jz bridge
+    addw $2, %sp
     iretw
 
 # IRQ 13, x87 error: clear the latch, and go on as if the processor had reported it (IBM AT technical reference).
@@ -448,6 +499,16 @@ int76:
     popw %ds
     popw %ax
     iretw
+
+# Exceptions whose vectors no interrupt shares: divide error, invalid opcode.
+    .macro exception_entry name, vector
+    .globl \name
+\name:
+    pushw $(NO_INTERRUPT + \vector)
+    jmp no_interrupt
+    .endm
+    exception_entry int00, 0x00
+    exception_entry int06, 0x06
 
 # Entries without a fixed address.
     .macro service name, vector

@@ -33,7 +33,7 @@ config_table:
     .org 0xef57 - 0xc000
     .globl int0e
 int0e:
-    jmp master_irq
+    jmp master_irqs + 4 * 8             # vector 0Eh
     .org 0xefc7 - 0xc000
 # Diskette parameters (INT 1Eh) of a 1.44 MB drive.
     .globl diskette_parameters

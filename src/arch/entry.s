@@ -183,7 +183,8 @@ entry64:
     pushw $(6 * 8 - 1)
     lgdt (%rsp)
     addq $10, %rsp
-    # Real mode keeps the limits that were last loaded in protected mode: give it its 64 KiB.
+    # Real mode keeps the limits that were last loaded in protected mode. Option ROMs and boot programs have always found 4 GiB
+    # here (SeaBIOS leaves them so), and some do not work without.
     movl $0x28, %eax
     movw %ax, %ds
     movw %ax, %es

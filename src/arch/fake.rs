@@ -179,11 +179,11 @@ impl Clock for Fake {
 }
 
 impl RealMode for Fake {
-    fn call_far(&self, regs: &mut RealRegs) {
+    fn call_rom(&self, regs: &mut RealRegs) {
         self.real_calls.borrow_mut().push((None, *regs));
     }
     fn call_far_with(&self, regs: &mut RealRegs, _words: &[u16; 4]) {
-        self.call_far(regs);
+        self.call_rom(regs);
     }
     fn call_int(&self, vector: u8, regs: &mut RealRegs) {
         self.real_calls.borrow_mut().push((Some(vector), *regs));

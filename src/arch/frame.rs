@@ -125,8 +125,12 @@ impl Frame {
 /// Entry points in segment F000h whose place no program knows, by offset.
 #[derive(Clone, Copy, Debug)]
 pub struct Entries {
-    /// Ends an interrupt of the first controller that nothing serves.
-    pub master_irq: u16,
+    /// Divide error.
+    pub int00: u16,
+    /// Invalid opcode.
+    pub int06: u16,
+    /// Vectors 0Ah to 0Fh: end an interrupt of the first controller that nothing serves.
+    pub master_irqs: [u16; 6],
     /// Ends an interrupt of the second controller that nothing serves.
     pub slave_irq: u16,
     /// INT 18h, boot failure.

@@ -177,8 +177,8 @@ pub struct RealRegs {
 ///
 /// No lock that a BIOS service takes may be held over a call: the callee can raise any interrupt.
 pub trait RealMode {
-    /// Far-calls `regs.cs:regs.ip`, as option ROM entry points expect.
-    fn call_far(&self, regs: &mut RealRegs);
+    /// Far-calls the entry point `regs.cs:regs.ip` of an option ROM, on a stack in segment 0 and with limits of 4 GiB.
+    fn call_rom(&self, regs: &mut RealRegs);
     /// Far-calls `regs.cs:regs.ip` with `words` on its stack, pushed first to last, and takes them off again afterwards.
     fn call_far_with(&self, regs: &mut RealRegs, words: &[u16; 4]);
     /// Raises interrupt `vector` through the guest's interrupt vector table.

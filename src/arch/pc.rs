@@ -234,8 +234,8 @@ impl Clock for Pc {
 }
 
 impl RealMode for Pc {
-    fn call_far(&self, regs: &mut RealRegs) {
-        bridge::call(regs, false);
+    fn call_rom(&self, regs: &mut RealRegs) {
+        bridge::call_rom(regs);
     }
     fn call_far_with(&self, regs: &mut RealRegs, words: &[u16; 4]) {
         bridge::call_with(regs, words);
@@ -243,6 +243,6 @@ impl RealMode for Pc {
     fn call_int(&self, vector: u8, regs: &mut RealRegs) {
         regs.ip = self.read16(4 * u64::from(vector));
         regs.cs = self.read16(4 * u64::from(vector) + 2);
-        bridge::call(regs, true);
+        bridge::call_handler(regs);
     }
 }

@@ -8,6 +8,7 @@ use super::Bios;
 use super::bda::VideoState;
 use super::console;
 use super::ivt::{self, entry};
+use crate::arch::frame::INTERRUPT;
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::devices::vga::Vga;
 use spin::Mutex;
@@ -59,7 +60,9 @@ pub fn start<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Option<[u16; 2]> {
         Video::Nobody => return None,
         Video::Ready(handler) => (Some(handler), false),
         Video::Waiting(rom) => {
+            let lends = bios.lock().services.pmm.open_late();
             let handler = run_rom(hw, rom);
+            bios.lock().services.pmm.lends = lends;
             (handler, bios.lock().settings.serial_console)
         }
     };
@@ -84,9 +87,11 @@ fn run_rom(hw: &impl Hardware, rom: VideoRom) -> Option<[u16; 2]> {
         es: ivt::SEGMENT,
         cs: rom.segment,
         ip: 3,
+        // Once a guest runs, its interrupts wait: the ROM has memory of the guest's as its stack.
+        flags: if rom.card.is_none() { INTERRUPT } else { 0 },
         ..RealRegs::default()
     };
-    hw.call_far(&mut regs);
+    hw.call_rom(&mut regs);
     let handler = ivt::get(hw, 0x10);
     let hooked = handler != before[0];
     if hooked {

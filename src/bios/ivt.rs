@@ -78,11 +78,13 @@ pub fn init(hw: &impl PhysMem, entries: &Entries) {
     let mut vectors = [[IRET, SEGMENT]; 256];
     vectors[0x60..0x67].fill([0, 0]);
     vectors[0x79] = [0, 0];
-    vectors[0x0a..0x10].fill([entries.master_irq, SEGMENT]);
+    vectors[0x0a..0x10].copy_from_slice(&entries.master_irqs.map(|offset| [offset, SEGMENT]));
     vectors[0x70..0x78].fill([entries.slave_irq, SEGMENT]);
     let ours = [
+        (0x00, entries.int00),
         (0x02, INT_02),
         (0x05, INT_05),
+        (0x06, entries.int06),
         (0x08, INT_08),
         (0x09, INT_09),
         (0x0e, INT_0E),
@@ -120,7 +122,9 @@ mod tests {
     fn vectors_lead_to_entry_points_or_an_iret() {
         let hw = Fake::default();
         let entries = Entries {
-            master_irq: 1,
+            int00: 12,
+            int06: 13,
+            master_irqs: [20, 21, 22, 23, 24, 25],
             slave_irq: 2,
             int18: 3,
             int70: 4,
@@ -133,7 +137,7 @@ mod tests {
         };
         init(&hw, &entries);
         assert!(is_ours(&hw, 0x13, 0xe3fe));
-        assert!(is_ours(&hw, 0x0b, 1));
+        assert!(is_ours(&hw, 0x0b, 21));
         assert!(is_ours(&hw, 0x71, 2));
         assert!(is_ours(&hw, 0xff, 0xff53));
         assert_eq!(get(&hw, 0x60), [0, 0]);

@@ -5,6 +5,7 @@ pub mod bda;
 pub mod bios32;
 pub mod console;
 pub mod ebda;
+pub mod fault;
 pub mod int05;
 pub mod int09;
 pub mod int10;
@@ -72,6 +73,8 @@ pub struct Services {
     pub option_roms: OptionRoms,
     /// Memory lent to option ROMs.
     pub pmm: pmm::Pmm,
+    /// Exceptions in real mode that the log has.
+    pub faults: fault::Reported,
     /// Who waits in INT 15h AH=86h.
     pub waiter: Option<int15::wait::Waiter>,
     /// Who waits in INT 15h AX=5305h for an interrupt.
@@ -111,6 +114,7 @@ pub fn dispatch<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -
             let bios = &mut *bios.lock();
             bios.services.pmm.serve(hw, &mut bios.machine.e820, frame);
         }
+        fault::NO_INTERRUPT.. => fault::report(bios, frame),
         _ => frame.fail(0x86),
     }
     Outcome::Return

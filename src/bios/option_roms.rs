@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use spin::Mutex;
 
 use super::int10::{self, Video, VideoRom};
+use super::pmm::Lends;
 use super::{Bios, Services, bda, ivt};
 use crate::arch::{Hardware, linear};
 use crate::boot::find;
@@ -61,7 +62,9 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
         Video::Waiting(VideoRom { card: None, .. })
     );
     if cannot_wait {
+        bios.lock().services.pmm.lends = Lends::All;
         int10::start(bios, hw);
+        bios.lock().services.pmm.lends = Lends::Nothing;
     }
     let sources = {
         let machine = &bios.lock().machine;
@@ -96,7 +99,7 @@ pub fn run<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, sources: &[Source]) {
             let bios = &mut *bios.lock();
             let mut roms = core::mem::take(&mut bios.services.option_roms);
             let placed = roms.place(hw, &bios.machine, source);
-            bios.services.pmm.active = true;
+            bios.services.pmm.lends = Lends::All;
             (roms, placed)
         };
         if let Some(rom) = placed {
@@ -104,6 +107,6 @@ pub fn run<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, sources: &[Source]) {
         }
         let services = &mut bios.lock().services;
         services.option_roms = roms;
-        services.pmm.active = false;
+        services.pmm.lends = Lends::Nothing;
     }
 }

@@ -11,7 +11,10 @@ use firstlight_tables::place::checksum;
 
 const LENGTH: usize = 16;
 const PARAGRAPH: u64 = 16;
-/// Conventional memory that is lent: above what option ROMs take for granted, below the EBDA and what they put there.
+/// What is lent for good below 1 MiB: little, which no guest takes for its own, and where ROMs write even after the boot. VGA ROMs
+/// put a stack of 512 bytes there.
+const KEPT_LOW: core::ops::Range<u64> = 0xf_a000..0xf_a800;
+/// Conventional memory that is lent until the boot: above what option ROMs take for granted, below the EBDA and what they put there.
 const LOW: core::ops::Range<u64> = 0x3_0000..0x8_0000;
 /// No memory is lent below this in the high zone.
 const HIGH_START: u64 = 0x10_0000;
@@ -45,18 +48,40 @@ struct Lent {
     start: u64,
     end: u64,
     handle: u32,
-    permanent: bool,
+    /// Reserved in the memory map.
+    in_map: bool,
 }
 
 /// What is lent to whom.
 #[derive(Clone, Debug, Default)]
 pub struct Pmm {
     lent: Vec<Lent>,
-    /// Whether option ROMs are being initialised, the only time when there is memory to lend.
-    pub active: bool,
+    /// What there is to lend now.
+    pub lends: Lends,
+}
+
+/// What there is to lend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lends {
+    /// Nothing: no option ROM is being initialised.
+    #[default]
+    Nothing,
+    /// Only what was never the guest's: a guest runs already.
+    Kept,
+    /// Everything.
+    All,
 }
 
 impl Pmm {
+    /// Opens it for a ROM that may be started after the boot. Returns the state to go back to.
+    pub fn open_late(&mut self) -> Lends {
+        let before = self.lends;
+        if before == Lends::Nothing {
+            self.lends = Lends::Kept;
+        }
+        before
+    }
+
     /// Serves a far call to the entry point. The result is in DX:AX.
     pub fn serve(&mut self, hw: &impl PhysMem, map: &mut E820Map, frame: &mut Frame) {
         // Above FLAGS, CS and IP of the bridge's interrupt and the caller's CS and IP.
@@ -68,7 +93,7 @@ impl Pmm {
         let word = |offset| hw.read16(at(offset));
         let double = |offset| u32::from(word(offset)) | u32::from(word(offset + 2)) << 16;
         let result = match word(0) {
-            _ if !self.active => UNSUPPORTED,
+            _ if self.lends == Lends::Nothing => UNSUPPORTED,
             0 => self.allocate(map, double(2), double(6), word(10)),
             1 => self.find(double(2)),
             2 => self.free(map, double(2)),
@@ -80,8 +105,13 @@ impl Pmm {
 
     /// Physical address of the memory, 0 where there is none; for no paragraphs, how many there are in one piece.
     fn allocate(&mut self, map: &mut E820Map, paragraphs: u32, handle: u32, flags: u16) -> u32 {
-        let zones = [(FLAG_LOW, LOW), (FLAG_HIGH, high_zone(map))];
-        let zones = zones.into_iter().filter(|(flag, _)| flags & flag != 0);
+        let permanent = flags & FLAG_PERMANENT != 0;
+        let low = if permanent { KEPT_LOW } else { LOW };
+        let zones = [(FLAG_LOW, low), (FLAG_HIGH, high_zone(map))];
+        let kept = self.lends == Lends::Kept;
+        let zones = zones
+            .into_iter()
+            .filter(|(flag, zone)| flags & flag != 0 && (!kept || *zone == KEPT_LOW));
         if paragraphs == 0 {
             let largest = zones.map(|(_, zone)| self.largest_gap(&zone)).max();
             return (largest.unwrap_or(0) / PARAGRAPH) as u32;
@@ -98,15 +128,15 @@ impl Pmm {
         let Some(start) = zones.find_map(|(_, zone)| self.find_gap(&zone, size, align)) else {
             return 0;
         };
-        let permanent = flags & FLAG_PERMANENT != 0;
-        if permanent && map.insert(start..start + size, Kind::Reserved).is_err() {
+        let in_map = permanent && start >= HIGH_START;
+        if in_map && map.insert(start..start + size, Kind::Reserved).is_err() {
             return 0;
         }
         self.lent.push(Lent {
             start,
             end: start + size,
             handle,
-            permanent,
+            in_map,
         });
         start as u32
     }
@@ -126,7 +156,7 @@ impl Pmm {
             return 1;
         };
         let block = self.lent.swap_remove(index);
-        if block.permanent && map.insert(block.start..block.end, Kind::Ram).is_err() {
+        if block.in_map && map.insert(block.start..block.end, Kind::Ram).is_err() {
             log::warn!("PMM: the memory map is full; {address:#x} stays reserved");
         }
         0
@@ -223,7 +253,7 @@ mod tests {
     fn lends_finds_and_takes_back() {
         let (mut pmm, mut map) = (Pmm::default(), map());
         assert_eq!(call(&mut pmm, &mut map, &[1, 5, 0]), UNSUPPORTED);
-        pmm.active = true;
+        pmm.lends = Lends::All;
         // 64 KiB of extended memory with handle 5, aligned to its size.
         let block = call(
             &mut pmm,
@@ -246,14 +276,32 @@ mod tests {
     #[test]
     fn permanent_memory_is_reserved() {
         let (mut pmm, mut map) = (Pmm::default(), map());
-        pmm.active = true;
+        pmm.lends = Lends::All;
         let flags = FLAG_HIGH | FLAG_PERMANENT;
         let block = call(&mut pmm, &mut map, &[0, 0x100, 0, 9, 0, flags]);
         assert_eq!(map.kind_at(block.into()), Some(Kind::Reserved));
-        pmm.active = false;
+        pmm.lends = Lends::Nothing;
         assert_eq!(map.kind_at(block.into()), Some(Kind::Reserved));
-        pmm.active = true;
+        pmm.lends = Lends::All;
         assert_eq!(call(&mut pmm, &mut map, &[1, 9, 0]), block);
+    }
+
+    #[test]
+    fn a_late_rom_gets_nothing_of_the_guests() {
+        let (mut pmm, mut map) = (Pmm::default(), map());
+        assert_eq!(pmm.open_late(), Lends::Nothing);
+        let mut ask = |paragraphs, flags| {
+            call(
+                &mut pmm,
+                &mut map,
+                &[0, paragraphs, 0, 0xffff, 0xffff, flags],
+            )
+        };
+        assert_eq!(ask(32, FLAG_LOW), 0);
+        assert_eq!(ask(32, FLAG_HIGH | FLAG_PERMANENT), 0);
+        assert_eq!(ask(32, FLAG_LOW | FLAG_PERMANENT), 0xf_a600);
+        assert_eq!(ask(97, FLAG_LOW | FLAG_PERMANENT), 0);
+        assert_eq!(pmm.open_late(), Lends::Kept);
     }
 
     proptest! {
@@ -262,13 +310,14 @@ mod tests {
             calls in prop::collection::vec((0..3u16, 0..0x8000u32, 0..6u32, 0..16u16), 0..40)
         ) {
             let (mut pmm, mut map) = (Pmm::default(), map());
-            pmm.active = true;
+            pmm.lends = Lends::All;
             for (function, size, handle, flags) in calls {
                 let words = [function, size as u16, (size >> 16) as u16, handle as u16, 0, flags];
                 call(&mut pmm, &mut map, &words);
             }
             for (n, a) in pmm.lent.iter().enumerate() {
-                prop_assert!(a.end <= LOW.end || a.start >= HIGH_START && a.end <= 0xff0_0000);
+                let low = a.end <= LOW.end || KEPT_LOW.contains(&a.start) && a.end <= KEPT_LOW.end;
+                prop_assert!(low || a.start >= HIGH_START && a.end <= 0xff0_0000);
                 prop_assert!(pmm.lent[n + 1..].iter().all(|b| a.end <= b.start || b.end <= a.start));
             }
         }

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::pci::{Bdf, ConfigAccess, PciDevice, ROM_BAR, reg};
+use crate::arch::frame::INTERRUPT;
 use crate::arch::{Hardware, PhysMem, Ports, RealMode, RealRegs, linear};
 use crate::platform::Machine;
 use firstlight_tables::loader::File;
@@ -139,7 +140,7 @@ impl BootVector {
         let mut regs = entry_registers(self.bdf, pnp_header);
         regs.cs = self.segment;
         regs.ip = self.offset;
-        hw.call_far(&mut regs);
+        hw.call_rom(&mut regs);
     }
 }
 
@@ -183,19 +184,19 @@ impl OptionRoms {
         self.next
     }
 
-    /// Copies the VGA adapter's ROM to its place and leaves it to INT 10h to start. Must come first: programs look for it
-    /// at C000:0000.
+    /// Copies the ROM of the VGA adapter, else QEMU's `vgaroms/`, else that of another display to its place and leaves it to
+    /// INT 10h to start. Must come first: programs look for it at C000:0000.
     pub fn place_vga(&mut self, hw: &impl Hardware, machine: &Machine) -> Option<PlacedRom> {
-        let card = machine
-            .pci_class(SUBCLASS_VGA)
-            .find(|card| card.bars[ROM_BAR].size != 0);
-        let source = match card {
-            Some(card) => Source::Card(Box::new(*card)),
-            None => {
-                let (file, name) = files(machine, "vgaroms/").next()?;
-                Source::File { file, name }
-            }
-        };
+        let with_rom = |card: &&PciDevice| card.bars[ROM_BAR].size != 0;
+        let card = |card: &PciDevice| Source::Card(Box::new(*card));
+        let vga = machine.pci_class(SUBCLASS_VGA).find(with_rom);
+        let file = || files(machine, "vgaroms/").next();
+        let display = |card: &&PciDevice| card.class >> 16 == CLASS_DISPLAY;
+        let other = || machine.pci.iter().filter(display).find(with_rom);
+        let source = vga
+            .map(card)
+            .or_else(|| file().map(|(file, name)| Source::File { file, name }))
+            .or_else(|| other().map(card))?;
         let placed = self.place(hw, machine, &source);
         if let Some(rom) = placed {
             self.next = linear(rom.segment, 0) + rom.size.next_multiple_of(ALIGN);
@@ -311,7 +312,7 @@ impl OptionRoms {
         let mut regs = entry_registers(rom.bdf, self.pnp_header);
         regs.cs = rom.segment;
         regs.ip = INIT;
-        hw.call_far(&mut regs);
+        hw.call_rom(&mut regs);
 
         let left = u64::from(hw.read8(start + 2)) * BLOCK;
         if hw.read16(start) != SIGNATURE || left == 0 {
@@ -343,6 +344,7 @@ fn entry_registers(bdf: Option<Bdf>, pnp_header: u16) -> RealRegs {
         edx: 0xffff,
         edi: pnp_header.into(),
         es: F_SEGMENT,
+        flags: INTERRUPT,
         ..RealRegs::default()
     }
 }

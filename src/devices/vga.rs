@@ -46,6 +46,9 @@ const KNOWN: [(u16, u16, usize); 5] = [
     (0x15ad, 0x0405, 1),
 ];
 
+/// PCI class and subclass of a VGA card.
+const CLASS_VGA: u32 = 0x0300;
+
 /// Video memory that text mode uses, in bytes over all planes: 32 KiB of screen, a plane of fonts beside it.
 const TEXT_MEMORY: usize = 64 << 10;
 /// Bytes of one character in an 8 × 16 font, and between two in the card's memory.
@@ -167,6 +170,10 @@ impl Vga {
     pub fn new(card: &PciDevice) -> Option<Self> {
         let known = |(vendor, device, _): &&(u16, u16, usize)| card.is(*vendor, *device);
         let (_, _, bar) = KNOWN.iter().find(known)?;
+        // QEMU's bochs-display has the standard VGA's name, and none of its registers.
+        if card.class >> 8 != CLASS_VGA {
+            return None;
+        }
         card.memory(*bar).map(|memory| Self { memory })
     }
 

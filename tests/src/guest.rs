@@ -132,7 +132,7 @@ impl Config {
         self
     }
 
-    /// Has another video card, by the name of QEMU's device.
+    /// Has another video card, by the name of QEMU's device, or `none`.
     pub fn video(mut self, device: &str) -> Self {
         self.video = device.into();
         self
@@ -191,7 +191,7 @@ impl Config {
         command
             .args(["-machine", &self.machine.to_string()])
             .args(["-accel", "tcg", "-display", "none", "-nodefaults"])
-            .args(["-device", &self.video, "-net", "none"])
+            .args(["-net", "none"])
             .args(["-m", &format!("{}M", self.memory_mib)])
             .args(["-smp", &self.cpus.to_string()])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
@@ -206,6 +206,9 @@ impl Config {
                 bail!("no {}: run `cargo xtask build` first", rom.display());
             }
             command.arg("-bios").arg(rom);
+        }
+        if self.video != "none" {
+            command.args(["-device", &self.video]);
         }
         command.args(&self.arguments);
         let child = command

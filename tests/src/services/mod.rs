@@ -6,7 +6,7 @@ mod memory;
 mod pci;
 mod system;
 mod time;
-mod video;
+pub mod video;
 
 use crate::script::Script;
 

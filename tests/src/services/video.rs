@@ -50,6 +50,29 @@ pub fn card(script: &mut Script, name: &str) {
     set(script, GRAPHICS, 6, 0xe);
 }
 
+/// What a loader asks before it draws: VBE's information, the monitor's EDID, and the modes.
+pub fn vbe(script: &mut Script) {
+    const EDID_BYTES: u16 = 128;
+    let call = |ax| Call::new(0x10, ax);
+    script.call("int10.0f", call(0x0f00));
+    script.call("int10.0e", call(0x0e41).bx(7));
+    script.fill(BUFFER, 512, 0);
+    script.poke(BUFFER, b"VBE2");
+    script.call("int10.4f00", call(0x4f00).di(0));
+    script.dump("int10.4f00.info", BUFFER, 6, View::Bytes);
+    script.dump("int10.4f00.memory", BUFFER + 18, 2, View::Bytes);
+    script.call("int10.4f15.0", call(0x4f15).bx(0).cx(0).dx(0));
+    script.fill(BUFFER, EDID_BYTES.into(), 0xaa);
+    script.call("int10.4f15.1", call(0x4f15).bx(1).cx(0).dx(0).di(0));
+    script.dump("int10.4f15.1.edid", BUFFER, EDID_BYTES, View::Bytes);
+    script.fill(BUFFER, 256, 0);
+    script.call("int10.4f01", call(0x4f01).cx(0x118).di(0));
+    // At 40 is the frame buffer's address, which is the firmware's to choose.
+    script.dump("int10.4f01.mode", BUFFER, 40, View::Bytes);
+    script.call("int10.set-mode", call(0x0003));
+    script.call("int10.0f.after", call(0x0f00));
+}
+
 /// Mode, cursor, output and VBE questions.
 pub fn services(script: &mut Script) {
     card(script, "vga");

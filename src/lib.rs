@@ -15,3 +15,4 @@ pub mod devices;
 pub mod logger;
 pub mod platform;
 pub mod settings;
+pub mod steps;

@@ -4,16 +4,13 @@
 
 extern crate alloc;
 
-mod steps;
-
-use firstlight::arch::pc::Pc;
-use firstlight::arch::{Frame, Outcome, bridge, cpu};
+use firstlight::arch::pc::{self, Pc};
+use firstlight::arch::{Frame, Outcome, bridge, cpu, handoff};
 use firstlight::bios::{self, Bios, int13, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::find;
 use firstlight::devices::reset;
-use firstlight::logger;
-use firstlight::platform::wake;
+use firstlight::{logger, steps};
 use spin::{Mutex, Once};
 use talc::{TalcLock, source::Manual};
 
@@ -44,21 +41,26 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
             .claim(heap.start as *mut u8, (heap.end - heap.start) as usize)
     };
     logger::start();
-    let (mut machine, settings) = steps::discover(start_info);
+    let (mut machine, settings) = steps::discover(&Pc, start_info);
+    pc::set_pm_timer(machine.pm_timer);
+    logger::report_steps(settings.bench);
+    logger::step_done("machine, memory and PCI");
     logger::set_level(settings.log);
     machine.log();
     bridge::install(dispatch);
-    steps::start_processors(&machine);
+    steps::start_processors(&Pc, &machine);
     logger::step_done("processors");
-    steps::start_given_firmware(&mut machine, &settings);
-    let tables = steps::install_tables(&mut machine, &settings);
+    if steps::install_given_firmware(&Pc, &mut machine, &settings) {
+        handoff::enter_firmware()
+    }
+    let tables = steps::install_tables(&Pc, &mut machine, &settings, &bridge::entries());
     logger::step_done("tables");
     machine.wake = tables.wake;
     // A kernel that does without the BIOS's services does without what comes for them. What waking up needs is kept.
-    let mut early = steps::given_kernel(&machine);
+    let mut early = steps::given_kernel(&Pc, &machine);
     let late = early.take_if(|kernel| kernel.needs_services());
     let mut bios = Bios::new(machine, settings);
-    if let Some(ready) = early.and_then(|kernel| steps::load_kernel(&kernel, &bios.machine)) {
+    if let Some(ready) = early.and_then(|kernel| steps::load_kernel(&Pc, &kernel, &bios.machine)) {
         keep(bios);
         steps::enter_kernel(ready)
     }
@@ -81,7 +83,9 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     let bios = keep(bios);
     option_roms::at_post(bios, &Pc);
     logger::step_done("option ROMs");
-    if let Some(ready) = late.and_then(|kernel| steps::load_kernel(&kernel, &bios.lock().machine)) {
+    if let Some(ready) =
+        late.and_then(|kernel| steps::load_kernel(&Pc, &kernel, &bios.lock().machine))
+    {
         steps::enter_kernel(ready)
     }
     bridge::start_guest_boot()
@@ -96,12 +100,7 @@ fn keep(bios: Bios<Pc>) -> &'static Mutex<Bios<Pc>> {
 /// starts anew.
 fn wake(bios: &Mutex<Bios<Pc>>, frame: &mut Frame) {
     let bios = bios.try_lock();
-    let waking = bios.and_then(|mut bios| {
-        let vector = wake::restore(&Pc, &mut bios.machine)?;
-        steps::start_processors(&bios.machine);
-        Some(vector)
-    });
-    match waking {
+    match bios.and_then(|mut bios| steps::wake(&Pc, &mut bios.machine)) {
         Some(vector) => {
             frame.cs = (vector >> 4) as u16;
             frame.ip = vector as u16 & 0xf;

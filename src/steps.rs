@@ -1,172 +1,239 @@
 //! The steps of the start that need more than one part of the firmware, in their order.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
-use firstlight::arch::pc::{self, Pc};
-use firstlight::arch::place::{F_SEGMENT, RamPlacer};
-use firstlight::arch::xen::Xen;
-use firstlight::arch::{bridge, cpu, handoff, kernel};
-use firstlight::bios::post;
-use firstlight::boot::direct::{Given, Ready};
-use firstlight::devices::pci::PciDevice;
-use firstlight::devices::{apic, mtrr};
-use firstlight::logger;
-use firstlight::platform::xen::guest::Guest;
-use firstlight::platform::xen::payload;
-use firstlight::platform::{self, Machine, wake};
-use firstlight::settings::Settings;
+use crate::arch::{Entries, Hardware};
+use crate::bios::post;
+use crate::boot::direct::{Given, Ready};
+use crate::devices::{apic, mtrr};
+use crate::platform::xen::hypercalls::Hypercalls;
+use crate::platform::xen::payload;
+use crate::platform::{self, Described, Installed, Machine, Platform, wake};
+use crate::settings::Settings;
+use firstlight_tables::e820::E820Map;
+use firstlight_tables::place::Placer;
 
 /// CPUID leaf 1, EDX: the processor has a local APIC.
 const CPUID_APIC: u32 = 1 << 9;
+/// What of the F segment is free for tables: all below the real-mode stack and our code.
+const F_SEGMENT: Range<u64> = 0xf0000..0xfa000;
 
-/// Learns what machine this is, and sets up its memory and its PCI functions.
-pub fn discover(start_info: u32) -> (Machine, Settings) {
-    let phys_bits = mtrr::phys_bits(cpuid);
-    // Looking for Xen takes hundreds of CPUIDs, each of them a VM exit.
-    let xen = (start_info != 0).then(Xen::find).flatten();
-    let (machine, settings) = match xen {
-        Some(xen) => platform::xen::start(&Pc, &xen, start_info.into(), cpu::resident(), phys_bits),
-        None => platform::qemu::start(&Pc, cpu::resident(), phys_bits),
-    };
-    pc::set_pm_timer(machine.pm_timer);
-    logger::report_steps(settings.bench);
-    logger::step_done("machine, memory and PCI");
-    (machine, settings)
+/// The machine: its devices, its processors, its hypervisor and its memory.
+pub trait Board {
+    /// What its devices are reached through.
+    type Hw: Hardware;
+
+    /// Its devices.
+    fn hw(&self) -> &Self::Hw;
+    /// Xen, if it is what runs this machine. Asking costs many VM exits.
+    fn xen(&self) -> Option<impl Hypercalls>;
+    /// Hands out RAM from `map` that ends at or below `limit`, and of the F segment what is in `f_segment`. To be asked once a
+    /// boot for the F segment.
+    fn placer<'a>(
+        &self,
+        map: &'a mut E820Map,
+        limit: u64,
+        f_segment: Range<u64>,
+    ) -> impl Placer + 'a;
+    /// Physical addresses that the firmware occupies.
+    fn resident(&self) -> Range<u64>;
+    /// CPUID: EAX, EBX, ECX, EDX of `leaf`, subleaf 0.
+    fn cpuid(&self, leaf: u32) -> [u32; 4];
+    /// Reads a model specific register that this processor has.
+    fn read_msr(&self, msr: u32) -> u64;
+    /// Writes one.
+    fn write_msr(&self, msr: u32, value: u64);
+    /// Starts `expected` other processors once, loads `msrs` on each, and parks them.
+    fn start_others(&self, expected: u32, msrs: &[(u32, u64)]);
+    /// Local APIC IDs of this processor and of those that were started, this one's first.
+    fn apic_ids(&self) -> Vec<u32>;
+}
+
+/// Learns what machine this is, and sets up its memory and its PCI functions. `start_info` is what Xen's domain builder gave us,
+/// or zero.
+pub fn discover(board: &impl Board, start_info: u32) -> (Machine, Settings) {
+    let phys_bits = mtrr::phys_bits(|leaf| board.cpuid(leaf));
+    let builder = (start_info != 0).then(|| board.xen()).flatten();
+    let xen = builder.map(|xen| (xen, start_info.into()));
+    platform::start(board.hw(), xen, board.resident(), phys_bits)
 }
 
 /// Gives every processor its memory types, lets legacy interrupts through to this one, and parks the others.
-pub fn start_processors(machine: &Machine) {
-    let msrs = mtrr::Capabilities::detect(cpuid, cpu::read_msr)
+pub fn start_processors(board: &impl Board, machine: &Machine) {
+    let cpuid = |leaf| board.cpuid(leaf);
+    let msrs = mtrr::Capabilities::detect(cpuid, |msr| board.read_msr(msr))
         .map(|capabilities| mtrr::plan(capabilities, machine.pci_hole.clone()))
         .unwrap_or_default();
     for (msr, value) in &msrs {
-        cpu::write_msr(*msr, *value);
+        board.write_msr(*msr, *value);
     }
     if cpuid(1)[3] & CPUID_APIC == 0 {
         return;
     }
-    apic::virtual_wire(&Pc);
-    cpu::start_others(machine.cpus.present - 1, &msrs);
+    apic::virtual_wire(board.hw());
+    board.start_others(machine.cpus.present - 1, &msrs);
 }
 
-/// Starts the firmware that the toolstack gave and asked for, in place of the built-in BIOS. Returns where there is none, or
-/// it cannot be started.
-pub fn start_given_firmware(machine: &mut Machine, settings: &Settings) {
-    let Some(guest) = &machine.xen else {
-        return;
+/// Puts the firmware that the toolstack gave and asked for in place of the built-in BIOS. Returns whether it is there, and then
+/// nothing but the jump to it may follow; where there is none, or it cannot be started, the machine is as it was.
+pub fn install_given_firmware(
+    board: &impl Board,
+    machine: &mut Machine,
+    settings: &Settings,
+) -> bool {
+    let Platform::Xen(guest) = &machine.platform else {
+        return false;
     };
-    let Some(xen) = Xen::find() else {
-        return;
+    let Some(payload) = payload::choose(board.hw(), guest, settings) else {
+        return false;
     };
-    let Some(payload) = payload::choose(&Pc, guest, settings) else {
-        return;
+    let Some(xen) = board.xen() else {
+        return false;
     };
     if let Err(error) = payload.make_room(&xen, &mut machine.e820) {
         log::error!("Xen: {error}; the built-in BIOS starts instead");
-        return;
+        return false;
     }
-    let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, 0..0);
-    let input = xen_tables(guest, &machine.pci, machine.pci_hole.clone(), settings);
-    let mut placer = payload::AboveBios(&mut placer);
-    let entries = platform::xen::tables::install(&Pc, &cpuid, &input, &mut placer);
-    payload.install(&Pc, &entries, &machine.e820);
-    handoff::enter_firmware()
+    // The F segment is the payload's own.
+    let installed = place_tables(board, machine, settings, 0..0, |_| ()).0;
+    payload.install(board.hw(), &installed, &machine.e820);
+    true
 }
 
 /// Where the tables lie that later steps ask for.
 pub struct Tables {
     /// What it takes to wake up from S3.
-    pub wake: wake::Memory,
+    pub wake: wake::Kept,
     /// The PCI interrupt routing table.
     pub routing_table: Option<u64>,
     /// The Plug and Play header's offset in segment F000h, zero where there was no room.
     pub pnp_header: u16,
 }
 
-/// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables, and the headers of the BIOS's own entry points.
-pub fn install_tables(machine: &mut Machine, settings: &Settings) -> Tables {
-    let mut placer = RamPlacer::new(&mut machine.e820, machine.low_ram_end, F_SEGMENT);
-    let (wake, routing_table) = match &machine.xen {
-        Some(guest) => {
-            let input = xen_tables(guest, &machine.pci, machine.pci_hole.clone(), settings);
-            let installed = platform::xen::tables::install(&Pc, &cpuid, &input, &mut placer);
-            let wake = wake::Memory {
-                rsdp: installed.rsdp,
-                ..wake::Memory::default()
-            };
-            (wake, installed.pir)
-        }
-        None => {
-            let [signature, _, _, features] = cpuid(1);
-            let input = platform::qemu::tables::Input {
-                fw_cfg: machine.fw_cfg.as_ref(),
-                chipset: machine.chipset,
-                pci: &machine.pci,
-                apic_ids: &cpu::apic_ids(),
-                cpu: (signature, features),
-                settings,
-            };
-            let installed = platform::qemu::tables::install(&Pc, &input, &mut placer);
-            let wake = wake::Memory {
-                rsdp: installed.rsdp,
-                told: installed.told,
-            };
-            (wake, installed.routing_table)
-        }
-    };
-    let pnp_header = post::entry_points(&mut placer, &bridge::entries());
+/// Tells the guest about the machine: ACPI, SMBIOS, MP and PIR tables, and the headers of the BIOS's own `entries`.
+pub fn install_tables(
+    board: &impl Board,
+    machine: &mut Machine,
+    settings: &Settings,
+    entries: &Entries,
+) -> Tables {
+    let headers = |placer: &mut dyn Placer| post::entry_points(placer, entries);
+    let (installed, pnp_header) = place_tables(board, machine, settings, F_SEGMENT, headers);
     Tables {
-        wake,
-        routing_table,
+        routing_table: installed.pir,
+        wake: installed.into(),
         pnp_header,
     }
 }
 
-fn xen_tables<'a>(
-    guest: &'a Guest,
-    pci: &'a [PciDevice],
-    pci_hole: Range<u64>,
-    settings: &'a Settings,
-) -> platform::xen::tables::Input<'a> {
-    platform::xen::tables::Input {
-        guest,
-        pci,
-        pci_hole,
-        high_end: guest.info.high_ram_end,
-        phys_bits: mtrr::phys_bits(cpuid),
-        apic_ids: &guest.apic_ids,
+/// Places the platform's tables, in `f_segment` where they belong there, and then what `more` places.
+fn place_tables<B: Board, R>(
+    board: &B,
+    machine: &mut Machine,
+    settings: &Settings,
+    f_segment: Range<u64>,
+    more: impl FnOnce(&mut dyn Placer) -> R,
+) -> (Installed, R) {
+    let described = Described {
+        fw_cfg: machine.fw_cfg.as_ref(),
+        chipset: machine.chipset,
+        pci: &machine.pci,
+        pci_hole: machine.pci_hole.clone(),
+        apic_ids: &board.apic_ids(),
         settings,
-    }
+    };
+    let mut placer = board.placer(&mut machine.e820, machine.low_ram_end, f_segment);
+    let cpuid = |leaf| board.cpuid(leaf);
+    let platform = &machine.platform;
+    let installed = platform.install_tables(board.hw(), &cpuid, &described, &mut placer);
+    (installed, more(&mut placer))
 }
 
 /// The kernel that the platform gives in place of a disk, if there is one.
-pub fn given_kernel(machine: &Machine) -> Option<Given> {
-    Given::find(&Pc, machine.fw_cfg.as_ref()?)
+pub fn given_kernel(board: &impl Board, machine: &Machine) -> Option<Given> {
+    Given::find(board.hw(), machine.fw_cfg.as_ref()?)
 }
 
 /// Puts a given kernel in its place in memory, or says why it cannot be started.
-pub fn load_kernel(kernel: &Given, machine: &Machine) -> Option<Ready> {
+pub fn load_kernel(board: &impl Board, kernel: &Given, machine: &Machine) -> Option<Ready> {
     let rsdp = machine.wake.rsdp.unwrap_or(0);
     kernel
-        .load(&Pc, machine.fw_cfg.as_ref()?, &machine.e820, rsdp)
+        .load(board.hw(), machine.fw_cfg.as_ref()?, &machine.e820, rsdp)
         .inspect_err(|error| log::error!("the given kernel cannot be started: {error}"))
         .ok()
 }
 
-/// Leaves for a kernel that is in its place.
-pub fn enter_kernel(ready: Ready) -> ! {
-    match ready {
-        Ready::Long { entry, params } => kernel::long(entry, params),
-        Ready::Protected {
-            entry,
-            esi,
-            ebx,
-            eax,
-        } => kernel::protected(entry, esi, ebx, eax),
-        Ready::Real => bridge::start_linux_setup(),
-    }
+/// Brings a machine that wakes up from S3 back to what the guest left. Gives the address below 1 MiB at which the guest goes on
+/// in real mode; `None` where it did not say, and nothing was done.
+pub fn wake(board: &impl Board, machine: &mut Machine) -> Option<u32> {
+    let vector = wake::restore(board.hw(), machine)?;
+    start_processors(board, machine);
+    Some(vector)
 }
 
-fn cpuid(leaf: u32) -> [u32; 4] {
-    cpu::cpuid(leaf, 0)
+#[cfg(not(test))]
+mod pc {
+    use super::*;
+    use crate::arch::pc::Pc;
+    use crate::arch::place::RamPlacer;
+    use crate::arch::xen::Xen;
+    use crate::arch::{bridge, cpu, kernel};
+
+    impl Board for Pc {
+        type Hw = Pc;
+
+        fn hw(&self) -> &Pc {
+            self
+        }
+
+        fn xen(&self) -> Option<impl Hypercalls> {
+            Xen::find()
+        }
+        fn placer<'a>(
+            &self,
+            map: &'a mut E820Map,
+            limit: u64,
+            f_segment: Range<u64>,
+        ) -> impl Placer + 'a {
+            RamPlacer::new(map, limit, f_segment)
+        }
+        fn resident(&self) -> Range<u64> {
+            cpu::resident()
+        }
+        fn cpuid(&self, leaf: u32) -> [u32; 4] {
+            cpu::cpuid(leaf, 0)
+        }
+        fn read_msr(&self, msr: u32) -> u64 {
+            cpu::read_msr(msr)
+        }
+        fn write_msr(&self, msr: u32, value: u64) {
+            cpu::write_msr(msr, value);
+        }
+        fn start_others(&self, expected: u32, msrs: &[(u32, u64)]) {
+            cpu::start_others(expected, msrs);
+        }
+        fn apic_ids(&self) -> Vec<u32> {
+            cpu::apic_ids()
+        }
+    }
+
+    /// Leaves for a kernel that is in its place.
+    pub fn enter_kernel(ready: Ready) -> ! {
+        match ready {
+            Ready::Long { entry, params } => kernel::long(entry, params),
+            Ready::Protected {
+                entry,
+                esi,
+                ebx,
+                eax,
+            } => kernel::protected(entry, esi, ebx, eax),
+            Ready::Real => bridge::start_linux_setup(),
+        }
+    }
 }
+#[cfg(not(test))]
+pub use pc::enter_kernel;
+
+#[cfg(test)]
+mod tests;

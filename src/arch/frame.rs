@@ -123,7 +123,7 @@ impl Frame {
 }
 
 /// Entry points in segment F000h whose place no program knows, by offset.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Entries {
     /// Divide error.
     pub int00: u16,

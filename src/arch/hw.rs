@@ -185,6 +185,18 @@ pub trait RealMode {
     fn call_int(&self, vector: u8, regs: &mut RealRegs);
 }
 
+/// CPUID as a function: EAX in, EAX to EDX out.
+pub trait Cpuid {
+    /// The four registers of leaf `leaf`, subleaf 0.
+    fn cpuid(&self, leaf: u32) -> [u32; 4];
+}
+
+impl<F: Fn(u32) -> [u32; 4]> Cpuid for F {
+    fn cpuid(&self, leaf: u32) -> [u32; 4] {
+        self(leaf)
+    }
+}
+
 /// All of it.
 pub trait Hardware: Ports + PhysMem + Clock + RealMode {}
 impl<T: Ports + PhysMem + Clock + RealMode> Hardware for T {}

@@ -22,4 +22,4 @@ pub mod place;
 pub mod xen;
 
 pub use frame::{Entries, Frame, Outcome, linear};
-pub use hw::{Clock, Hardware, PhysMem, Ports, RealMode, RealRegs};
+pub use hw::{Clock, Cpuid, Hardware, PhysMem, Ports, RealMode, RealRegs};

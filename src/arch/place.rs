@@ -5,9 +5,6 @@ use core::ops::Range;
 use firstlight_tables::e820::E820Map;
 use firstlight_tables::place::{Block, Placer, Space, Zone};
 
-/// What of the F segment is free for tables: all below the real-mode stack and our code.
-pub const F_SEGMENT: Range<u64> = 0xf0000..0xfa000;
-
 /// Hands out memory of the machine.
 pub struct RamPlacer<'a>(Space<'a>);
 

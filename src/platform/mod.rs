@@ -1,5 +1,6 @@
 //! Who started us, and what they told us: QEMU's fw_cfg or Xen's start_info, one [`Machine`] out.
 
+mod legacy;
 pub mod qemu;
 pub mod wake;
 pub mod xen;
@@ -8,37 +9,105 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::arch::{Clock, Cpuid, Hardware, PhysMem, Ports};
 use crate::devices::chipset::Chipset;
+use crate::devices::pci::setup::Access;
 use crate::devices::pci::{ConfigAccess, PciDevice};
+use crate::settings::Settings;
 use firstlight_tables::e820::E820Map;
+use firstlight_tables::loader::Told;
+use firstlight_tables::place::Placer;
 use qemu::fw_cfg::FwCfg;
+use xen::guest::Guest;
+use xen::hypercalls::Hypercalls;
 
-/// The hypervisor's side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PlatformKind {
+/// Who started us, and what only he tells.
+#[derive(Clone, Debug, Default)]
+pub enum Platform {
     /// QEMU, by its ROM's reset vector.
     #[default]
     Qemu,
     /// Xen's domain builder, by the ELF entry.
-    Xen,
+    Xen(Box<Guest>),
+}
+
+/// Learns what machine this is, and sets up its memory and its PCI functions. `xen` is the hypervisor with the address of its
+/// `hvm_start_info` where that started us, `resident` the firmware's own place, `phys_bits` how many bits a physical address
+/// has.
+pub fn start<H: Hardware, X: Hypercalls>(
+    hw: &H,
+    xen: Option<(X, u64)>,
+    resident: Range<u64>,
+    phys_bits: u8,
+) -> (Machine, Settings) {
+    match xen {
+        Some((xen, start_info)) => xen::start(hw, &xen, start_info, resident, phys_bits),
+        None => qemu::start(hw, resident, phys_bits),
+    }
+}
+
+impl Platform {
+    /// Places all tables that tell the guest about the machine. What cannot be made or placed is logged and left out.
+    pub fn install_tables(
+        &self,
+        hw: &(impl Ports + PhysMem + Clock),
+        cpu: &impl Cpuid,
+        described: &Described,
+        placer: &mut dyn Placer,
+    ) -> Installed {
+        match self {
+            Self::Qemu => qemu::tables::install(hw, cpu, described, placer),
+            Self::Xen(guest) => xen::tables::install(hw, cpu, guest, described, placer),
+        }
+    }
+}
+
+/// What the guest's tables describe.
+#[derive(Clone)]
+pub struct Described<'a> {
+    /// QEMU's files.
+    pub fw_cfg: Option<&'a FwCfg>,
+    /// The chipset.
+    pub chipset: Chipset,
+    /// PCI functions.
+    pub pci: &'a [PciDevice],
+    /// PCI's addresses below 4 GiB.
+    pub pci_hole: Range<u64>,
+    /// Local APIC IDs of the processors that were found, the boot processor's first.
+    pub apic_ids: &'a [u32],
+    /// The user's settings.
+    pub settings: &'a Settings,
+}
+
+/// Physical addresses of the tables' entry points, and what goes with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// ACPI root pointer.
+    pub rsdp: Option<u64>,
+    /// SMBIOS 2.1 entry point, where the tables are of our making.
+    pub smbios: Option<u64>,
+    /// MP floating pointer.
+    pub mp: Option<u64>,
+    /// PCI interrupt routing table.
+    pub pir: Option<u64>,
+    /// Addresses that QEMU was told and forgets by a reset.
+    pub told: Vec<Told>,
 }
 
 /// The virtual CPUs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cpus {
     /// CPUs present at start.
     pub present: u32,
     /// CPUs that may ever be present (hotplug).
     pub possible: u32,
-    /// APIC IDs by CPU number, `possible` long where the platform tells them.
-    pub apic_ids: Vec<u32>,
 }
 
 /// Everything the platform told us that the later steps use, and the devices that were found.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     /// Who started us.
-    pub platform: PlatformKind,
+    pub platform: Platform,
     /// RAM below 4 GiB ends here, in bytes.
     pub low_ram_end: u64,
     /// Bytes of RAM from 4 GiB up.
@@ -64,10 +133,8 @@ pub struct Machine {
     pub pci: Vec<PciDevice>,
     /// QEMU's configuration device, where there is one (under Xen only with a kernel to start).
     pub fw_cfg: Option<FwCfg>,
-    /// What Xen and its toolstack tell, where they started us.
-    pub xen: Option<Box<xen::guest::Guest>>,
     /// What it takes to wake up from S3.
-    pub wake: wake::Memory,
+    pub wake: wake::Kept,
 }
 
 impl Machine {
@@ -76,6 +143,14 @@ impl Machine {
         self.pci
             .iter()
             .filter(move |device| device.subclass() == subclass)
+    }
+
+    /// How PCI functions are reached, and what each is given.
+    pub fn pci_access(&self) -> Access {
+        match self.platform {
+            Platform::Qemu => Access::of_qemu(self.config, self.chipset),
+            Platform::Xen(_) => xen::pci::ACCESS,
+        }
     }
 
     /// Writes the memory map and the PCI functions to the log, at level debug.

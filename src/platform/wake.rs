@@ -6,19 +6,28 @@
 use alloc::vec::Vec;
 
 use super::Machine;
-use super::qemu::fw_cfg::{Files, key};
+use super::{Installed, Platform, qemu};
 use crate::arch::{Clock, PhysMem, Ports};
-use crate::devices::pci::setup::{self, Access};
+use crate::devices::pci::setup;
 use crate::devices::pic;
 use firstlight_tables::loader::Told;
 
 /// What is kept of the tables for waking up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct Kept {
     /// Physical address of the ACPI root pointer.
     pub rsdp: Option<u64>,
     /// Addresses that QEMU was told and forgets by a reset.
     pub told: Vec<Told>,
+}
+
+impl From<Installed> for Kept {
+    fn from(installed: Installed) -> Self {
+        Self {
+            rsdp: installed.rsdp,
+            told: installed.told,
+        }
+    }
 }
 
 const RSDT: u32 = u32::from_le_bytes(*b"RSDT");
@@ -47,25 +56,15 @@ pub fn restore(hw: &(impl Ports + PhysMem + Clock), machine: &mut Machine) -> Op
         return None;
     }
     machine.chipset.config_access(hw, machine.low_ram_end);
-    let access = match &machine.xen {
-        Some(_) => super::xen::pci::ACCESS,
-        None => Access::of_qemu(machine.config, machine.chipset),
-    };
-    setup::restore(hw, &access, &machine.pci);
+    setup::restore(hw, &machine.pci_access(), &machine.pci);
     pic::init(hw, 0);
     let control = hw.read32(fadt + FADT_PM1A_CONTROL) as u16;
     if control != 0 {
         hw.out16(control, hw.in16(control) | SCI_EN);
     }
-    if machine.xen.is_none()
-        && let Some(fw_cfg) = &machine.fw_cfg
-    {
-        // CPUs may have come and gone.
-        machine.cpus.present = (fw_cfg.number::<2>(hw, key::NB_CPUS) as u32).max(1);
-        let mut source = Files { fw_cfg, hw };
-        if !machine.wake.told.iter().all(|told| told.tell(&mut source)) {
-            log::error!("QEMU could not be told an address again");
-        }
+    match machine.platform {
+        Platform::Qemu => qemu::restore(hw, machine),
+        Platform::Xen(_) => {}
     }
     Some(vector)
 }

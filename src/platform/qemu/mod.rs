@@ -6,12 +6,12 @@ pub mod tables;
 
 use core::ops::Range;
 
-use super::{Cpus, Machine, PlatformKind};
+use super::{Cpus, Machine, Platform};
 use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::chipset::{Chipset, PM_TIMER};
-use crate::devices::pci::setup::{Access, Input, setup, windows};
+use crate::devices::pci::setup::{Input, setup, windows};
 use crate::settings::Settings;
-use fw_cfg::{FwCfg, key};
+use fw_cfg::{Files, FwCfg, key};
 
 /// Where user's settings are, by fw_cfg file name.
 const SETTINGS_PREFIX: &[u8] = b"opt/firstlight/";
@@ -50,16 +50,15 @@ pub fn discover(
     let mut cpus = Cpus {
         present: 1,
         possible: 1,
-        ..Cpus::default()
     };
     if let Some(fw_cfg) = &fw_cfg {
         tables::oem_settings(hw, fw_cfg, &mut settings);
         read_settings(hw, fw_cfg, &mut settings);
-        cpus.present = (fw_cfg.number::<2>(hw, key::NB_CPUS) as u32).max(1);
+        cpus.present = cpus_present(hw, fw_cfg);
         cpus.possible = (fw_cfg.number::<2>(hw, key::MAX_CPUS) as u32).max(cpus.present);
     }
     let machine = Machine {
-        platform: PlatformKind::Qemu,
+        platform: Platform::Qemu,
         low_ram_end: memory.low_ram_end,
         high_ram: memory.high_ram,
         high_end: memory.high_end,
@@ -81,12 +80,29 @@ pub fn set_up_pci(hw: &(impl Ports + PhysMem + Clock), machine: &mut Machine, ph
         .as_ref()
         .and_then(|fw_cfg| fw_cfg.number_file(hw, b"etc/extra-pci-roots"));
     let input = Input {
-        access: Access::of_qemu(machine.config, machine.chipset),
+        access: machine.pci_access(),
         extra_roots: extra_roots.unwrap_or(0),
         windows: windows(machine, phys_bits),
     };
     if machine.chipset != Chipset::None {
         machine.pci = setup(hw, &input);
+    }
+}
+
+fn cpus_present(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> u32 {
+    (fw_cfg.number::<2>(hw, key::NB_CPUS) as u32).max(1)
+}
+
+/// Tells QEMU again what it forgot by the reset with which the machine woke up, and asks for the CPUs anew, which may have come
+/// and gone.
+pub fn restore(hw: &(impl Ports + PhysMem + Clock), machine: &mut Machine) {
+    let Some(fw_cfg) = &machine.fw_cfg else {
+        return;
+    };
+    machine.cpus.present = cpus_present(hw, fw_cfg);
+    let mut source = Files { fw_cfg, hw };
+    if !machine.wake.told.iter().all(|told| told.tell(&mut source)) {
+        log::error!("QEMU could not be told an address again");
     }
 }
 

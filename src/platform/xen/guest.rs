@@ -8,7 +8,7 @@ use super::start_info::{self, Module, StartInfo};
 use super::xenstore::{Store, StoreError};
 use crate::arch::{Hardware, PhysMem};
 use crate::devices::chipset::Chipset;
-use crate::platform::{Cpus, Machine, PlatformKind};
+use crate::platform::{Cpus, Machine};
 use crate::settings::Settings;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -67,7 +67,6 @@ pub fn discover<H: Hardware, X: Hypercalls>(
     });
     let config = read_config(hw, xen);
     let mut machine = Machine {
-        platform: PlatformKind::Xen,
         low_ram_end: info.low_ram_end,
         high_ram: info.high_ram_end - FOUR_GIB,
         high_end: info.high_ram_end,
@@ -83,7 +82,7 @@ pub fn discover<H: Hardware, X: Hypercalls>(
         modules,
         config,
         generation_id: None,
-        apic_ids: machine.cpus.apic_ids.clone(),
+        apic_ids: (0..info.vcpus).map(|cpu| 2 * cpu).collect(),
         uuid: xen.domain_uuid().unwrap_or_default(),
         extra_version: text(&xen.extra_version().unwrap_or_default()),
         numa: xen.vnuma().ok().map(numa),
@@ -96,7 +95,6 @@ fn cpus(info: &HvmInfo) -> Cpus {
     Cpus {
         present: info.online.count_ones(),
         possible: info.vcpus,
-        apic_ids: (0..info.vcpus).map(|cpu| 2 * cpu).collect(),
     }
 }
 
@@ -260,7 +258,7 @@ mod tests {
         let (guest, machine, settings) = discover(&hw, &xen, 0x20_0000, RESIDENT);
         assert_eq!(guest.info.vcpus, 2);
         assert_eq!(guest.extra_version, ".5-fake");
-        assert_eq!(machine.cpus.apic_ids, [0, 2]);
+        assert_eq!(guest.apic_ids, [0, 2]);
         assert_eq!(settings.log, Some(log::LevelFilter::Debug));
         assert!(settings.serial_console);
         assert_eq!(machine.e820.kind_at(0x800_0000), Some(Kind::Reserved));

@@ -1,16 +1,6 @@
 //! Xen's CPUID leaves (public header arch-x86/cpuid.h).
 
-/// CPUID as a function: EAX in, EAX to EDX out.
-pub trait Cpuid {
-    /// The four registers of leaf `leaf`, subleaf 0.
-    fn cpuid(&self, leaf: u32) -> [u32; 4];
-}
-
-impl<F: Fn(u32) -> [u32; 4]> Cpuid for F {
-    fn cpuid(&self, leaf: u32) -> [u32; 4] {
-        self(leaf)
-    }
-}
+use crate::arch::Cpuid;
 
 const FIRST: u32 = 0x4000_0000;
 const END: u32 = 0x4001_0000;

@@ -6,7 +6,7 @@
 pub mod chips;
 pub mod config;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 pub mod guest;
 pub mod hvm_info;
 pub mod hypercalls;
@@ -19,8 +19,8 @@ pub mod tables;
 pub mod xenstore;
 
 use crate::arch::Hardware;
-use crate::platform::Machine;
 use crate::platform::qemu::fw_cfg::FwCfg;
+use crate::platform::{Machine, Platform};
 use crate::settings::Settings;
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -45,6 +45,6 @@ pub fn start<H: Hardware, X: Hypercalls>(
     machine.pm_timer = chips::pm_timer(&guest);
     // The toolstack's device model has one only where the domain has a kernel to start.
     machine.fw_cfg = FwCfg::open(hw).ok();
-    machine.xen = Some(Box::new(guest));
+    machine.platform = Platform::Xen(Box::new(guest));
     (machine, settings)
 }

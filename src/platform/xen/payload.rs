@@ -7,12 +7,13 @@ use super::config::Firmware;
 use super::guest::Guest;
 use super::hypercalls::Hypercalls;
 use crate::arch::PhysMem;
+use crate::platform::Installed;
 use crate::settings::Settings;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use firstlight_tables::e820::E820Map;
-use firstlight_tables::place::{Block, Placer, Zone, checksum};
+use firstlight_tables::place::checksum;
 
 /// Where both look for the structure. Its arrays follow on the same page.
 pub const INFO_ADDR: u64 = 0x1000;
@@ -70,27 +71,6 @@ impl fmt::Display for PayloadError {
     }
 }
 
-/// Physical addresses of the tables' entry points. They lie outside of the module's place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EntryPoints {
-    /// ACPI RSDP.
-    pub rsdp: Option<u64>,
-    /// SMBIOS 2.1 entry point.
-    pub smbios: Option<u64>,
-    /// MP floating pointer.
-    pub mp: Option<u64>,
-    /// PCI interrupt routing table.
-    pub pir: Option<u64>,
-}
-
-impl EntryPoints {
-    fn list(&self) -> impl Iterator<Item = u64> {
-        [self.rsdp, self.smbios, self.mp, self.pir]
-            .into_iter()
-            .flatten()
-    }
-}
-
 /// The firmware to start in place of the built-in BIOS, if any. What cannot be started is logged in one line.
 pub fn choose(mem: &impl PhysMem, guest: &Guest, settings: &Settings) -> Option<Payload> {
     let image = match &guest.config.firmware {
@@ -105,15 +85,6 @@ pub fn choose(mem: &impl PhysMem, guest: &Guest, settings: &Settings) -> Option<
     Payload::check(mem, image, guest.firmware_module())
         .inspect_err(|error| log::error!("Xen: {error}; the built-in BIOS starts instead"))
         .ok()
-}
-
-/// Keeps tables out of the F segment, which is the payload's own.
-pub struct AboveBios<'a>(pub &'a mut dyn Placer);
-
-impl Placer for AboveBios<'_> {
-    fn allocate(&mut self, _: Zone, size: usize, align: usize) -> Option<Block> {
-        self.0.allocate(Zone::High, size, align)
-    }
 }
 
 /// A module that was found sound.
@@ -209,7 +180,7 @@ impl Payload {
 
     /// Puts the structure and the module into their places, over the built-in BIOS: nothing but the jump to F000:FFF0 may
     /// follow.
-    pub fn install(&self, mem: &impl PhysMem, entries: &EntryPoints, map: &E820Map) {
+    pub fn install(&self, mem: &impl PhysMem, entries: &Installed, map: &E820Map) {
         let (info, tables, e820) = describe(self.image, entries, map);
         mem.write(INFO_ADDR, &info);
         mem.write(TABLES_ADDR, &tables);
@@ -223,7 +194,7 @@ impl Payload {
     }
 
     /// OVMF scans for the entry points; they name the rest of the tables by address, so copies do.
-    fn install_ovmf_entries(&self, mem: &impl PhysMem, entries: &EntryPoints) {
+    fn install_ovmf_entries(&self, mem: &impl PhysMem, entries: &Installed) {
         const RSDP_SIZE: usize = 36;
         const SMBIOS_ENTRY_SIZE: usize = 31;
         if let Some(rsdp) = entries.rsdp {
@@ -239,11 +210,18 @@ impl Payload {
     }
 }
 
+/// The entry points that there are.
+fn list(entries: &Installed) -> impl Iterator<Item = u64> {
+    [entries.rsdp, entries.smbios, entries.mp, entries.pir]
+        .into_iter()
+        .flatten()
+}
+
 /// The structure at [`INFO_ADDR`], the array of tables and the memory map that it points to.
-fn describe(image: Image, entries: &EntryPoints, map: &E820Map) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+fn describe(image: Image, entries: &Installed, map: &E820Map) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     const LENGTH_AT: usize = 14;
     const CHECKSUM_AT: usize = 15;
-    let tables: Vec<u64> = entries.list().take(MAX_TABLES).collect();
+    let tables: Vec<u64> = list(entries).take(MAX_TABLES).collect();
     let count = tables.len() as u32;
     let mut ranges = map.entries();
     if ranges.len() > MAX_E820 {
@@ -315,10 +293,10 @@ mod tests {
         let mem = Fake::default();
         let module = seabios(&mem, 0x2_0000);
         let payload = Payload::check(&mem, Image::SeaBios, Some(&module)).unwrap();
-        let entries = EntryPoints {
+        let entries = Installed {
             rsdp: Some(0xff1_0000),
             pir: Some(0xff2_0000),
-            ..EntryPoints::default()
+            ..Installed::default()
         };
         payload.install(&mem, &entries, &map());
         assert_eq!(payload.place(), 0xe_0000..0x10_0000);
@@ -348,9 +326,9 @@ mod tests {
         payload.make_room(&xen, &mut map).unwrap();
         assert_eq!(xen.populated.borrow().len(), 0x200);
         mem.write(0xff1_0000, b"RSD PTR ");
-        let entries = EntryPoints {
+        let entries = Installed {
             rsdp: Some(0xff1_0000),
-            ..EntryPoints::default()
+            ..Installed::default()
         };
         payload.install(&mem, &entries, &map);
         assert_eq!(mem.read16(0xffff0), 0x9090);

@@ -5,17 +5,18 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::guest::Guest;
-use super::leaves::{self, Cpuid};
-use super::payload::EntryPoints;
+use super::leaves;
 use super::pci::LINK_IRQS;
-use crate::arch::{PhysMem, Ports};
+use crate::arch::{Cpuid, PhysMem, Ports};
+use crate::devices::mtrr;
 use crate::devices::pci::PciDevice;
+use crate::platform::legacy::Interrupts;
+use crate::platform::{Described, Installed};
 use crate::settings::Settings;
 use firstlight_acpi as acpi;
 use firstlight_tables::place::Placer;
 use firstlight_tables::routing::Chipset;
-use firstlight_tables::sort;
-use firstlight_tables::{mp, pir, smbios};
+use firstlight_tables::smbios;
 
 const FOUR_GIB: u64 = 1 << 32;
 const GIB: u64 = 1 << 30;
@@ -33,42 +34,38 @@ const TPM_DID_VID: u64 = 0xfed4_0f00;
 const TPM_INTERFACE_ID: u64 = 0xfed4_0030;
 const TPM_INTERFACE_CRB: u32 = 1;
 
-/// What the tables describe.
-#[derive(Clone)]
-pub struct Input<'a> {
-    /// What Xen and the toolstack say.
-    pub guest: &'a Guest,
-    /// PCI functions.
-    pub pci: &'a [PciDevice],
-    /// PCI's addresses below 4 GiB.
-    pub pci_hole: Range<u64>,
-    /// First address above 4 GiB that is not RAM.
-    pub high_end: u64,
-    /// How many bits a physical address has.
-    pub phys_bits: u8,
-    /// Local APIC IDs by CPU number.
-    pub apic_ids: &'a [u32],
-    /// The user's settings.
-    pub settings: &'a Settings,
-}
-
 /// Places all tables and says where their entry points are. What cannot be made or placed is logged and left out.
+// Inlined, its code would lie in the part of the image that the ROM has.
+#[inline(never)]
 pub fn install(
     hw: &(impl Ports + PhysMem),
     cpu: &impl Cpuid,
-    input: &Input,
+    guest: &Guest,
+    described: &Described,
     placer: &mut dyn Placer,
-) -> EntryPoints {
-    let mut entries = EntryPoints::default();
-    let guest = input.guest;
+) -> Installed {
+    let mut installed = Installed::default();
     if guest.info.apic {
-        (entries.mp, entries.pir) = legacy(cpu, input, placer);
+        let interrupts = Interrupts {
+            chipset: Chipset::XenPiix3,
+            irqs: LINK_IRQS,
+            ioapic_id: IOAPIC_ID,
+        };
+        let online = online_ids(guest);
+        (installed.mp, installed.pir) = interrupts.install(cpu, &online, described.pci, placer);
     }
-    entries.smbios = install_smbios(hw, cpu, input, placer);
+    installed.smbios = install_smbios(hw, cpu, guest, described, placer);
     if guest.config.acpi {
-        entries.rsdp = install_acpi(hw, input, placer);
+        installed.rsdp = install_acpi(hw, cpu, guest, described, placer);
     }
-    entries
+    installed
+}
+
+/// Local APIC IDs of the processors that are there.
+fn online_ids(guest: &Guest) -> Vec<u32> {
+    let ids = guest.apic_ids.iter().enumerate();
+    let online = ids.filter(|(cpu, _)| guest.info.online >> cpu.min(&127) & 1 != 0);
+    online.map(|(_, id)| *id).collect()
 }
 
 /// The settings among the OEM strings of the toolstack's blob.
@@ -104,11 +101,13 @@ fn read_blob(hw: &impl PhysMem, range: Option<&Range<u64>>) -> Vec<u8> {
 
 fn install_acpi(
     hw: &(impl Ports + PhysMem),
-    input: &Input,
+    cpu: &impl Cpuid,
+    guest: &Guest,
+    described: &Described,
     placer: &mut dyn Placer,
 ) -> Option<u64> {
-    let (guest, config) = (input.guest, &input.guest.config);
-    let cpus = input
+    let config = &guest.config;
+    let cpus = guest
         .apic_ids
         .iter()
         .enumerate()
@@ -118,16 +117,17 @@ fn install_acpi(
         });
     let cpus: Vec<_> = cpus.collect();
     let extra = read_blob(hw, config.acpi_blob.as_ref());
+    let phys_bits = mtrr::phys_bits(|leaf| cpu.cpuid(leaf));
     let device = |wanted: fn(&PciDevice) -> bool| {
-        let found = input.pci.iter().find(|device| wanted(device))?;
+        let found = described.pci.iter().find(|device| wanted(device))?;
         Some(found.bdf.device())
     };
     let tables = acpi::Input {
         cpus: &cpus,
         apic: guest.info.apic,
         ioapic_id: IOAPIC_ID,
-        pci_window: low_window(&input.pci_hole),
-        pci_window_64: high_window(input.high_end, input.phys_bits),
+        pci_window: low_window(&described.pci_hole),
+        pci_window_64: high_window(guest.info.high_ram_end, phys_bits),
         vga_device: device(|device| device.subclass() == 0x0300),
         platform_device: device(|device| device.is(0x5853, 0x0001)),
         hpet: hw.read32(acpi::HPET_BASE.into()) != NOTHING,
@@ -182,10 +182,11 @@ fn tpm(hw: &impl PhysMem, version: u8) -> Option<acpi::Tpm> {
 fn install_smbios(
     hw: &impl PhysMem,
     cpu: &impl Cpuid,
-    input: &Input,
+    guest: &Guest,
+    described: &Described,
     placer: &mut dyn Placer,
 ) -> Option<u64> {
-    let (guest, config) = (input.guest, &input.guest.config);
+    let config = &guest.config;
     let blob = read_blob(hw, config.smbios_blob.as_ref());
     let leaves = leaves::find(cpu);
     let version = match &leaves {
@@ -200,7 +201,7 @@ fn install_smbios(
     let vendor = [b.to_le_bytes(), d.to_le_bytes(), c.to_le_bytes()].concat();
     let [signature, _, _, features] = cpu.cpuid(1);
     let tables = smbios::Input {
-        mode: input.settings.smbios_mode,
+        mode: described.settings.smbios_mode,
         strings: config.strings.clone(),
         blob: &blob,
         uuid: guest.uuid,
@@ -231,7 +232,7 @@ fn install_smbios(
         }],
         ..smbios::Input::default()
     };
-    let slots: Vec<_> = slots(input.pci).collect();
+    let slots: Vec<_> = slots(described.pci).collect();
     let tables = smbios::Input {
         slots: &slots,
         ..tables
@@ -301,40 +302,6 @@ fn brand(cpu: &impl Cpuid) -> Vec<u8> {
     let words = BRAND.flat_map(|leaf| cpu.cpuid(leaf));
     let bytes = words.flat_map(u32::to_le_bytes);
     bytes.take_while(|byte| *byte != 0).collect()
-}
-
-/// MP and PIR tables.
-fn legacy(cpu: &impl Cpuid, input: &Input, placer: &mut dyn Placer) -> (Option<u64>, Option<u64>) {
-    let online = input.guest.info.online;
-    let ids = input.apic_ids.iter().enumerate();
-    let ids = ids.filter(|(cpu, _)| online >> cpu.min(&127) & 1 != 0);
-    let ids: Vec<u32> = ids.map(|(_, id)| *id).collect();
-    let functions = || input.pci.iter().filter(|function| function.bdf.bus() == 0);
-    let mut pins: Vec<_> = functions()
-        .filter_map(|function| Some((function.bdf.device(), function.pin.checked_sub(1)?)))
-        .collect();
-    sort::by_key(&mut pins, |pin| *pin);
-    pins.dedup();
-    let mut devices: Vec<_> = functions().map(|function| function.bdf.device()).collect();
-    sort::by_key(&mut devices, |device| *device);
-    devices.dedup();
-    let [a, b, c, d] = LINK_IRQS;
-    let [signature, _, _, features] = cpu.cpuid(1);
-    let mp = mp::Input {
-        apic_ids: &ids,
-        cpu: (signature, features),
-        ioapic_id: IOAPIC_ID,
-        chipset: Chipset::XenPiix3,
-        irqs: [a, b, c, d, a, b, c, d],
-        pci_pins: &pins,
-        timer_on_input_2: true,
-    };
-    let mp = mp::install(&mp, placer);
-    let pir = pir::install(Chipset::XenPiix3, &devices, placer);
-    if mp.is_none() || pir.is_none() {
-        log::error!("no MP or PIR table: no memory left for it");
-    }
-    (mp, pir)
 }
 
 #[cfg(test)]

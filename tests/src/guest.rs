@@ -1,62 +1,20 @@
 //! One guest under QEMU: started with a deadline, killed when dropped, its logs kept for the failure message.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+pub use firstlight_vm::{
+    Bus, Disk as Drive, Firmware, Format, Machine, Medium, Nic, NicBackend, Rom,
+};
+use firstlight_vm::{Chardev, Monitor, Outcome, Running, qemu, wait};
 use tempfile::TempDir;
-
-/// How often a log is read while waiting for a text in it.
-const POLL: Duration = Duration::from_millis(20);
 
 /// How much of each log a failure shows, in bytes.
 const TAIL: usize = 3000;
-
-/// A QEMU machine type Firstlight supports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Machine {
-    /// i440FX with PIIX3: IDE disks.
-    Pc,
-    /// Q35 with ICH9: AHCI disks.
-    Q35,
-}
-
-impl Machine {
-    /// Both machines, for tests that run on each.
-    pub const ALL: [Self; 2] = [Self::Pc, Self::Q35];
-}
-
-impl fmt::Display for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pc => "pc",
-            Self::Q35 => "q35",
-        })
-    }
-}
-
-/// The firmware a guest starts with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Firmware {
-    /// QEMU's own default.
-    SeaBios,
-    /// The ROM at `FIRSTLIGHT_ROM`, or `target/firmware/firstlight.rom` of this workspace.
-    Firstlight,
-}
-
-impl fmt::Display for Firmware {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SeaBios => "seabios",
-            Self::Firstlight => "firstlight",
-        })
-    }
-}
 
 /// The workspace's root directory.
 pub fn workspace() -> &'static Path {
@@ -76,31 +34,22 @@ pub fn rom_path() -> PathBuf {
 /// What to start; see [`Config::start`].
 #[derive(Clone, Debug)]
 pub struct Config {
-    machine: Machine,
+    guest: firstlight_vm::Guest,
     firmware: Firmware,
-    memory_mib: u64,
-    cpus: u32,
     deadline: Duration,
-    disks: u32,
     sata: bool,
-    video: String,
-    arguments: Vec<OsString>,
 }
 
 impl Config {
     /// A guest with 256 MiB, one CPU, no network card, and 60 s to do its work.
     pub fn new(machine: Machine, firmware: Firmware) -> Self {
-        Self {
-            machine,
+        let config = Self {
+            guest: firstlight_vm::Guest::new(machine),
             firmware,
-            memory_mib: 256,
-            cpus: 1,
-            deadline: Duration::from_secs(60),
-            disks: 0,
+            deadline: Duration::ZERO,
             sata: false,
-            video: "VGA".into(),
-            arguments: Vec::new(),
-        }
+        };
+        config.deadline_seconds(60)
     }
 
     /// Starts with another firmware.
@@ -109,141 +58,128 @@ impl Config {
         self
     }
 
+    /// Changes anything else of the guest.
+    pub fn with(mut self, change: impl FnOnce(&mut firstlight_vm::Guest)) -> Self {
+        change(&mut self.guest);
+        self
+    }
+
     /// RAM in MiB.
     pub fn memory_mib(mut self, mib: u64) -> Self {
-        self.memory_mib = mib;
+        self.guest.memory_mib = mib;
         self
     }
 
     /// Number of virtual CPUs.
     pub fn cpus(mut self, cpus: u32) -> Self {
-        self.cpus = cpus;
+        self.guest.cpus.count = cpus;
         self
     }
 
     /// How long the guest may run before a wait fails, scaled by `FIRSTLIGHT_DEADLINE_SCALE` (a whole number) so that
     /// a slow or busy machine can be given more.
     pub fn deadline_seconds(mut self, seconds: u64) -> Self {
-        let scale = std::env::var("FIRSTLIGHT_DEADLINE_SCALE")
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or(1);
-        self.deadline = Duration::from_secs(seconds * scale);
+        self.deadline = Duration::from_secs(seconds) * wait::scale();
         self
     }
 
     /// Has another video card, by the name of QEMU's device, or `none`.
     pub fn video(mut self, device: &str) -> Self {
-        self.video = device.into();
+        self.guest.video = (device != "none").then(|| device.into());
         self
     }
 
     /// Adds one QEMU argument.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
-        self.arguments.push(argument.into());
+        self.guest.arguments.push(argument.into());
         self
     }
 
     /// Adds QEMU arguments.
     pub fn args<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, arguments: I) -> Self {
-        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self.guest.arguments(arguments);
         self
     }
 
-    /// Adds a raw image as the next disk; see [`Config::drive`].
-    pub fn disk(self, image: &Path) -> Self {
-        let file = format!("file={}", image.display());
-        self.drive(&file)
+    /// Gives a setting of Firstlight.
+    pub fn setting(self, name: &str, value: &str) -> Self {
+        self.with(|guest| guest.setting(name, value))
     }
 
-    /// On `q35`, puts all disks on the machine's own AHCI controller. Comes before the disks.
+    /// Adds a drive of any kind.
+    pub fn attach(self, drive: Drive) -> Self {
+        self.with(|guest| guest.disks.push(drive))
+    }
+
+    /// Adds a network card.
+    pub fn nic(self, nic: Nic) -> Self {
+        self.with(|guest| guest.nics.push(nic))
+    }
+
+    /// On `q35`, puts what [`Config::disk`] adds on the machine's own AHCI controller. Comes before the disks.
     pub fn sata(mut self) -> Self {
         self.sata = true;
         self
     }
 
+    /// Adds a raw image as the next disk; see [`Config::drive`].
+    pub fn disk(self, image: &Path) -> Self {
+        let drive = Drive::new(self.disk_bus(), image);
+        self.attach(drive)
+    }
+
     /// Adds a raw drive, described as QEMU's `-drive` wants it (`file=PATH,...`), as the next disk: an IDE disk, on `pc` of
     /// the machine's own controller and on `q35` of a PIIX3 one, unless [`Config::sata`] was asked for.
-    pub fn drive(mut self, description: &str) -> Self {
-        let index = self.disks;
-        self.disks += 1;
-        let place = match self.machine {
-            Machine::Q35 if self.sata => format!("bus=ide.{index}"),
-            Machine::Q35 => format!("bus=piix.{},unit={}", index / 2, index % 2),
-            Machine::Pc => format!("bus=ide.{},unit={}", index / 2, index % 2),
+    pub fn drive(self, description: &str) -> Self {
+        let drive = Drive {
+            source: None,
+            ..Drive::new(self.disk_bus(), Path::new(""))
         };
-        if index == 0 && self.machine == Machine::Q35 && !self.sata {
-            self = self.args(["-device", "piix3-ide,id=piix"]);
+        self.attach(drive.drive_option(description).drive_option("format=raw"))
+    }
+
+    fn disk_bus(&self) -> Bus {
+        match self.guest.machine {
+            Machine::Q35 if self.sata => Bus::Sata,
+            Machine::Q35 | Machine::Pc => Bus::Ide,
         }
-        let drive = format!("{description},format=raw,if=none,id=disk{index}");
-        let device = format!("ide-hd,drive=disk{index},{place}");
-        self.args(["-drive", &drive, "-device", &device])
     }
 
     /// Starts QEMU.
     ///
     /// # Errors
     /// QEMU is not installed, or the ROM under test was not built.
-    pub fn start(self) -> Result<Guest> {
+    pub fn start(mut self) -> Result<Guest> {
         let files = TempDir::with_prefix("firstlight-test-")?;
-        let log = |name: &str| files.path().join(name);
-        let mut command = Command::new("qemu-system-x86_64");
-        command
-            .args(["-machine", &self.machine.to_string()])
-            .args(["-accel", "tcg", "-display", "none", "-nodefaults"])
-            .args(["-net", "none"])
-            .args(["-m", &format!("{}M", self.memory_mib)])
-            .args(["-smp", &self.cpus.to_string()])
-            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
-            .args(["-chardev".into(), chardev("debug", &log("debug"))])
-            .args(["-device", "isa-debugcon,iobase=0xe9,chardev=debug"])
-            .args(["-chardev".into(), socket("serial", files.path())])
-            .args(["-serial", "chardev:serial"])
-            .args(["-qmp".into(), qmp(files.path())]);
+        let file = |name: &str| files.path().join(name);
+        let guest = &mut self.guest;
+        let serial = Chardev::Socket(file("serial.socket"), file("serial"));
+        guest.serial.insert(0, serial);
+        let debug = Chardev::File(file("debug"));
+        guest.debug_ports.push((0xE9, debug));
+        guest.monitor = Some(file("qmp.socket"));
+        guest.arguments(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         if self.firmware == Firmware::Firstlight {
             let rom = rom_path();
             if !rom.exists() {
                 bail!("no {}: run `cargo xtask build` first", rom.display());
             }
-            command.arg("-bios").arg(rom);
+            guest.bios = Some(rom);
         }
-        if self.video != "none" {
-            command.args(["-device", &self.video]);
-        }
-        command.args(&self.arguments);
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(log("stderr"))?)
-            .spawn()
-            .context("qemu-system-x86_64 does not start: run `cargo xtask setup`")?;
+        let mut command = qemu::command(guest)?;
+        command.stderr(std::fs::File::create(file("stderr"))?);
+        let running = Running::start(&mut command).context("run `cargo xtask setup`")?;
         Ok(Guest {
-            child,
+            running,
             name: format!(
                 "{} {} {} MiB {} CPUs",
-                self.firmware, self.machine, self.memory_mib, self.cpus
+                self.firmware, guest.machine, guest.memory_mib, guest.cpus.count
             ),
             ends: Instant::now() + self.deadline,
             deadline: self.deadline,
             files,
         })
     }
-}
-
-fn chardev(id: &str, path: &Path) -> OsString {
-    format!("file,id={id},path={}", path.display()).into()
-}
-
-fn socket(id: &str, directory: &Path) -> OsString {
-    let directory = directory.display();
-    format!(
-        "socket,id={id},path={directory}/{id}.socket,server=on,wait=off,logfile={directory}/{id}"
-    )
-    .into()
-}
-
-fn qmp(directory: &Path) -> OsString {
-    format!("unix:{}/qmp.socket,server=on,wait=off", directory.display()).into()
 }
 
 /// One of a guest's logs.
@@ -267,7 +203,7 @@ impl Log {
 /// A running guest. Dropping it ends QEMU and removes its files.
 #[derive(Debug)]
 pub struct Guest {
-    child: Child,
+    running: Running,
     name: String,
     ends: Instant,
     deadline: Duration,
@@ -331,37 +267,32 @@ impl Guest {
     /// # Errors
     /// As [`Guest::wait_for`].
     pub fn wait_for_end(&mut self) -> Result<()> {
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > self.ends {
-                bail!("{}: it does not end\n{}", self.name, self.tails());
-            }
-            std::thread::sleep(POLL);
+        match wait::until(self.ends, wait::POLL, || self.running.ended())? {
+            Some(_) => Ok(()),
+            None => bail!("{}: it does not end\n{}", self.name, self.tails()),
         }
-        Ok(())
     }
 
     fn wait_until<T>(&mut self, what: &str, check: impl Fn(&Self) -> Option<T>) -> Result<T> {
-        loop {
-            let ended = self.child.try_wait()?;
-            if let Some(found) = check(self) {
-                return Ok(found);
-            }
-            if let Some(status) = ended {
-                bail!(
-                    "{}: QEMU ended ({status}) before {what}\n{}",
-                    self.name,
-                    self.tails()
-                );
-            }
-            if Instant::now() > self.ends {
-                bail!(
-                    "{}: no {what} within {} s\n{}",
-                    self.name,
-                    self.deadline.as_secs(),
-                    self.tails()
-                );
-            }
-            std::thread::sleep(POLL);
+        let outcome = wait::until(self.ends, wait::POLL, || {
+            // What it wrote last still counts.
+            let ended = self.running.ended()?;
+            let found = check(self).map(Outcome::Found);
+            Ok(found.or(ended.map(Outcome::Ended)))
+        })?;
+        match outcome.unwrap_or(Outcome::Late) {
+            Outcome::Found(found) => Ok(found),
+            Outcome::Ended(status) => bail!(
+                "{}: QEMU ended ({status}) before {what}\n{}",
+                self.name,
+                self.tails()
+            ),
+            Outcome::Late => bail!(
+                "{}: no {what} within {} s\n{}",
+                self.name,
+                self.deadline.as_secs(),
+                self.tails()
+            ),
         }
     }
 
@@ -394,32 +325,7 @@ impl Guest {
     /// # Errors
     /// QEMU no longer runs or its answer is not QMP.
     pub fn monitor(&self, command: &str) -> Result<String> {
-        let stream = UnixStream::connect(self.files.path().join("qmp.socket"))?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let mut writer = stream.try_clone()?;
-        let mut lines = BufReader::new(stream).lines();
-        let mut answer = move || -> Result<serde_json::Value> {
-            loop {
-                let line = lines.next().context("QEMU closed its monitor")??;
-                let value: serde_json::Value = serde_json::from_str(&line)?;
-                if value.get("event").is_none() {
-                    return Ok(value);
-                }
-            }
-        };
-        answer()?;
-        writer.write_all(b"{\"execute\":\"qmp_capabilities\"}\n")?;
-        answer()?;
-        let request = serde_json::json!({
-            "execute": "human-monitor-command",
-            "arguments": { "command-line": command },
-        });
-        writer.write_all(format!("{request}\n").as_bytes())?;
-        let reply = answer()?;
-        let text = reply["return"]
-            .as_str()
-            .with_context(|| format!("monitor command {command:?}: {reply}"))?;
-        Ok(text.replace('\r', ""))
+        Monitor::connect(&self.files.path().join("qmp.socket"))?.command(command)
     }
 
     /// Presses and releases a key, in QEMU's key names (`a`, `ret`, `f12`, `shift-a`).
@@ -455,13 +361,5 @@ impl Guest {
                 text.replace('\0', " ").trim_end().to_owned() + "\n"
             })
             .collect())
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        // Either it already ended or it is no longer wanted; there is nothing to do about a failure.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

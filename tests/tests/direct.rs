@@ -247,7 +247,7 @@ fn xen_as_a_multiboot_kernel_starts_its_module() -> Result<()> {
 #[test]
 fn the_way_to_a_kernel_is_shorter_than_qboots() -> Result<()> {
     use xtask::bench::kernel::{QBOOT, costs, table_instructions};
-    for machine in [xtask::qemu::Machine::Pc, xtask::qemu::Machine::Q35] {
+    for machine in Machine::ALL {
         let ours = costs(machine, &rom_path())?;
         let theirs = costs(machine, Path::new(QBOOT))?;
         ensure!(

@@ -11,13 +11,13 @@ pub mod tables;
 mod trace;
 mod xen;
 
-use crate::qemu::Machine;
 use crate::setup::{Consent, Need};
 use crate::xen::dom0::Version;
 use crate::{build, project, setup};
 use anyhow::{Context, Result, ensure};
+use firstlight_vm::Machine;
 use kernel::{Costs, QBOOT};
-use measure::{Bench, Firmware, Guest};
+use measure::{Bench, Contestant, Guest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -93,11 +93,11 @@ pub fn main(args: Args) -> Result<()> {
     if let Some(version) = args.xen {
         return xen::main(version, args.runs);
     }
-    let firstlight = Firmware {
+    let firstlight = Contestant {
         name: "Firstlight",
         rom: Some(build::firmware()?.rom),
     };
-    let seabios = Firmware {
+    let seabios = Contestant {
         name: "SeaBIOS",
         rom: None,
     };
@@ -105,7 +105,7 @@ pub fn main(args: Args) -> Result<()> {
         Path::new(QBOOT).exists(),
         "there is no {QBOOT} (package qemu-system-data)"
     );
-    let qboot = Firmware {
+    let qboot = Contestant {
         name: "qboot",
         rom: Some(QBOOT.into()),
     };
@@ -130,8 +130,8 @@ pub fn main(args: Args) -> Result<()> {
 /// From reset to a boot sector on the machine's first disk, and reads from there by INT 13h.
 fn disk_boot(
     bench: &Bench,
-    firstlight: &Firmware,
-    seabios: &Firmware,
+    firstlight: &Contestant,
+    seabios: &Contestant,
     runs: u32,
 ) -> Result<Results> {
     let machine = bench.machine;
@@ -207,7 +207,7 @@ fn disk_boot(
 }
 
 /// From reset to the first instruction of a kernel that QEMU gives. The firmwares are Firstlight, SeaBIOS and qboot.
-fn kernel_boot(bench: &Bench, firmwares: &[&Firmware; 3]) -> Result<Results> {
+fn kernel_boot(bench: &Bench, firmwares: &[&Contestant; 3]) -> Result<Results> {
     let machine = bench.machine;
     eprintln!("Measuring on {}: a given kernel", machine.name());
     let costs = firmwares

@@ -1,15 +1,16 @@
 //! `cargo xtask inspect`: the tables of a guest, as a small Linux in it sees them.
 
 use crate::linux::{self, Linux, Report};
-use crate::qemu::{self, Accelerator, Event, Machine, Running};
 use crate::setup::{Consent, Need};
 use crate::xen::bed::{Bed, Config};
 use crate::xen::dom0::Version;
 use crate::xen::guest::Loader;
 use crate::{build, project, setup};
 use anyhow::{Context, Result, bail, ensure};
+use firstlight_vm::{Chardev, Firmware, Guest, Kernel, Machine, Outcome, Running, qemu};
 use std::fmt::Write;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -120,52 +121,36 @@ fn of_xen(args: &Args, linux: &Linux, bed: &mut Bed, loader: &Loader) -> Result<
 
 /// Starts the small Linux under QEMU, by `rom` or by QEMU's own firmware, and waits for its report.
 fn of_qemu(args: &Args, linux: &Linux, rom: Option<&PathBuf>) -> Result<Report> {
-    let firmware = if rom.is_some() {
-        "firstlight"
-    } else {
-        "seabios"
+    let firmware = match rom {
+        Some(_) => Firmware::Firstlight,
+        None => Firmware::SeaBios,
     };
-    let mut command = qemu::command(
-        args.machine,
-        Accelerator::Tcg,
-        &args.memory.to_string(),
-        args.smp,
-    );
-    command.args([
-        "-display",
-        "none",
-        "-monitor",
-        "none",
-        "-serial",
-        "stdio",
-        "-no-reboot",
-    ]);
-    command.arg("-kernel").arg(linux.kernel());
-    command.arg("-initrd").arg(linux.initrd());
-    command.args(["-append", linux::COMMAND_LINE]);
-    if let Some(rom) = rom {
-        command.arg("-bios").arg(rom);
-    }
-    let mut guest = Running::start(command.args(&args.domain))?;
+    let mut guest = Guest::new(args.machine);
+    guest.bios = rom.cloned();
+    guest.memory_mib = args.memory.into();
+    guest.cpus.count = args.smp;
+    guest.serial.push(Chardev::Stdio);
+    guest.kernel = Some(Kernel {
+        file: linux.kernel(),
+        initrd: Some(linux.initrd()),
+        command_line: Some(linux::COMMAND_LINE.into()),
+    });
+    guest.arguments(["-no-reboot"]);
+    guest.arguments(&args.domain);
     let seconds = args.deadline.unwrap_or(600);
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut console = Vec::new();
-    loop {
-        match guest.wait(deadline)? {
-            Event::Output(_, bytes) => console.extend(bytes),
-            Event::Ended(status) => {
-                ensure!(status.success(), "QEMU failed ({status})");
-                break;
-            }
-            Event::Late => bail!(
-                "no report from the guest in {seconds} s:\n{}",
-                String::from_utf8_lossy(&console)
-            ),
-        }
+    let outcome = Running::start(&mut qemu::command(&guest)?)?.read(deadline, |_, bytes| {
+        console.extend_from_slice(bytes);
+        Ok(ControlFlow::<()>::Continue(()))
+    })?;
+    let console = String::from_utf8_lossy(&console);
+    match outcome {
+        Outcome::Ended(status) => ensure!(status.success(), "QEMU failed ({status})"),
+        _ => bail!("no report from the guest in {seconds} s:\n{console}"),
     }
-    let name = format!("{}-{firmware}", args.machine.name());
-    Report::unpack(&String::from_utf8_lossy(&console), &place(&name))
-        .with_context(|| format!("with {firmware}"))
+    let name = format!("{}-{firmware}", args.machine);
+    Report::unpack(&console, &place(&name)).with_context(|| format!("with {firmware}"))
 }
 
 /// The directory of the report called `name`.

@@ -9,7 +9,6 @@ pub mod inspect;
 pub mod linux;
 pub mod progress;
 pub mod project;
-pub mod qemu;
 pub mod run;
 pub mod setup;
 pub mod smbios;

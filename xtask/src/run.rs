@@ -1,12 +1,14 @@
 //! `cargo xtask run`: a real Debian, or another disk, started by Firstlight under QEMU.
 
-use crate::qemu::{self, Accelerator, Event, Machine, Running};
 use crate::setup::{Consent, Need};
 use crate::{build, image, setup};
 use anyhow::{Context, Result, bail, ensure};
-use std::io::{IsTerminal, Read, Write};
+use firstlight_vm::{
+    Accelerator, Bus, Chardev, Disk, Firmware, Format, Guest, Machine, Outcome, Running, qemu,
+};
+use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Boot a Debian guest under QEMU with Firstlight, its serial console on this terminal
@@ -24,9 +26,9 @@ pub struct Args {
     /// Machine type
     #[arg(long, value_enum, default_value = "pc")]
     machine: Machine,
-    /// Memory, in MiB or with QEMU's suffix M or G
-    #[arg(long, default_value = "512")]
-    memory: String,
+    /// Memory, in MiB or with the suffix M or G
+    #[arg(long, default_value = "512", value_parser = mebibytes)]
+    memory: u64,
     /// Number of virtual CPUs
     #[arg(long, default_value_t = 1)]
     smp: u32,
@@ -47,12 +49,6 @@ pub struct Args {
     extra: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Firmware {
-    Firstlight,
-    Seabios,
-}
-
 /// What getty prints before it reads a user's name, on whatever host name.
 const LOGIN_PROMPT: &[u8] = b" login: ";
 
@@ -63,82 +59,99 @@ pub fn main(args: Args) -> Result<()> {
         needs.push(Need::DebianDisk);
     }
     setup::ensure(&needs, Consent::from_flag(args.yes))?;
-    let mut qemu = qemu::command(args.machine, args.accel, &args.memory, args.smp);
+    let mut guest = Guest::new(args.machine);
+    guest.accelerator = args.accel;
+    guest.memory_mib = args.memory;
+    guest.cpus.count = args.smp;
+    guest.window = args.display;
     if args.firmware == Firmware::Firstlight {
-        qemu.arg("-bios").arg(build::firmware()?.rom);
+        guest.bios = Some(build::firmware()?.rom);
     }
-    let (disk, format, snapshot) = match &args.disk {
-        Some(disk) => (disk.clone(), disk_format(disk)?, false),
-        None => (image::demo_disk()?, "raw", true),
+    let own_bus = match args.machine {
+        Machine::Pc => Bus::Ide,
+        Machine::Q35 => Bus::Sata,
     };
-    qemu.args(qemu::disk(&disk, format, snapshot));
-    if !args.display {
-        qemu.args(["-display", "none"]);
-    }
+    guest.disks.push(match &args.disk {
+        Some(disk) => {
+            let format = Format::detect(disk);
+            let format = format.with_context(|| format!("cannot read {}", disk.display()))?;
+            Disk::new(own_bus, disk).format(format)
+        }
+        None => Disk::new(own_bus, &image::demo_disk()?).snapshot(),
+    });
+    guest.arguments(&args.extra);
     if std::io::stdin().is_terminal() {
-        interactive(qemu, &args)
+        if args.disk.is_none() {
+            eprintln!("Log in as root; there is no password.");
+        }
+        interactive(guest)
     } else {
-        to_login_prompt(qemu, &args)
+        to_login_prompt(guest, args.deadline)
     }
 }
 
-/// The format of a disk image by its first bytes: qcow2, or raw.
-fn disk_format(disk: &std::path::Path) -> Result<&'static str> {
-    let mut start = Vec::new();
-    let file =
-        std::fs::File::open(disk).with_context(|| format!("cannot open {}", disk.display()))?;
-    file.take(4)
-        .read_to_end(&mut start)
-        .with_context(|| format!("cannot read {}", disk.display()))?;
-    Ok(if start == b"QFI\xFB" { "qcow2" } else { "raw" })
+/// A size in MiB, as QEMU's `-m` takes it.
+fn mebibytes(text: &str) -> Result<u64> {
+    let (number, unit) = match text.strip_suffix(['G', 'g']) {
+        Some(number) => (number, 1024),
+        None => (text.strip_suffix(['M', 'm']).unwrap_or(text), 1),
+    };
+    let number: u64 = number.parse().context("no number of MiB")?;
+    number.checked_mul(unit).context("too much memory")
 }
 
-fn interactive(mut qemu: Command, args: &Args) -> Result<()> {
+/// Starts a guest whose first serial port is this terminal.
+fn interactive(mut guest: Guest) -> Result<()> {
     eprintln!(
         "Starting the guest. Ctrl-A X ends it, Ctrl-A C switches between its console and QEMU's monitor."
     );
-    if args.disk.is_none() {
-        eprintln!("Log in as root; there is no password.");
-    }
-    let status = qemu
-        .args(["-serial", "mon:stdio"])
-        .args(&args.extra)
+    guest.serial.insert(0, Chardev::Terminal);
+    let status = qemu::command(&guest)?
         .status()
         .context("cannot start QEMU")?;
     ensure!(status.success(), "QEMU failed ({status})");
     Ok(())
 }
 
-fn to_login_prompt(mut qemu: Command, args: &Args) -> Result<()> {
+/// Starts a guest and shows its first serial port until a login prompt appears there.
+fn to_login_prompt(mut guest: Guest, seconds: u64) -> Result<()> {
+    guest.serial.insert(0, Chardev::Stdio);
     let start = Instant::now();
-    let deadline = start + Duration::from_secs(args.deadline);
-    let mut guest = Running::start(
-        qemu.args(["-monitor", "none", "-serial", "stdio"])
-            .args(&args.extra),
-    )?;
+    let deadline = start + Duration::from_secs(seconds);
     let mut said = Vec::new();
-    loop {
-        match guest.wait(deadline)? {
-            Event::Output(_, bytes) => {
-                std::io::stdout().write_all(&bytes)?;
-                std::io::stdout().flush()?;
-                // Only as much of the past is kept as a prompt may reach back into.
-                said.drain(..said.len().saturating_sub(LOGIN_PROMPT.len()));
-                said.extend(bytes);
-                if said
-                    .windows(LOGIN_PROMPT.len())
-                    .any(|window| window == LOGIN_PROMPT)
-                {
-                    break;
-                }
-            }
-            Event::Late => bail!("no login prompt within {} s", args.deadline),
-            Event::Ended(status) => bail!("QEMU ended ({status}) before the login prompt appeared"),
-        }
+    let outcome = Running::start(&mut qemu::command(&guest)?)?.read(deadline, |_, bytes| {
+        std::io::stdout().write_all(bytes)?;
+        std::io::stdout().flush()?;
+        // Only as much of the past is kept as a prompt may reach back into.
+        said.drain(..said.len().saturating_sub(LOGIN_PROMPT.len()));
+        said.extend_from_slice(bytes);
+        let mut windows = said.windows(LOGIN_PROMPT.len());
+        Ok(match windows.any(|window| window == LOGIN_PROMPT) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    })?;
+    match outcome {
+        Outcome::Found(()) => {}
+        Outcome::Late => bail!("no login prompt within {seconds} s"),
+        Outcome::Ended(status) => bail!("QEMU ended ({status}) before the login prompt appeared"),
     }
     println!(
         "\nThe login prompt is there after {:.1} s. The guest ends here, since standard input is no terminal.",
         start.elapsed().as_secs_f32()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_has_a_unit_or_none() {
+        let sizes = ["512", "512M", "2G", "2g"].map(|text| mebibytes(text).expect("a size"));
+        assert_eq!(sizes, [512, 512, 2048, 2048]);
+        assert!(mebibytes("2T").is_err());
+        assert!(mebibytes("99999999999999999999G").is_err());
+    }
 }

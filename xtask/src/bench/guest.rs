@@ -20,7 +20,7 @@ const KERNEL_SIZE: usize = 4 << 10;
 const INITRD_SIZE: u64 = 3_000_000;
 
 /// The port to which the guests write.
-pub const PORT: u64 = 0x4E9;
+pub const PORT: u16 = 0x4E9;
 /// The sectors of 512 bytes that one read of the boot sector transfers.
 pub const SECTORS_PER_READ: u32 = 127;
 

@@ -1,9 +1,9 @@
 //! The way to a kernel that QEMU gives: what `cargo xtask bench` shows, and what the tests hold the firmware to.
 
-use super::measure::{Bench, Firmware, Guest};
+use super::measure::{Bench, Contestant, Guest};
 use super::trace;
-use crate::qemu::Machine;
 use anyhow::{Context, Result};
+use firstlight_vm::Machine;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -29,7 +29,7 @@ impl Costs {
 }
 
 impl Bench<'_> {
-    pub(super) fn kernel(&self, firmware: &Firmware) -> Result<Costs> {
+    pub(super) fn kernel(&self, firmware: &Contestant) -> Result<Costs> {
         Ok(Costs {
             instructions: self.instructions(firmware, Guest::Kernel)?,
             accesses: self.accesses_to_start(firmware, Guest::Kernel)?,
@@ -64,14 +64,14 @@ pub(super) fn tables(steps: &[trace::Step]) -> Result<u64> {
 fn with<T>(
     machine: Machine,
     rom: &Path,
-    measure: impl FnOnce(&Bench, &Firmware) -> Result<T>,
+    measure: impl FnOnce(&Bench, &Contestant) -> Result<T>,
 ) -> Result<T> {
     let directory = tempfile::tempdir()?;
     let bench = Bench {
         machine,
         directory: directory.path(),
     };
-    let firmware = Firmware {
+    let firmware = Contestant {
         name: "the firmware",
         rom: Some(rom.to_owned()),
     };

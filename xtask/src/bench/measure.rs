@@ -2,15 +2,16 @@
 
 use super::guest::{self, Report};
 use super::trace::{self, Accesses};
-use crate::qemu::{self, Accelerator, Event, Machine, Monitor, Running};
 use anyhow::{Result, bail, ensure};
+use firstlight_vm::{Bus, Chardev, Disk, Kernel, Machine, Monitor, Outcome, Running, qemu};
+use serde_json::json;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The guest's memory in MiB.
-const MEMORY: &str = "256";
+const MEMORY: u64 = 256;
 /// How long one QEMU may take.
 const DEADLINE: Duration = Duration::from_secs(180);
 /// How many reads are made where device accesses are counted: the counts repeat, so few are enough.
@@ -20,7 +21,7 @@ const TIMED_READS: u16 = 507;
 
 /// A firmware to measure.
 #[derive(Clone, Debug)]
-pub struct Firmware {
+pub struct Contestant {
     /// Its name in tables.
     pub name: &'static str,
     /// Its ROM, or nothing for the one that QEMU has by itself.
@@ -55,14 +56,14 @@ pub struct Times {
 
 impl Bench<'_> {
     /// The instructions from reset to the guest's first.
-    pub fn instructions(&self, firmware: &Firmware, guest: Guest) -> Result<u64> {
+    pub fn instructions(&self, firmware: &Contestant, guest: Guest) -> Result<u64> {
         let mut qemu = self.qemu(firmware, guest)?;
-        qemu.args(["-icount", "shift=0,sleep=off"]);
-        Ok(Report::parse(&self.run(&mut qemu, firmware)?)?.start)
+        qemu.arguments(["-icount", "shift=0,sleep=off"]);
+        Ok(Report::parse(&self.run(&qemu, firmware)?)?.start)
     }
 
     /// The device accesses up to the boot sector, and those of each of the boot sector's reads.
-    pub fn accesses(&self, firmware: &Firmware) -> Result<Accesses> {
+    pub fn accesses(&self, firmware: &Contestant) -> Result<Accesses> {
         let (report, mut accesses) = self.traced(firmware, Guest::Disk(COUNTED_READS), &[])?;
         ensure!(
             report.reads_done,
@@ -78,14 +79,14 @@ impl Bench<'_> {
     /// The device accesses up to the guest's first instruction, by device.
     pub fn accesses_to_start(
         &self,
-        firmware: &Firmware,
+        firmware: &Contestant,
         guest: Guest,
     ) -> Result<BTreeMap<String, u64>> {
         Ok(self.traced(firmware, guest, &[])?.1.boot)
     }
 
     /// The firmware's steps to the guest, as it reports them itself; their ends are in guest instructions.
-    pub fn steps(&self, firmware: &Firmware, guest: Guest) -> Result<Vec<trace::Step>> {
+    pub fn steps(&self, firmware: &Contestant, guest: Guest) -> Result<Vec<trace::Step>> {
         let log = format!("file:{}", self.directory.join("steps.log").display());
         let setting = [
             "-fw_cfg",
@@ -116,22 +117,22 @@ impl Bench<'_> {
 
     fn traced(
         &self,
-        firmware: &Firmware,
+        firmware: &Contestant,
         guest: Guest,
         arguments: &[&str],
     ) -> Result<(Report, Accesses)> {
         let log = self.directory.join("accesses.log");
         let mut qemu = self.qemu(firmware, guest)?;
-        qemu.args([
+        qemu.arguments([
             "-trace",
             "memory_region_ops_read",
             "-trace",
             "memory_region_ops_write",
             "-D",
-        ])
-        .arg(&log)
-        .args(arguments);
-        let report = Report::parse(&self.run(&mut qemu, firmware)?)?;
+        ]);
+        qemu.arguments([&log]);
+        qemu.arguments(arguments);
+        let report = Report::parse(&self.run(&qemu, firmware)?)?;
         let accesses = trace::count(&log)?;
         // The logs are large and of no further use; one that stays is only untidy.
         let _ = std::fs::remove_file(&log);
@@ -139,18 +140,17 @@ impl Bench<'_> {
     }
 
     /// The time to the boot sector, and the speed of its reads.
-    pub fn times(&self, firmware: &Firmware) -> Result<Times> {
+    pub fn times(&self, firmware: &Contestant) -> Result<Times> {
         let socket = self.directory.join("monitor");
         let mut qemu = self.qemu(firmware, Guest::Disk(TIMED_READS))?;
         // The processor starts on our word, so that QEMU's own start is not part of the time.
-        qemu.arg("-S")
-            .arg("-monitor")
-            .arg(format!("unix:{},server=on,wait=off", socket.display()));
+        qemu.arguments(["-S"]);
+        qemu.monitor = Some(socket.clone());
         let _ = std::fs::remove_file(&socket);
-        let mut running = Running::start(&mut qemu)?;
+        let mut running = Running::start(&mut qemu::command(&qemu)?)?;
         let mut monitor = Monitor::connect(&socket)?;
         let start = Instant::now();
-        monitor.send("cont")?;
+        monitor.execute("cont", json!({}))?;
         let mut written = Vec::new();
         let mut seen = Vec::new();
         self.collect(&mut running, firmware, |time, bytes| {
@@ -171,40 +171,42 @@ impl Bench<'_> {
         })
     }
 
-    fn qemu(&self, firmware: &Firmware, guest: Guest) -> Result<Command> {
-        let mut qemu = qemu::command(self.machine, Accelerator::Tcg, MEMORY, 1);
-        qemu.args([
-            "-display",
-            "none",
+    fn qemu(&self, firmware: &Contestant, guest: Guest) -> Result<firstlight_vm::Guest> {
+        let mut qemu = firstlight_vm::Guest::new(self.machine);
+        qemu.memory_mib = MEMORY;
+        qemu.bios = firmware.rom.clone();
+        qemu.arguments([
             "-no-reboot",
             "-device",
             "isa-debug-exit,iobase=0xf4,iosize=4",
         ]);
-        qemu.args(["-chardev", "stdio,id=bench,signal=off", "-device"]);
-        qemu.arg(format!(
-            "isa-debugcon,iobase={:#x},chardev=bench",
-            guest::PORT
-        ));
+        qemu.debug_ports.push((guest::PORT, Chardev::Stdio));
         match guest {
             Guest::Disk(reads) => {
+                let bus = match self.machine {
+                    Machine::Pc => Bus::Ide,
+                    Machine::Q35 => Bus::Sata,
+                };
                 let disk = guest::disk(self.directory, reads)?;
-                qemu.args(qemu::disk(&disk, "raw", true));
+                qemu.disks.push(Disk::new(bus, &disk).snapshot());
             }
             Guest::Kernel => {
-                let [kernel, initrd] = guest::kernel(self.directory)?;
-                qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+                let [file, initrd] = guest::kernel(self.directory)?;
+                qemu.kernel = Some(Kernel {
+                    file,
+                    initrd: Some(initrd),
+                    command_line: None,
+                });
             }
-        }
-        if let Some(rom) = &firmware.rom {
-            qemu.arg("-bios").arg(rom);
         }
         Ok(qemu)
     }
 
     /// Runs a guest to its end and returns what it wrote.
-    fn run(&self, qemu: &mut Command, firmware: &Firmware) -> Result<Vec<u8>> {
+    fn run(&self, qemu: &firstlight_vm::Guest, firmware: &Contestant) -> Result<Vec<u8>> {
         let mut written = Vec::new();
-        self.collect(&mut Running::start(qemu)?, firmware, |_, bytes| {
+        let mut running = Running::start(&mut qemu::command(qemu)?)?;
+        self.collect(&mut running, firmware, |_, bytes| {
             written.extend_from_slice(bytes)
         })?;
         Ok(written)
@@ -213,23 +215,21 @@ impl Bench<'_> {
     fn collect(
         &self,
         running: &mut Running,
-        firmware: &Firmware,
+        firmware: &Contestant,
         mut take: impl FnMut(Instant, &[u8]),
     ) -> Result<()> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            match running.wait(deadline)? {
-                Event::Output(time, bytes) => take(time, &bytes),
-                Event::Ended(_) => return Ok(()),
-                Event::Late => {
-                    bail!(
-                        "{} on {}: the guest did not finish in {} s",
-                        firmware.name,
-                        self.machine.name(),
-                        DEADLINE.as_secs()
-                    )
-                }
-            }
+        let outcome = running.read(Instant::now() + DEADLINE, |time, bytes| {
+            take(time, bytes);
+            Ok(ControlFlow::<()>::Continue(()))
+        })?;
+        if outcome == Outcome::Late {
+            bail!(
+                "{} on {}: the guest did not finish in {} s",
+                firmware.name,
+                self.machine,
+                DEADLINE.as_secs()
+            );
         }
+        Ok(())
     }
 }

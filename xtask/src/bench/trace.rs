@@ -86,7 +86,7 @@ fn count_lines(lines: impl Iterator<Item = std::io::Result<Vec<u8>>>) -> Result<
         let Some(access) = std::str::from_utf8(&line).ok().and_then(Access::parse) else {
             continue;
         };
-        if access.write && access.address == guest::PORT {
+        if access.write && access.address == u64::from(guest::PORT) {
             written.push(access.value as u8);
         } else if access.write && access.address == STEP_PORT {
             text.push(access.value as u8);

@@ -11,6 +11,7 @@ use crate::xen::dom0::Version;
 use crate::xen::guest::{Guest, Loader};
 use crate::{build, project};
 use anyhow::{Context, Result, bail};
+use firstlight_vm::wait;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -120,20 +121,18 @@ fn start(bed: &mut Bed, loader: &Loader, disk: &str, bytes: usize) -> Result<Vec
 /// Notes when each of the first `bytes` bytes of a file is there.
 fn watch(path: PathBuf, bytes: usize) -> JoinHandle<Result<Vec<Instant>>> {
     thread::spawn(move || {
-        let deadline = Instant::now() + DEADLINE;
         let mut moments = Vec::new();
-        while moments.len() < bytes {
+        let all = wait::until(Instant::now() + DEADLINE, POLL, || {
             let length = fs::metadata(&path)?.len().min(bytes as u64) as usize;
-            let now = Instant::now();
-            moments.resize(length.max(moments.len()), now);
-            if now > deadline {
-                bail!(
-                    "the guest wrote {} bytes of {bytes} in {} s",
-                    moments.len(),
-                    DEADLINE.as_secs()
-                );
-            }
-            thread::sleep(POLL);
+            moments.resize(length.max(moments.len()), Instant::now());
+            Ok((moments.len() >= bytes).then_some(()))
+        })?;
+        if all.is_none() {
+            bail!(
+                "the guest wrote {} bytes of {bytes} in {} s",
+                moments.len(),
+                DEADLINE.as_secs()
+            );
         }
         Ok(moments)
     })

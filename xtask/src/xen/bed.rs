@@ -4,9 +4,8 @@ use super::dom0::{self, Version};
 use super::guest::Guest;
 use super::hypervisor;
 use super::instructions;
-use crate::qemu::Monitor;
 use anyhow::{Context, Result, bail, ensure};
-use std::ffi::OsString;
+use firstlight_vm::{Bus, Chardev, Disk, Machine, Monitor, qemu, wait};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::ops::Range;
@@ -105,7 +104,8 @@ impl Config {
         let seconds = self.lifetime.as_secs().to_string();
         timeout.args(["--foreground", "-k", "5", &seconds]);
         let child = timeout
-            .args(self.qemu(&images, files.path()))
+            .arg(qemu::PROGRAM)
+            .args(qemu::arguments(&self.machine(&images, files.path()))?)
             .stdout(if self.console {
                 Stdio::inherit()
             } else {
@@ -124,9 +124,8 @@ impl Config {
         Ok(bed)
     }
 
-    fn qemu(&self, images: &dom0::Images, files: &Path) -> Vec<OsString> {
-        let path = |path: &Path| path.display().to_string().replace(',', ",,");
-        let file = |name: &str| path(&files.join(name));
+    /// The machine that runs Xen.
+    fn machine(&self, images: &dom0::Images, files: &Path) -> firstlight_vm::Guest {
         // dom0 has the first CPU for itself, and guests the second: QEMU's SVM does not keep all of a PV domain's state where an
         // HVM guest runs on the same CPU, and then dom0's programs crash.
         // A queue for each CPU: of one for both, the lock is what they spin for two thirds of their time, while the thread of QEMU
@@ -135,57 +134,48 @@ impl Config {
         let xen = "console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 dom0_vcpus_pin bootscrub=0 noreboot \
                    credit2_runqueue=cpu spec-ctrl=no,eager-fpu=yes loglvl=warning guest_loglvl=all conring_size=256k";
         let linux = "console=hvc0 loglevel=4 mitigations=off audit=0";
-        let mut arguments: Vec<OsString> = [
-            "qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -smp 2 -nodefaults -display none -no-reboot",
-            "-global virtio-serial-pci.ioeventfd=off -global virtio-blk-pci.ioeventfd=off -global virtio-9p-pci.ioeventfd=off",
-            "-device virtio-serial,max_ports=3 -chardev socket,id=agent,server=on,wait=off",
-        ]
-        .iter()
-        .flat_map(|line| line.split(' '))
-        .map(OsString::from)
-        .collect();
-        let agent = arguments.last_mut().expect("the agent's character device");
-        agent.push(format!(",path={}", file("agent.socket")));
-        let mut add = |pair: [&str; 2]| arguments.extend(pair.map(OsString::from));
-        add(["-device", "virtserialport,chardev=agent,name=agent"]);
+        let path = |path: &Path| path.display().to_string().replace(',', ",,");
+        let file = |name: &str| path(&files.join(name));
+        let mut machine = firstlight_vm::Guest::new(Machine::Q35);
+        machine.memory_mib = self.memory_mib.into();
+        machine.cpus.count = 2;
         // QEMU reports RDTSCP to Xen as RDTSC, which then looks for that instruction for ever.
         let cpu = if self.nested_paging {
             "max,-rdtscp"
         } else {
             "max,-rdtscp,-npt"
         };
-        add(["-cpu", cpu]);
-        add(["-m", &format!("{}M", self.memory_mib)]);
-        add(["-serial", &format!("file:{}", file("xen.log"))]);
-        let monitor = format!("unix:{},server=on,wait=off", file("monitor.socket"));
-        add(["-monitor", &monitor]);
-        let Range { start, end } = instructions::LOGGED;
-        add(["-dfilter", &format!("{start:#x}..{:#x}", end - 1)]);
-        add(["-D", &file("instructions.log")]);
-        add(["-kernel", &images.xen.display().to_string()]);
-        add(["-append", xen]);
-        add([
-            "-initrd",
-            &format!("{} {linux},{}", path(&images.kernel), path(&images.initrd)),
-        ]);
-        add([
-            "-virtfs",
-            &format!(
-                "local,path={},mount_tag=job,security_model=none",
-                file("job")
-            ),
-        ]);
+        machine.cpus.model = Some(cpu.into());
+        machine.video = None;
+        machine.serial.push(Chardev::File(files.join("xen.log")));
+        machine.monitor = Some(files.join("monitor.socket"));
         for disk in [&images.root].into_iter().chain(&self.disks) {
-            add([
-                "-drive",
-                &format!("file={},if=virtio,format=raw,snapshot=on", path(disk)),
-            ]);
+            let disk = Disk::new(Bus::Virtio, disk).snapshot();
+            machine.disks.push(disk);
         }
+        let fixed = "-no-reboot -global virtio-serial-pci.ioeventfd=off -global virtio-blk-pci.ioeventfd=off \
+                     -global virtio-9p-pci.ioeventfd=off -device virtio-serial,max_ports=3";
+        machine.arguments(fixed.split_whitespace());
+        let agent = file("agent.socket");
+        let agent = format!("socket,id=agent,server=on,wait=off,path={agent}");
+        machine.arguments(["-chardev", &agent]);
+        machine.arguments(["-device", "virtserialport,chardev=agent,name=agent"]);
+        let Range { start, end } = instructions::LOGGED;
+        machine.arguments(["-dfilter", &format!("{start:#x}..{:#x}", end - 1)]);
+        machine.arguments(["-D", &file("instructions.log")]);
+        machine.arguments(["-kernel", &images.xen.display().to_string()]);
+        // A Multiboot module for each part, with its command line.
+        let modules = (path(&images.kernel), path(&images.initrd));
+        let modules = format!("{} {linux},{}", modules.0, modules.1);
+        machine.arguments(["-append", xen, "-initrd", &modules]);
+        let job = file("job");
+        let job = format!("local,path={job},mount_tag=job,security_model=none");
+        machine.arguments(["-virtfs", &job]);
         if self.console {
-            add(["-chardev", "stdio,id=console,mux=on,signal=off"]);
-            add(["-device", "virtserialport,chardev=console,name=console"]);
+            machine.arguments(["-chardev", "stdio,id=console,mux=on,signal=off"]);
+            machine.arguments(["-device", "virtserialport,chardev=console,name=console"]);
         }
-        arguments
+        machine
     }
 }
 
@@ -211,16 +201,13 @@ impl Bed {
     /// Waits for the agent in dom0 to say that it is up.
     fn connect(&mut self) -> Result<()> {
         let socket = self.files.path().join("agent.socket");
-        let deadline = Instant::now() + BOOT * scale();
-        let stream = loop {
-            match UnixStream::connect(&socket) {
-                Ok(stream) => break stream,
-                Err(_) if Instant::now() < deadline && self.child.try_wait()?.is_none() => {
-                    std::thread::sleep(POLL)
-                }
-                Err(error) => bail!("QEMU does not start: {error}\n{}", self.tails()),
-            }
-        };
+        let deadline = Instant::now() + BOOT * wait::scale();
+        let stream = wait::until(deadline, POLL, || {
+            let ended = self.child.try_wait()?.is_some();
+            ensure!(!ended, "QEMU does not start\n{}", self.tails());
+            Ok(UnixStream::connect(&socket).ok())
+        })?;
+        let stream = stream.with_context(|| format!("QEMU does not start\n{}", self.tails()))?;
         self.agent = Some(BufReader::new(stream));
         let line = self
             .line(deadline)
@@ -267,7 +254,7 @@ impl Bed {
     /// dom0 does not answer in three minutes. A script that fails is no error: see [`Output::status`].
     pub fn run(&mut self, script: &str) -> Result<Output> {
         fs::write(self.job().join("command"), script)?;
-        let deadline = Instant::now() + COMMAND * scale();
+        let deadline = Instant::now() + COMMAND * wait::scale();
         self.agent
             .as_mut()
             .context("dom0 is gone")?
@@ -414,27 +401,26 @@ impl Bed {
         deadline: Duration,
         check: impl Fn(&str) -> bool,
     ) -> Result<String> {
-        let deadline = deadline * scale();
-        let end = Instant::now() + deadline;
-        loop {
+        let deadline = deadline * wait::scale();
+        let mut gone = false;
+        let found = wait::until(Instant::now() + deadline, POLL, || {
+            gone = self.child.try_wait()?.is_some();
             let serial = self.serial(guest);
-            if check(&serial) {
-                return Ok(serial);
-            }
-            let gone = self.child.try_wait()?.is_some();
-            if gone || Instant::now() > end {
-                let dmesg = if gone { String::new() } else { self.dmesg()? };
-                let name = guest.name();
-                let limit = deadline.as_secs();
-                bail!(
-                    "{name}: no {what} in {limit} s\n--- serial ---\n{}\n--- xl dmesg ---\n{}\n{}",
-                    tail(&serial),
-                    tail(&dmesg),
-                    self.tails()
-                );
-            }
-            std::thread::sleep(POLL);
+            let done = check(&serial);
+            Ok((done || gone).then_some((done, serial)))
+        })?;
+        if let Some((true, serial)) = found {
+            return Ok(serial);
         }
+        let dmesg = if gone { String::new() } else { self.dmesg()? };
+        bail!(
+            "{}: no {what} in {} s\n--- serial ---\n{}\n--- xl dmesg ---\n{}\n{}",
+            guest.name(),
+            deadline.as_secs(),
+            tail(&self.serial(guest)),
+            tail(&dmesg),
+            self.tails()
+        );
     }
 
     /// Ends all guests.
@@ -506,12 +492,6 @@ impl Bed {
         }
         text
     }
-}
-
-/// By how much to stretch all deadlines on a slow or busy machine: `FIRSTLIGHT_DEADLINE_SCALE`, a whole number, or 1.
-fn scale() -> u32 {
-    let scale = std::env::var("FIRSTLIGHT_DEADLINE_SCALE").ok();
-    scale.and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 fn tail(text: &str) -> &str {

@@ -11,6 +11,7 @@ pub mod arch;
 pub mod bios;
 pub mod boot;
 pub mod devices;
+pub mod log_tail;
 #[cfg(not(test))]
 pub mod logger;
 pub mod platform;

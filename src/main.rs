@@ -70,7 +70,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     post::keyboard(&Pc);
     post::ports(&Pc);
     logger::step_done("BIOS data and chips");
-    let found = find::devices(&Pc, &bios.machine);
+    let found = find::devices(&Pc, &bios.machine, &bios.settings);
     int13::init(&Pc, &found.hard_disks);
     bios.hard_disks = found.hard_disks;
     bios.boot = Boot::new(found.candidates, found.order);

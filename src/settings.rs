@@ -1,13 +1,26 @@
 //! Every knob in one place.
 
+use alloc::string::String;
 use core::fmt;
 use firstlight_tables::smbios;
 
-/// What the user may set. docs/settings.md says where each is read from.
+/// What the user may set. docs/settings.md says where each is read from. What is `None` was not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Mirror the text console to COM1, and take keys from it.
-    pub serial_console: bool,
+    /// Where the text console is mirrored to, and keys are taken from.
+    pub serial_console: Option<SerialConsole>,
+    /// What is booted first: see [`Order::with_setting`](crate::boot::order::Order::with_setting).
+    pub order: String,
+    /// Whether there is a boot menu.
+    pub menu: Option<Menu>,
+    /// How long the user has for the key that opens the menu.
+    pub menu_timeout: Option<Timeout>,
+    /// The scan code, as INT 16h gives it, of a key that opens the menu beside Esc and F12.
+    pub menu_key: Option<u8>,
+    /// What is shown while that key is waited for.
+    pub menu_message: Option<String>,
+    /// How long the report stays when nothing boots.
+    pub fail_timeout: Option<Timeout>,
     /// Log level: warnings and errors by default.
     pub log: Option<log::LevelFilter>,
     /// Where the values in the SMBIOS tables come from.
@@ -16,6 +29,50 @@ pub struct Settings {
     pub payload_module: bool,
     /// Report each step of the firmware's way to the guest on the debug port.
     pub bench: bool,
+}
+
+/// The serial console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SerialConsole {
+    /// There is none.
+    Off,
+    /// On this port; COM1 is 0.
+    Port(u8),
+}
+
+/// When the boot menu is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Menu {
+    /// Never.
+    Off,
+    /// At every start.
+    On,
+    /// At every start with more than one candidate.
+    Choice,
+}
+
+/// A time to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// It has no end.
+    Forever,
+    /// Milliseconds.
+    Ms(u32),
+}
+
+impl Timeout {
+    /// Milliseconds as QEMU has them, where a negative number is for ever.
+    pub fn from_ms(ms: i64) -> Self {
+        u32::try_from(ms.min(u32::MAX.into())).map_or(Self::Forever, Self::Ms)
+    }
+
+    fn parse(value: &str) -> Result<Self, SettingError> {
+        if value == "forever" {
+            return Ok(Self::Forever);
+        }
+        let ms = value.parse().map_err(|_| SettingError::BadValue)?;
+        Ok(Self::from_ms(ms))
+    }
 }
 
 /// Why a setting was ignored.
@@ -43,7 +100,19 @@ impl Settings {
     /// The name or the value is not known; nothing is changed then.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
         match name {
-            "serial-console" => self.serial_console = switch(value)?,
+            "serial-console" => self.serial_console = Some(serial_console(value)?),
+            "order" => self.order = value.into(),
+            "menu" => {
+                self.menu = Some(match value {
+                    "choice" => Menu::Choice,
+                    _ if switch(value)? => Menu::On,
+                    _ => Menu::Off,
+                });
+            }
+            "menu-timeout" => self.menu_timeout = Some(Timeout::parse(value)?),
+            "menu-key" => self.menu_key = Some(scan_code(value)?),
+            "menu-message" => self.menu_message = Some(value.into()),
+            "fail-timeout" => self.fail_timeout = Some(Timeout::parse(value)?),
             "bench" => self.bench = switch(value)?,
             "log" => self.log = Some(value.parse().map_err(|_| SettingError::BadValue)?),
             "payload" => {
@@ -62,6 +131,14 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// The port of the serial console, where there is to be one; COM1 is 0.
+    pub fn console_port(&self) -> Option<u8> {
+        match self.serial_console {
+            Some(SerialConsole::Port(port)) => Some(port),
+            _ => None,
+        }
+    }
 }
 
 /// `yes` or `no`, in the ways that people write it.
@@ -73,9 +150,37 @@ fn switch(value: &str) -> Result<bool, SettingError> {
     }
 }
 
+fn serial_console(value: &str) -> Result<SerialConsole, SettingError> {
+    const NAMES: [&str; 4] = ["com1", "com2", "com3", "com4"];
+    let named = NAMES
+        .iter()
+        .position(|name| value.eq_ignore_ascii_case(name));
+    Ok(match named {
+        Some(port) => SerialConsole::Port(port as u8),
+        None if switch(value)? => SerialConsole::Port(0),
+        None => SerialConsole::Off,
+    })
+}
+
+/// A key by its scan code as INT 16h has it, or by its name where it is one of `f1` to `f12`.
+fn scan_code(value: &str) -> Result<u8, SettingError> {
+    let function = value.strip_prefix(['f', 'F']).map(str::parse);
+    let code = match function {
+        Some(Ok(number @ 1..=10)) => 0x3a + number,
+        Some(Ok(number @ 11..=12)) => 0x7a + number,
+        Some(_) => return Err(SettingError::BadValue),
+        None => value.parse().map_err(|_| SettingError::BadValue)?,
+    };
+    if code == 0 {
+        return Err(SettingError::BadValue);
+    }
+    Ok(code)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn bad_values_change_nothing() {
@@ -87,5 +192,48 @@ mod tests {
             Err(SettingError::UnknownName)
         );
         assert_eq!(settings.log, Some(log::LevelFilter::Debug));
+    }
+
+    #[test]
+    fn values_as_people_write_them() {
+        let mut settings = Settings::default();
+        for (name, value) in [
+            ("serial-console", "COM3"),
+            ("menu", "on"),
+            ("menu-timeout", "-1"),
+            ("menu-key", "f11"),
+            ("fail-timeout", "99999999999"),
+        ] {
+            assert_eq!(settings.set(name, value), Ok(()), "{name}");
+        }
+        assert_eq!(settings.console_port(), Some(2));
+        assert_eq!(settings.menu, Some(Menu::On));
+        assert_eq!(settings.menu_timeout, Some(Timeout::Forever));
+        assert_eq!(settings.menu_key, Some(0x85));
+        assert_eq!(settings.fail_timeout, Some(Timeout::Ms(u32::MAX)));
+        for (name, value) in [
+            ("serial-console", "com5"),
+            ("menu", "maybe"),
+            ("menu-timeout", "3s"),
+            ("menu-key", "f13"),
+            ("menu-key", "0"),
+        ] {
+            assert_eq!(settings.set(name, value), Err(SettingError::BadValue));
+        }
+        settings.set("serial-console", "no").unwrap();
+        assert_eq!(settings.console_port(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(name in 0usize..8, value in ".*") {
+            const NAMES: [&str; 8] = [
+                "serial-console", "order", "menu", "menu-timeout", "menu-key", "menu-message", "fail-timeout", "log",
+            ];
+            let mut settings = Settings::default();
+            if settings.set(NAMES[name], &value).is_err() {
+                prop_assert_eq!(settings, Settings::default());
+            }
+        }
     }
 }

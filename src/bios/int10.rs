@@ -44,7 +44,7 @@ const ROM_VECTORS: [u8; 5] = [0x10, 0x1d, 0x1f, 0x42, 0x43];
 /// Serves one call.
 pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
     let handler = start(bios, hw);
-    if bios.lock().settings.serial_console {
+    if bios.lock().settings.console_port().is_some() {
         console::mirror(bios, hw, frame, handler.is_some());
     }
     match handler {
@@ -63,7 +63,7 @@ pub fn start<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Option<[u16; 2]> {
             let lends = bios.lock().services.pmm.open_late();
             let handler = run_rom(hw, rom);
             bios.lock().services.pmm.lends = lends;
-            (handler, bios.lock().settings.serial_console)
+            (handler, bios.lock().settings.console_port().is_some())
         }
     };
     if keep_hook && handler.is_some_and(|handler| ivt::get(hw, 0x10) == handler) {

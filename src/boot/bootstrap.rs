@@ -4,12 +4,13 @@
 //! heard. Source: BIOS Boot Specification 1.01, sections 3.4 and 6.
 
 use super::candidate::{Candidate, Reason, Target};
+use super::dialog::{self, Choice, Dialog};
 use super::order::Order;
-use super::report;
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::bios::Bios;
-use crate::bios::bda::Bda;
 use crate::devices::reset;
+use alloc::collections::VecDeque;
+use alloc::vec;
 use alloc::vec::Vec;
 use spin::Mutex;
 
@@ -17,22 +18,22 @@ use spin::Mutex;
 pub const BOOT_SECTOR: u16 = 0x7c00;
 /// Bytes of IP, CS and FLAGS, which the way out of the firmware takes off the caller's stack.
 const RETURN_FRAME: u32 = 6;
-/// Ticks of the BIOS clock a day.
-const TICKS_A_DAY: u32 = 0x18_00b0;
-/// How long the report stays: 60 s at 18.2 ticks a second.
-const WAIT_TICKS: u32 = 1092;
 
 /// How far the boot has come.
 #[derive(Debug, Default)]
 pub struct Boot {
     candidates: Vec<Candidate>,
     order: Order,
-    /// The candidate to try next.
-    next: usize,
+    /// The candidates still to be tried.
+    queue: VecDeque<usize>,
+    /// The candidate that was booted last.
+    current: Option<usize>,
     /// Why each one tried so far was not booted.
     tried: Vec<(usize, Reason)>,
-    /// The tick at which the report was shown.
-    waiting_since: Option<u32>,
+    /// The machine has not booted anything since its start.
+    started: bool,
+    /// What waits for the user.
+    dialog: Option<Dialog>,
 }
 
 impl Boot {
@@ -57,60 +58,100 @@ impl Boot {
         &self.candidates
     }
 
-    fn start(&mut self) {
-        self.next = 0;
+    /// Starts with the first candidate, or with the one that the user chose.
+    fn start(&mut self, chosen: Option<usize>) {
+        let others = (0..self.candidates.len()).filter(|index| Some(*index) != chosen);
+        self.queue = chosen.into_iter().chain(others).collect();
+        self.current = None;
         self.tried.clear();
     }
 
     /// The candidate that was booted last gives up.
     fn give_up(&mut self) {
-        if let Some(index) = self.next.checked_sub(1) {
+        if let Some(index) = self.current.take() {
             self.tried.push((index, Reason::GaveUp));
         }
     }
 
     fn take_next(&mut self) -> Option<(usize, Candidate)> {
-        let index = self.next;
+        let index = self.queue.pop_front()?;
         let candidate = self.candidates.get(index)?.clone();
-        self.next += 1;
         Some((index, candidate))
     }
 
     /// What was tried, and why it failed.
-    fn failures(&self) -> Vec<(Candidate, Reason)> {
+    pub fn failures(&self) -> Vec<(Candidate, Reason)> {
         let failure = |(index, reason): &(usize, Reason)| {
             Some((self.candidates.get(*index)?.clone(), reason.clone()))
         };
         self.tried.iter().filter_map(failure).collect()
     }
+
+    /// For each candidate, why it was not booted when it was tried.
+    pub fn reasons(&self) -> Vec<Option<Reason>> {
+        let mut reasons = vec![None; self.candidates.len()];
+        for (index, reason) in &self.tried {
+            if let Some(place) = reasons.get_mut(*index) {
+                *place = Some(reason.clone());
+            }
+        }
+        reasons
+    }
 }
 
-/// INT 19h: boots the first candidate that can be.
+/// INT 19h: boots the first candidate that can be. At the start of the machine, the user may come before that.
 pub fn start<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
-    let waiting = bios.lock().boot.waiting_since;
-    if let Some(since) = waiting {
-        return wait(hw, since);
+    // The locks end with their statements: the dialog draws by INT 10h, and boot sectors are read by INT 13h.
+    let open = bios.lock().boot.dialog.take();
+    if let Some(dialog) = open {
+        return go_on_with(dialog, bios, hw, frame);
     }
-    bios.lock().boot.start();
+    let first = !core::mem::replace(&mut bios.lock().boot.started, true);
+    if first && let Some(dialog) = dialog::prompt(bios, hw) {
+        return go_on_with(dialog, bios, hw, frame);
+    }
+    bios.lock().boot.start(None);
     go_on(bios, hw, frame)
 }
 
 /// INT 18h: the candidate that was booted could not do it; boots the next one.
 pub fn next<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
-    let waiting = bios.lock().boot.waiting_since;
-    if let Some(since) = waiting {
-        return wait(hw, since);
+    let open = bios.lock().boot.dialog.take();
+    if let Some(dialog) = open {
+        return go_on_with(dialog, bios, hw, frame);
     }
     bios.lock().boot.give_up();
     go_on(bios, hw, frame)
 }
 
+/// Asks the dialog that is open what it comes to.
+fn go_on_with<H: Hardware>(
+    mut dialog: Dialog,
+    bios: &Mutex<Bios<H>>,
+    hw: &H,
+    frame: &mut Frame,
+) -> Outcome {
+    let chosen = match dialog.step(bios, hw) {
+        Choice::GoOn => None,
+        Choice::Boot(index) => Some(index),
+        choice => {
+            if choice == Choice::Restart {
+                reset::machine(hw);
+            }
+            bios.lock().boot.dialog = Some(dialog);
+            return Outcome::WaitForInterrupt;
+        }
+    };
+    dialog.close(bios, hw);
+    bios.lock().boot.start(chosen);
+    go_on(bios, hw, frame)
+}
+
 fn go_on<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
     loop {
-        // The lock ends with the statement: the boot sector is read through INT 13h, which takes it.
         let next = bios.lock().boot.take_next();
         let Some((index, candidate)) = next else {
-            return give_up(bios, hw);
+            return give_up(bios, hw, frame);
         };
         let result = match candidate.target {
             Target::Drive(drive) => load_boot_sector(hw, drive).map(|()| drive),
@@ -126,6 +167,7 @@ fn go_on<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outco
         match result {
             Ok(drive) => {
                 log::info!("booting {}", candidate.name);
+                bios.lock().boot.current = Some(index);
                 enter_boot_sector(frame, drive);
                 return Outcome::Return;
             }
@@ -172,147 +214,15 @@ fn enter_boot_sector(frame: &mut Frame, drive: u8) {
     };
 }
 
-fn give_up<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Outcome {
-    let (failures, mirrored) = {
-        let bios = bios.lock();
-        (bios.boot.failures(), bios.settings.serial_console)
-    };
+fn give_up<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+    let failures = bios.lock().boot.failures();
     // Before the screen, which may be slow: whoever runs the machine may have nothing but the log.
     log::error!("nothing could be booted");
     for (candidate, reason) in &failures {
         log::error!("{}: {reason}", candidate.name);
     }
-    report::show(hw, &report::text(&failures), mirrored);
-    bios.lock().boot.waiting_since = Some(Bda::ticks().get(hw));
-    Outcome::WaitForInterrupt
-}
-
-/// Restarts the machine when a key is pressed or the time is over.
-fn wait<H: Hardware>(hw: &H, since: u32) -> Outcome {
-    let passed = (Bda::ticks().get(hw) + TICKS_A_DAY).wrapping_sub(since) % TICKS_A_DAY;
-    let key = Bda::keyboard_head().get(hw) != Bda::keyboard_tail().get(hw);
-    if key || passed >= WAIT_TICKS {
-        reset::machine(hw);
-    }
-    Outcome::WaitForInterrupt
+    go_on_with(dialog::report(bios, hw), bios, hw, frame)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::arch::PhysMem;
-    use crate::arch::fake::Fake;
-    use crate::arch::linear;
-    use crate::bios::tests::bios;
-    use crate::boot::candidate::Kind;
-
-    fn candidate(name: &str, target: Target) -> Candidate {
-        Candidate {
-            kind: Kind::HardDisk,
-            name: name.into(),
-            place: None,
-            target,
-        }
-    }
-
-    /// Drive 80h cannot be read, 81h is not formatted, 82h and 83h boot.
-    fn disks(hw: &Fake, vector: u8, regs: &mut RealRegs) {
-        if vector != 0x13 {
-            return;
-        }
-        match regs.edx as u8 {
-            0x80 => {
-                regs.flags |= crate::arch::frame::CARRY;
-                regs.eax = 0x1000;
-            }
-            0x81 => hw.fill(linear(regs.es, regs.ebx as u16), 512, 0),
-            _ => hw.write16(linear(regs.es, regs.ebx as u16) + 510, 0xaa55),
-        }
-    }
-
-    fn call(bios: &Mutex<Bios<Fake>>, hw: &Fake, vector: u8) -> (Outcome, Frame) {
-        let mut frame = Frame {
-            vector: vector.into(),
-            ebx: 0x1234,
-            ..Frame::default()
-        };
-        let outcome = crate::bios::dispatch(bios, hw, &mut frame);
-        (outcome, frame)
-    }
-
-    fn machine() -> (Fake, Mutex<Bios<Fake>>) {
-        let hw = Fake::default();
-        hw.on_int(disks);
-        let bios = bios();
-        bios.lock().boot = Boot::new(
-            vec![
-                candidate("first", Target::Drive(0x80)),
-                candidate("second", Target::Drive(0x81)),
-                candidate("cd", Target::Nothing(Reason::NotSupported)),
-                candidate("third", Target::Drive(0x82)),
-                candidate("fourth", Target::Drive(0x83)),
-            ],
-            Order::default(),
-        );
-        (hw, bios)
-    }
-
-    fn screen(hw: &Fake) -> String {
-        let calls = hw.real_calls.borrow();
-        let characters = calls.iter().filter(|(vector, _)| *vector == Some(0x10));
-        characters
-            .map(|(_, regs)| char::from(regs.eax as u8))
-            .collect()
-    }
-
-    #[test]
-    fn boots_the_first_that_works_then_the_next() {
-        let (hw, bios) = machine();
-        let (outcome, frame) = call(&bios, &hw, 0x19);
-        assert_eq!(outcome, Outcome::Return);
-        assert_eq!((frame.cs, frame.ip, frame.dl()), (0, 0x7c00, 0x82));
-        assert_eq!((frame.ss, frame.esp, frame.ebx), (0, 0x7bfa, 0));
-        assert_eq!(frame.flags, crate::arch::frame::INTERRUPT);
-        assert_eq!(call(&bios, &hw, 0x18).1.dl(), 0x83);
-        assert_eq!(call(&bios, &hw, 0x19).1.dl(), 0x82);
-    }
-
-    #[test]
-    fn says_why_and_restarts_after_a_minute() {
-        let (hw, bios) = machine();
-        call(&bios, &hw, 0x19);
-        call(&bios, &hw, 0x18);
-        Bda::ticks().set(&hw, TICKS_A_DAY - 10);
-        assert_eq!(call(&bios, &hw, 0x18).0, Outcome::WaitForInterrupt);
-        let text = screen(&hw);
-        for part in [
-            "first: its boot sector cannot be read: bad sector (status 10h)",
-            "second: not bootable",
-            "cd: booting from it is not supported",
-            "third: its boot program",
-            "fourth: its boot program",
-        ] {
-            assert!(text.contains(part), "{text}");
-        }
-        let reset = (0xcf9, 0x06);
-        Bda::ticks().set(&hw, WAIT_TICKS - 11);
-        assert_eq!(call(&bios, &hw, 0x18).0, Outcome::WaitForInterrupt);
-        assert!(!hw.port_writes.borrow().contains(&reset));
-        Bda::ticks().set(&hw, WAIT_TICKS - 10);
-        call(&bios, &hw, 0x18);
-        assert!(hw.port_writes.borrow().contains(&reset));
-    }
-
-    #[test]
-    fn a_key_restarts() {
-        let (hw, bios) = machine();
-        bios.lock().boot = Boot::default();
-        assert_eq!(call(&bios, &hw, 0x19).0, Outcome::WaitForInterrupt);
-        assert!(screen(&hw).contains("no disk"));
-        call(&bios, &hw, 0x19);
-        assert!(!hw.port_writes.borrow().contains(&(0xcf9, 0x06)));
-        Bda::keyboard_tail().set(&hw, 0x20);
-        call(&bios, &hw, 0x19);
-        assert!(hw.port_writes.borrow().contains(&(0xcf9, 0x06)));
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use crate::devices::option_rom::{BootVector, VectorKind};
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::rtc;
 use crate::platform::Machine;
+use crate::settings::Settings;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -43,13 +44,13 @@ struct Search<'a, H: Hardware> {
 }
 
 /// Looks at every controller that a driver of ours knows.
-pub fn devices<H: Hardware>(hw: &H, machine: &Machine) -> Found<H> {
+pub fn devices<H: Hardware>(hw: &H, machine: &Machine, settings: &Settings) -> Found<H> {
     let bootorder = machine
         .fw_cfg
         .as_ref()
         .and_then(|fw_cfg| fw_cfg.read_file(hw, b"bootorder", BOOTORDER_LIMIT));
     let (first, third) = (rtc::read(hw, CMOS_FIRST), rtc::read(hw, CMOS_THIRD));
-    let order = Order::new(bootorder.as_deref(), first, third);
+    let order = Order::new(bootorder.as_deref(), first, third).with_setting(&settings.order);
     let mut search = Search {
         hw,
         pci: &machine.pci,
@@ -102,6 +103,7 @@ impl<H: Hardware> Search<'_, H> {
                     // The ISA bridge of PIIX3; other chipsets have no diskette controller of their own.
                     pci: [(1, 0)].into(),
                     unit: format!("fdc@03f0/floppy@{unit}"),
+                    ..Place::default()
                 }),
                 target: Target::Nothing(Reason::NotSupported),
             });
@@ -196,7 +198,9 @@ impl<H: Hardware> Search<'_, H> {
     /// Numbers the disks so that the one to boot first is 80h, which many boot programs take for granted.
     fn finish(self, order: Order) -> Found<H> {
         let (mut disks, mut candidates) = (self.disks, self.others);
-        firstlight_tables::sort::by_key(&mut disks, |(_, place)| order.position(Some(place)));
+        firstlight_tables::sort::by_key(&mut disks, |(disk, place)| {
+            order.rank(Kind::HardDisk, &disk.info().name, Some(place))
+        });
         // Drive numbers end at FFh.
         disks.truncate(usize::from(u8::MAX - FIRST_DISK) + 1);
         let mut hard_disks = Vec::new();

@@ -1,7 +1,8 @@
-//! The order in which candidates are tried: pure, from what the platform says.
+//! The order in which candidates are tried: pure, from what the platform and the user say.
 //!
-//! QEMU's `bootorder` file names devices one by one; what it does not name follows by kind, in the order that CMOS has.
-//! Source: QEMU, docs/system/bootindex.rst, and the option `-boot`.
+//! QEMU's `bootorder` file names devices one by one. The setting `order` comes next, by kind, path or name, and then the kinds
+//! that CMOS has. What nothing names follows, unless the order is strict. Source: QEMU, docs/system/bootindex.rst, and the
+//! option `-boot`.
 
 use super::candidate::{Candidate, Kind, Place};
 use alloc::string::String;
@@ -11,13 +12,53 @@ use alloc::vec::Vec;
 pub const CMOS_FIRST: u8 = 0x3d;
 /// CMOS register with the third kind (7:4).
 pub const CMOS_THIRD: u8 = 0x38;
+/// The word that makes an order strict, in `bootorder` and in the setting.
+const HALT: &str = "HALT";
 
-/// What the platform wants booted first.
+/// One word of the setting `order`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wish {
+    /// All devices of a kind.
+    Kind(Kind),
+    /// The device at this path.
+    Path(String),
+    /// Devices whose name starts so.
+    Name(String),
+}
+
+impl Wish {
+    /// `None` for the word that makes the order strict.
+    fn parse(word: &str) -> Option<Self> {
+        if word.eq_ignore_ascii_case(HALT) {
+            return None;
+        }
+        if word.starts_with('/') {
+            return Some(Self::Path(word.into()));
+        }
+        let kind = Kind::parse(word);
+        Some(kind.map_or_else(|| Self::Name(word.into()), Self::Kind))
+    }
+
+    fn is(&self, kind: Kind, name: &str, place: Option<&Place>) -> bool {
+        match self {
+            Self::Kind(wanted) => kind == *wanted,
+            Self::Path(path) => place.is_some_and(|place| place.is(path)),
+            Self::Name(wanted) => {
+                let start = name.as_bytes().get(..wanted.len());
+                start.is_some_and(|start| start.eq_ignore_ascii_case(wanted.as_bytes()))
+            }
+        }
+    }
+}
+
+/// What the platform and the user want booted first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     /// Device paths, first to last.
     paths: Vec<String>,
-    /// Boots nothing that has no path of its own.
+    /// The user's wishes, first to last.
+    wishes: Vec<Wish>,
+    /// Boots nothing that nobody names.
     strict: bool,
     /// Kinds, first to last.
     kinds: Vec<Kind>,
@@ -31,7 +72,7 @@ impl Order {
             let line = line.split(|&byte| byte == 0).next().unwrap_or_default();
             match core::str::from_utf8(line).map(str::trim) {
                 Ok("") => {}
-                Ok("HALT") => order.strict = true,
+                Ok(HALT) => order.strict = true,
                 Ok(path) => order.paths.push(path.into()),
                 Err(_) => log::warn!(
                     "bootorder: a line that is not text: {}",
@@ -54,6 +95,19 @@ impl Order {
         order
     }
 
+    /// The same with the setting `order`: words between commas, each a kind (`cdrom`), a device path, or the start of a name as
+    /// the menu shows it. `halt` leaves out what nothing names.
+    pub fn with_setting(mut self, text: &str) -> Self {
+        for word in text.split(',').map(str::trim) {
+            match Wish::parse(word) {
+                _ if word.is_empty() => {}
+                Some(wish) => self.wishes.push(wish),
+                None => self.strict = true,
+            }
+        }
+        self
+    }
+
     /// Where `place` is in the list of paths; places without a path of their own come last.
     pub fn position(&self, place: Option<&Place>) -> usize {
         place
@@ -61,8 +115,14 @@ impl Order {
             .unwrap_or(self.paths.len())
     }
 
-    /// The candidates that are to be tried, in order. Equals keep their order.
-    pub fn arrange(&self, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    /// Whether something at `place`, or behind it, may be booted: a strict order leaves out the rest, whose controllers need not
+    /// even be looked at.
+    pub fn may_boot(&self, place: &Place) -> bool {
+        !self.strict || !self.wishes.is_empty() || self.position(Some(place)) < self.paths.len()
+    }
+
+    /// What a device with this kind, name and place is sorted by. Equals keep their order.
+    pub fn rank(&self, kind: Kind, name: &str, place: Option<&Place>) -> Rank {
         const REST: [Kind; 5] = [
             Kind::Floppy,
             Kind::CdRom,
@@ -70,17 +130,43 @@ impl Order {
             Kind::Network,
             Kind::OptionRom,
         ];
-        let listed = |candidate: &Candidate| self.position(candidate.place.as_ref());
-        if self.strict {
-            candidates.retain(|candidate| listed(candidate) < self.paths.len());
+        let wishes = self.wishes.iter();
+        let kinds = self.kinds.iter().chain(&REST);
+        Rank {
+            path: self.position(place),
+            wish: wishes
+                .take_while(|wish| !wish.is(kind, name, place))
+                .count(),
+            kind: kinds.take_while(|&&listed| listed != kind).count(),
         }
-        firstlight_tables::sort::by_key(&mut candidates, |candidate| {
-            let kinds = self.kinds.iter().chain(&REST);
-            let kind = kinds.take_while(|&&kind| kind != candidate.kind).count();
-            (listed(candidate), kind)
-        });
+    }
+
+    fn rank_of(&self, candidate: &Candidate) -> Rank {
+        let place = candidate.place.as_ref();
+        self.rank(candidate.kind, &candidate.name, place)
+    }
+
+    /// Whether something names the candidate, more than its kind in CMOS.
+    fn names(&self, rank: Rank) -> bool {
+        rank.path < self.paths.len() || rank.wish < self.wishes.len()
+    }
+
+    /// The candidates that are to be tried, in order. Equals keep their order.
+    pub fn arrange(&self, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+        if self.strict {
+            candidates.retain(|candidate| self.names(self.rank_of(candidate)));
+        }
+        firstlight_tables::sort::by_key(&mut candidates, |candidate| self.rank_of(candidate));
         candidates
     }
+}
+
+/// A place in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    path: usize,
+    wish: usize,
+    kind: usize,
 }
 
 #[cfg(test)]
@@ -91,10 +177,11 @@ mod tests {
     fn candidate(kind: Kind, device: u8) -> Candidate {
         Candidate {
             kind,
-            name: String::new(),
+            name: format!("Device {device}"),
             place: Some(Place {
                 pci: vec![(device, 0)],
                 unit: "disk@0".into(),
+                ..Place::default()
             }),
             target: Target::Nothing(Reason::NotSupported),
         }
@@ -140,17 +227,57 @@ mod tests {
         assert_eq!(devices(&Order::new(Some(file), 0x13, 0x20)), [2]);
     }
 
+    #[test]
+    fn the_setting_comes_between() {
+        let file = b"/pci@i0cf8/scsi@2/disk@0\n\0";
+        let order = |text| devices(&Order::new(Some(file), 0x12, 0x30).with_setting(text));
+        assert_eq!(order("cdrom,network"), [2, 3, 4, 1, 5]);
+        assert_eq!(order("device 5, net,NET,cdrom"), [2, 5, 4, 3, 1]);
+        assert_eq!(order("/pci@i0cf8/scsi@4/disk@0,HD"), [2, 4, 1, 5, 3]);
+        assert_eq!(order("zebra,,/,/pci@i0cf8/scsi@9"), [2, 1, 5, 3, 4]);
+        assert_eq!(order("fd,halt"), [2, 5]);
+    }
+
+    #[test]
+    fn a_strict_order_wants_what_it_names() {
+        let place = |device, unit: &str| Place {
+            pci: vec![(device, 0)],
+            unit: unit.into(),
+            ..Place::default()
+        };
+        let order = Order::new(Some(b"/pci@i0cf8/scsi@2/disk@0\nHALT"), 0, 0);
+        assert!(order.may_boot(&place(2, "")) && order.may_boot(&place(2, "disk@0")));
+        assert!(!order.may_boot(&place(2, "disk@1")) && !order.may_boot(&place(3, "")));
+        assert!(order.with_setting("hd").may_boot(&place(3, "")));
+        assert!(Order::new(None, 0, 0).may_boot(&place(3, "")));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_file_keeps_every_candidate_once(
             file in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            setting in ".{0,40}",
             first: u8,
             third: u8,
         ) {
-            let order = Order::new(Some(&file), first, third);
+            let order = Order::new(Some(&file), first, third).with_setting(&setting);
             if !order.strict {
                 assert_eq!(order.arrange(all()).len(), all().len());
             }
+        }
+
+        #[test]
+        fn words_that_are_repeated_count_once(words in proptest::collection::vec(0usize..6, 0..12)) {
+            const WORDS: [&str; 6] = ["hd", "cdrom", "fd", "network", "device 2", "/pci@i0cf8/x@4"];
+            let text = |words: &[usize]| words.iter().map(|word| WORDS[*word]).collect::<Vec<_>>().join(",");
+            let mut once = Vec::new();
+            for word in &words {
+                if !once.contains(word) {
+                    once.push(*word);
+                }
+            }
+            let order = |words: &[usize]| devices(&Order::new(None, 0, 0).with_setting(&text(words)));
+            proptest::prop_assert_eq!(order(&words), order(&once));
         }
     }
 }

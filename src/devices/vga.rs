@@ -177,6 +177,26 @@ impl Vga {
         card.memory(*bar).map(|memory| Self { memory })
     }
 
+    /// A card whose video memory is at `memory`.
+    #[cfg(test)]
+    pub fn at(memory: u64) -> Self {
+        Self { memory }
+    }
+
+    /// Writes cells of the text screen from number `first` on, colours in the high byte.
+    pub fn draw(self, hw: &impl PhysMem, first: usize, cells: &[u16]) {
+        // A character and its colours are in planes 0 and 1; plane 3 is empty, and the font in plane 2 must stay.
+        let at = self.memory + (first * size_of::<u32>()) as u64;
+        for (cell, at) in cells.iter().zip((at..).step_by(size_of::<u32>())) {
+            hw.write16(at, *cell);
+        }
+    }
+
+    /// Shows or hides the text cursor.
+    pub fn show_cursor(self, hw: &impl Ports, on: bool) {
+        hw.out16(port::CRTC, if on { 0x0d0a } else { 0x200a });
+    }
+
     /// Sets text mode 3 with an empty screen. `font` has 16 bytes for each of 256 characters.
     pub fn set_text_mode(self, hw: &(impl Ports + PhysMem), font: &[u8; FONT]) {
         Registers::text_mode().write(hw);

@@ -99,8 +99,6 @@ pub struct Installed {
 pub struct Cpus {
     /// CPUs present at start.
     pub present: u32,
-    /// CPUs that may ever be present (hotplug).
-    pub possible: u32,
 }
 
 /// Everything the platform told us that the later steps use, and the devices that were found.

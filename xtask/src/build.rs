@@ -25,7 +25,7 @@ pub struct Firmware {
 }
 
 /// Bytes of the ROM. It ends at 4 GiB; the upper 128 KiB also show below 1 MiB.
-const ROM_SIZE: usize = 256 << 10;
+const ROM_SIZE: usize = 384 << 10;
 /// Where Xen's domain builder puts the image; nothing else of a new domain is there.
 const XEN_LOAD_ADDRESS: u32 = 0x10_0000;
 

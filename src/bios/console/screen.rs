@@ -1,12 +1,13 @@
-//! INT 10h calls as text for a terminal (ECMA-48), and code page 437 as UTF-8.
+//! INT 10h calls as text for a terminal (ECMA-48).
 
+use super::cp437::glyph;
 use crate::arch::{Frame, PhysMem, linear};
 use crate::bios::bda::Bda;
 use alloc::string::String;
 use core::fmt::Write;
 
 /// A cursor position: row, column, from zero.
-type Position = (u8, u8);
+pub type Position = (u8, u8);
 
 /// What is known of the terminal.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Screen {
 
 /// Light grey on black.
 const NORMAL: u8 = 0x07;
+/// In the cursor's start line: it is not shown.
+const HIDDEN_CURSOR: u8 = 0x20;
 /// The most characters that one call draws: an 80 × 50 screen.
 const MOST_REPEATS: u16 = 4000;
 
@@ -54,6 +57,27 @@ impl Screen {
             0x13 => self.string(hw, frame, card, out),
             _ => {}
         }
+    }
+
+    /// Draws cells (colours in the high byte) at `at`, all in one row.
+    pub fn draw(&mut self, at: Position, cells: &[u16], out: &mut String) {
+        self.go_to(at, out);
+        for cell in cells {
+            let [character, attribute] = cell.to_le_bytes();
+            self.set_attribute(attribute, out);
+            out.push(glyph(character));
+        }
+        let end = usize::from(at.1) + cells.len();
+        // Behind the last column terminals differ.
+        self.cursor = (end < 80).then_some((at.0, end as u8));
+    }
+
+    /// Empties the terminal, and shows or hides its cursor.
+    pub fn clear_all(&mut self, cursor: bool, out: &mut String) {
+        out.push_str("\x1b[0m\x1b[2J\x1b[H");
+        cursor_shape(if cursor { 0 } else { HIDDEN_CURSOR }, out);
+        self.cursor = Some((0, 0));
+        self.attribute = Some(NORMAL);
     }
 
     fn set_mode(&mut self, hw: &impl PhysMem, mode: u8, card: bool, out: &mut String) {
@@ -245,8 +269,7 @@ fn put(out: &mut String, text: core::fmt::Arguments) {
 }
 
 fn cursor_shape(start: u8, out: &mut String) {
-    const HIDDEN: u8 = 0x20;
-    out.push_str(if start & HIDDEN == 0 {
+    out.push_str(if start & HIDDEN_CURSOR == 0 {
         "\x1b[?25h"
     } else {
         "\x1b[?25l"
@@ -282,24 +305,6 @@ fn last_row(hw: &impl PhysMem) -> u8 {
         0 => 24,
         rows => rows,
     }
-}
-
-/// Code page 437 from 80h up (Unicode Consortium, VENDORS/MICSFT/PC/CP437.TXT).
-const UPPER: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀\
-αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
-/// What the video card draws for 01h to 1Fh.
-const LOWER: &str = "☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼";
-
-/// The character that code page 437 has at `byte`.
-fn glyph(byte: u8) -> char {
-    let found = match byte {
-        0 => Some(' '),
-        1..=0x1f => LOWER.chars().nth(usize::from(byte) - 1),
-        0x20..=0x7e => Some(char::from(byte)),
-        0x7f => Some('⌂'),
-        0x80..=0xff => UPPER.chars().nth(usize::from(byte) - 0x80),
-    };
-    found.unwrap_or('?')
 }
 
 #[cfg(test)]
@@ -345,14 +350,6 @@ mod tests {
             ..Frame::default()
         };
         assert_eq!(call(&mut screen, &hw, frame), "\x1b[5;10H\x1b[0;1;33;44m││");
-    }
-
-    #[test]
-    fn code_page_437_is_whole() {
-        assert_eq!(UPPER.chars().count(), 128);
-        assert_eq!(LOWER.chars().count(), 31);
-        assert_eq!(glyph(0xc9), '╔');
-        assert_eq!(glyph(0xe1), 'ß');
     }
 
     #[test]

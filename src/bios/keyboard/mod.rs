@@ -62,6 +62,29 @@ pub fn take(hw: &impl PhysMem) -> Option<u16> {
     Some(key)
 }
 
+/// Whether the buffer has a key that `wanted` accepts: it is then taken out, and those before it. Else the keys stay, but for the
+/// oldest of a buffer that is full, so that another one can come.
+pub fn take_first(hw: &impl PhysMem, wanted: impl Fn(u16) -> bool) -> bool {
+    let tail = Bda::keyboard_tail().get(hw);
+    let (start, end) = bounds(hw);
+    let mut at = Bda::keyboard_head().get(hw);
+    for _ in 0..(end - start) / 2 {
+        if at == tail {
+            break;
+        }
+        let key = hw.read16(linear(0x40, at));
+        at = next(hw, at);
+        if wanted(key) {
+            Bda::keyboard_head().set(hw, at);
+            return true;
+        }
+    }
+    if free(hw) == 0 {
+        take(hw);
+    }
+    false
+}
+
 /// Empties the buffer.
 pub fn clear(hw: &impl PhysMem) {
     let (start, _) = bounds(hw);
@@ -85,9 +108,23 @@ mod tests {
             Bda::keyboard_start().set(&hw, words[2]);
             Bda::keyboard_end().set(&hw, words[3]);
             store(&hw, 1);
+            take_first(&hw, |key| key == 2);
             take(&hw);
             clear(&hw);
         }
+    }
+
+    #[test]
+    fn a_key_is_found_among_others() {
+        let hw = Fake::default();
+        bda::init(&hw, 0x9fc0, 639);
+        for key in 0..20 {
+            store(&hw, key);
+            assert!(!take_first(&hw, |key| key == 99));
+        }
+        assert!(store(&hw, 99));
+        assert!(take_first(&hw, |key| key == 98 || key == 99));
+        assert_eq!(take(&hw), None);
     }
 
     #[test]

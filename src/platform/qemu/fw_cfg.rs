@@ -19,6 +19,8 @@ pub mod key {
     pub const UUID: u16 = 0x02;
     /// RAM size in bytes, 64 bits.
     pub const RAM_SIZE: u16 = 0x03;
+    /// Whether the user wants no graphical display, 16 bits.
+    pub const NOGRAPHIC: u16 = 0x04;
     /// CPUs present at start, 16 bits.
     pub const NB_CPUS: u16 = 0x05;
     /// Where the kernel wants to be, 32 bits.
@@ -31,8 +33,6 @@ pub mod key {
     pub const INITRD_SIZE: u16 = 0x0b;
     /// Whether the user wants a boot menu, 16 bits.
     pub const BOOT_MENU: u16 = 0x0e;
-    /// First APIC ID that no CPU can have, 16 bits.
-    pub const MAX_CPUS: u16 = 0x0f;
     /// Entry point of the kernel, 32 bits.
     pub const KERNEL_ENTRY: u16 = 0x10;
     /// The kernel's protected-mode part.
@@ -59,10 +59,9 @@ const PORT_SELECT: u16 = 0x510;
 const PORT_DATA: u16 = 0x511;
 const PORT_DMA_HIGH: u16 = 0x514;
 const PORT_DMA_LOW: u16 = 0x518;
-/// What the two halves of the DMA register read as while DMA is there, in the order of their ports.
-const SIGNATURE: [u8; 8] = *b"QEMU CFG";
-/// Item [`key::SIGNATURE`].
-const SIGNATURE_BY_PORT: u64 = u32::from_le_bytes(*b"QEMU") as u64;
+/// What the DMA register's first half reads as while DMA is there, and item [`key::SIGNATURE`] in any case. The register's
+/// second half would say no more.
+const SIGNATURE: u32 = u32::from_le_bytes(*b"QEMU");
 
 const CONTROL_ERROR: u32 = 1 << 0;
 const CONTROL_READ: u32 = 1 << 1;
@@ -120,14 +119,11 @@ impl FwCfg {
     /// # Errors
     /// No device, or one that does not answer as documented.
     pub fn open(hw: &(impl Ports + PhysMem + Clock)) -> Result<Self, FwCfgError> {
-        let mut signature = [0; 8];
-        signature[..4].copy_from_slice(&hw.in32(PORT_DMA_HIGH).to_le_bytes());
-        signature[4..].copy_from_slice(&hw.in32(PORT_DMA_LOW).to_le_bytes());
         let mut fw_cfg = Self {
-            dma: signature == SIGNATURE,
+            dma: hw.in32(PORT_DMA_HIGH) == SIGNATURE,
             ..Self::default()
         };
-        if !fw_cfg.dma && fw_cfg.number::<4>(hw, key::SIGNATURE) != SIGNATURE_BY_PORT {
+        if !fw_cfg.dma && fw_cfg.number::<4>(hw, key::SIGNATURE) != SIGNATURE.into() {
             return Err(FwCfgError::NoDevice);
         }
         let mut bytes = vec![0; 4 + USUAL_ENTRIES * ENTRY_SIZE];

@@ -3,6 +3,7 @@
 pub mod fw_cfg;
 mod memory;
 pub mod tables;
+pub mod wishes;
 
 use core::ops::Range;
 
@@ -47,15 +48,12 @@ pub fn discover(
         .ok();
     let memory = memory::discover(hw, fw_cfg.as_ref(), chipset, &resident);
     let mut settings = Settings::default();
-    let mut cpus = Cpus {
-        present: 1,
-        possible: 1,
-    };
+    let mut cpus = Cpus { present: 1 };
     if let Some(fw_cfg) = &fw_cfg {
         tables::oem_settings(hw, fw_cfg, &mut settings);
         read_settings(hw, fw_cfg, &mut settings);
+        wishes::serial_console(hw, fw_cfg, &mut settings);
         cpus.present = cpus_present(hw, fw_cfg);
-        cpus.possible = (fw_cfg.number::<2>(hw, key::MAX_CPUS) as u32).max(cpus.present);
     }
     let machine = Machine {
         platform: Platform::Qemu,

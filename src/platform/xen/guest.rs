@@ -94,7 +94,6 @@ pub fn discover<H: Hardware, X: Hypercalls>(
 fn cpus(info: &HvmInfo) -> Cpus {
     Cpus {
         present: info.online.count_ones(),
-        possible: info.vcpus,
     }
 }
 
@@ -260,7 +259,7 @@ mod tests {
         assert_eq!(guest.extra_version, ".5-fake");
         assert_eq!(guest.apic_ids, [0, 2]);
         assert_eq!(settings.log, Some(log::LevelFilter::Debug));
-        assert!(settings.serial_console);
+        assert_eq!(settings.console_port(), Some(0));
         assert_eq!(machine.e820.kind_at(0x800_0000), Some(Kind::Reserved));
         assert_eq!(machine.e820.kind_at(RESIDENT.start), Some(Kind::Reserved));
         let id = guest.generation_id.unwrap();

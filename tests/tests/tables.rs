@@ -67,7 +67,7 @@ fn host(machine: Machine) -> Result<()> {
     let host = linux::report(host)?;
     let table = fs::read(host.report.directory().join("dmi/DMI"))?;
     let blob = tempfile::NamedTempFile::new()?;
-    fs::write(blob.path(), xtask::smbios::from_host(&table)?)?;
+    fs::write(blob.path(), firstlight_host::smbios::from_host(&table)?)?;
 
     let file = format!("name=opt/firstlight/smbios,file={}", blob.path().display());
     let guest = config(machine, Firmware::Firstlight)
@@ -212,12 +212,12 @@ fn q35_tables_are_as_good_as_seabios() -> Result<()> {
     as_good_as_seabios(Machine::Q35)
 }
 
-/// As `cargo xtask smbios --sysinfo` makes a blob of it.
+/// As `firstlight smbios --domain` makes a blob of it.
 #[test]
 fn pc_smbios_sysinfo_as_a_blob() -> Result<()> {
     let xml = SYSINFO.replace("LONG", &"s".repeat(200));
     let blob = tempfile::NamedTempFile::new()?;
-    fs::write(blob.path(), xtask::smbios::from_sysinfo(&xml)?)?;
+    fs::write(blob.path(), firstlight_host::smbios::from_sysinfo(&xml)?)?;
     let file = format!("name=opt/firstlight/smbios,file={}", blob.path().display());
     let guest = config(Machine::Pc, Firmware::Firstlight).args(["-fw_cfg", &file]);
     is_sysinfo(&linux::report(guest)?)

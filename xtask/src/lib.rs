@@ -11,6 +11,5 @@ pub mod progress;
 pub mod project;
 pub mod run;
 pub mod setup;
-pub mod smbios;
 pub mod test;
 pub mod xen;

@@ -4,7 +4,7 @@
 //! function that carries the command out.
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, inspect, run, setup, smbios, test, xen};
+use xtask::{bench, build, inspect, run, setup, test, xen};
 
 /// Developer commands of Firstlight, the boot firmware for virtual machines.
 #[derive(Parser)]
@@ -21,7 +21,6 @@ enum Command {
     Inspect(inspect::Args),
     Run(run::Args),
     Setup(setup::Args),
-    Smbios(smbios::Args),
     Test(test::Args),
     Xen(xen::Args),
 }
@@ -35,7 +34,6 @@ fn main() -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::main(args),
         Command::Run(args) => run::main(args),
         Command::Setup(args) => setup::main(args),
-        Command::Smbios(args) => smbios::main(args),
         Command::Test(args) => test::main(args),
         Command::Xen(args) => xen::main(args),
     }

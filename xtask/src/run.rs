@@ -8,10 +8,10 @@ use firstlight_vm::{
 };
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Boot a Debian guest under QEMU with Firstlight, its serial console on this terminal
+/// Boot a Debian guest, or a libvirt domain, under QEMU with Firstlight, its serial console on this terminal
 ///
 /// Log in as root; there is no password. Ctrl-A X ends QEMU. Where standard input is no terminal, the command shows the console until
 /// the login prompt appears and then ends the guest.
@@ -20,6 +20,9 @@ pub struct Args {
     /// Install missing packages without asking
     #[arg(long)]
     yes: bool,
+    /// Run this libvirt domain, as `firstlight run` does, in place of the demo Debian
+    #[arg(value_name = "DOMAIN.XML", conflicts_with_all = ["disk", "machine", "memory", "smp"])]
+    domain: Option<PathBuf>,
     /// Boot this disk image (raw or qcow2), which the guest may write to, in place of the demo Debian, which stays as it is
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
@@ -36,8 +39,8 @@ pub struct Args {
     #[arg(long)]
     display: bool,
     /// What runs the guest's instructions
-    #[arg(long, value_enum, default_value = "tcg")]
-    accel: Accelerator,
+    #[arg(long, value_enum)]
+    accel: Option<Accelerator>,
     /// Firmware to start with; `seabios` is there for comparison
     #[arg(long, value_enum, default_value = "firstlight")]
     firmware: Firmware,
@@ -55,12 +58,51 @@ const LOGIN_PROMPT: &[u8] = b" login: ";
 /// Carries out `cargo xtask run`.
 pub fn main(args: Args) -> Result<()> {
     let mut needs = vec![Need::Qemu];
-    if args.disk.is_none() {
+    let demo = args.disk.is_none() && args.domain.is_none();
+    if demo {
         needs.push(Need::DebianDisk);
     }
     setup::ensure(&needs, Consent::from_flag(args.yes))?;
+    let mut guest = match &args.domain {
+        Some(domain) => of_domain(domain, &args)?,
+        None => of_options(&args)?,
+    };
+    guest.arguments(&args.extra);
+    if std::io::stdin().is_terminal() {
+        if demo {
+            eprintln!("Log in as root; there is no password.");
+        }
+        interactive(guest)
+    } else {
+        to_login_prompt(guest, args.deadline)
+    }
+}
+
+/// The guest of a domain's XML, whose first serial port is left for this tool to connect.
+fn of_domain(domain: &Path, args: &Args) -> Result<Guest> {
+    let domain = firstlight_host::cli::read(domain)?;
+    let rom = build::firmware()?.rom;
+    let options = firstlight_host::run::Options {
+        rom,
+        display: args.display,
+        accelerator: args.accel,
+        ..Default::default()
+    };
+    let (mut guest, notes) = firstlight_host::run::guest(&domain, &options)?;
+    for note in notes {
+        eprintln!("{note}");
+    }
+    guest.serial.retain(|port| *port != Chardev::Terminal);
+    if args.firmware == Firmware::SeaBios {
+        guest.bios = None;
+    }
+    Ok(guest)
+}
+
+/// The guest that the command line describes.
+fn of_options(args: &Args) -> Result<Guest> {
     let mut guest = Guest::new(args.machine);
-    guest.accelerator = args.accel;
+    guest.accelerator = args.accel.unwrap_or_default();
     guest.memory_mib = args.memory;
     guest.cpus.count = args.smp;
     guest.window = args.display;
@@ -79,15 +121,7 @@ pub fn main(args: Args) -> Result<()> {
         }
         None => Disk::new(own_bus, &image::demo_disk()?).snapshot(),
     });
-    guest.arguments(&args.extra);
-    if std::io::stdin().is_terminal() {
-        if args.disk.is_none() {
-            eprintln!("Log in as root; there is no password.");
-        }
-        interactive(guest)
-    } else {
-        to_login_prompt(guest, args.deadline)
-    }
+    Ok(guest)
 }
 
 /// A size in MiB, as QEMU's `-m` takes it.

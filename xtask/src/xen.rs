@@ -38,7 +38,7 @@ pub struct Args {
     /// Show Xen's console, with what guests write to port 0xE9, at the end.
     #[arg(long)]
     dmesg: bool,
-    /// The guest's xl.cfg(5) file, with paths of this machine. Without one, the demo Debian disk is started.
+    /// The guest's xl.cfg(5) file, with paths of this machine, or its libvirt domain (*.xml). Without one, the demo Debian disk is started.
     config: Option<PathBuf>,
 }
 
@@ -49,8 +49,9 @@ pub fn main(args: Args) -> Result<()> {
         "firstlight" => Loader::File(build::firmware()?.hvmloader),
         file => Loader::File(file.into()),
     };
+    let files = tempfile::tempdir()?;
     let (guest, config) = match &args.config {
-        Some(file) => configured(file, &loader, args.xen)?,
+        Some(file) => configured(file, files.path(), &loader, args.xen)?,
         None => (
             Guest::new("demo", &loader)
                 .set("memory", 512)
@@ -87,10 +88,23 @@ fn prepare(args: &Args, bed: &mut Bed) -> Result<()> {
     }
 }
 
-/// The guest of an xl.cfg file, and a test bed that has its disks.
-fn configured(file: &Path, loader: &Loader, version: Version) -> Result<(Guest, Config)> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+/// The guest of an xl.cfg file or a domain, and a test bed that has its disks. `directory` outlives the guest's start.
+fn configured(
+    file: &Path,
+    directory: &Path,
+    loader: &Loader,
+    version: Version,
+) -> Result<(Guest, Config)> {
+    let file = match file.extension().is_some_and(|extension| extension == "xml") {
+        true => {
+            let domain = firstlight_host::cli::read(file)?;
+            let loader = build::firmware()?.hvmloader;
+            firstlight_host::xl::write(&domain, &loader, directory)?
+        }
+        false => file.to_owned(),
+    };
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("cannot read {}", file.display()))?;
     let transfer = transfer::transfer(&text, file.parent().unwrap_or(Path::new(".")))?;
     let mut config = Config::new(version);
     if let Some(memory) = transfer.memory_mib {

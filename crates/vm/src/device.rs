@@ -49,6 +49,8 @@ pub struct Nic {
     pub mac: Option<String>,
     /// What it is connected to.
     pub backend: NicBackend,
+    /// The host's bridge that Xen connects it to; QEMU has no use for it here.
+    pub bridge: Option<String>,
     /// Its place in the boot order, from 1.
     pub boot_index: Option<u32>,
     /// Its option ROM.
@@ -64,11 +66,30 @@ impl Nic {
             model: model.into(),
             mac: None,
             backend: NicBackend::User(Vec::new()),
+            bridge: None,
             boot_index: None,
             rom: Rom::Default,
             options: Vec::new(),
         }
     }
+}
+
+/// A trusted platform module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tpm {
+    /// QEMU's name of the device: `tpm-tis` or `tpm-crb`.
+    pub model: String,
+    /// What does its work.
+    pub backend: TpmBackend,
+}
+
+/// What does a TPM's work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TpmBackend {
+    /// The program behind this control socket, such as swtpm.
+    Socket(PathBuf),
+    /// A device of the host.
+    Device(PathBuf),
 }
 
 /// The content of a file for the firmware's configuration device.

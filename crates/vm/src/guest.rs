@@ -1,6 +1,6 @@
 //! What a guest has.
 
-use crate::device::{Chardev, FwCfg, Nic, Sysinfo};
+use crate::device::{Chardev, FwCfg, FwCfgValue, Nic, Sysinfo, Tpm};
 use crate::disk::Disk;
 use std::ffi::OsString;
 use std::fmt;
@@ -147,12 +147,20 @@ pub struct Guest {
     pub name: Option<String>,
     /// Its UUID, in the usual notation.
     pub uuid: Option<String>,
+    /// The UUID that changes when the guest is copied or taken back, or `auto` for one of QEMU's choice.
+    pub generation_id: Option<String>,
     /// The kind of machine.
     pub machine: Machine,
     /// QEMU's name of an exact version of the machine, such as `pc-i440fx-8.2`.
     pub machine_type: Option<String>,
     /// More properties of the machine, `name=value`, such as `graphics=off`.
     pub machine_options: Vec<String>,
+    /// Whether it has ACPI.
+    pub acpi: bool,
+    /// Whether its clock is set to local time; to UTC otherwise.
+    pub local_time: bool,
+    /// Whether a restart starts it again; it ends otherwise.
+    pub restarts: bool,
     /// What runs its instructions.
     pub accelerator: Accelerator,
     /// The firmware's ROM, or nothing for QEMU's own.
@@ -183,6 +191,12 @@ pub struct Guest {
     pub video: Option<String>,
     /// Whether QEMU opens a window.
     pub window: bool,
+    /// Whether the firmware shows its text on the first serial port.
+    pub serial_console: bool,
+    /// The file that a source of random numbers reads, for a guest that has one.
+    pub random: Option<PathBuf>,
+    /// Its TPM.
+    pub tpm: Option<Tpm>,
     /// The serial ports from COM1 on.
     pub serial: Vec<Chardev>,
     /// Ports that a guest writes text to (QEMU's isa-debugcon), each with where the text goes.
@@ -199,9 +213,13 @@ impl Guest {
         Self {
             name: None,
             uuid: None,
+            generation_id: None,
             machine,
             machine_type: None,
             machine_options: Vec::new(),
+            acpi: true,
+            local_time: false,
+            restarts: true,
             accelerator: Accelerator::Tcg,
             bios: None,
             memory_mib: 256,
@@ -217,6 +235,9 @@ impl Guest {
             nics: Vec::new(),
             video: Some("VGA".into()),
             window: false,
+            serial_console: false,
+            random: None,
+            tpm: None,
             serial: Vec::new(),
             debug_ports: Vec::new(),
             monitor: None,
@@ -228,6 +249,17 @@ impl Guest {
     pub fn setting(&mut self, name: &str, value: &str) {
         let file = FwCfg::text(&format!("opt/firstlight/{name}"), value);
         self.fw_cfg.push(file);
+    }
+
+    /// The settings of Firstlight that [`Guest::fw_cfg`] has, by name.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fw_cfg.iter().filter_map(|file| {
+            let name = file.name.strip_prefix("opt/firstlight/")?;
+            match &file.value {
+                FwCfgValue::Text(text) => Some((name, text.as_str())),
+                FwCfgValue::File(_) => None,
+            }
+        })
     }
 
     /// Adds arguments for QEMU.

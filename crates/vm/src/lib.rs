@@ -1,7 +1,7 @@
 //! One description of a guest, and what is made of it.
 //!
 //! - [`Guest`] says what a machine has, whoever starts it;
-//! - [`qemu`] makes QEMU's command line of it;
+//! - [`qemu`] makes QEMU's command line of it, and [`xl`] the configuration of a guest of Xen;
 //! - [`Running`] is a started QEMU, and [`Monitor`] talks to one;
 //! - [`wait`] has the one loop that waits for a guest.
 //!
@@ -14,8 +14,11 @@ mod monitor;
 pub mod qemu;
 mod running;
 pub mod wait;
+pub mod xl;
 
-pub use device::{Chardev, FwCfg, FwCfgValue, Nic, NicBackend, Rom, Sysinfo};
+pub use device::{
+    Chardev, FwCfg, FwCfgValue, Nic, NicBackend, Rom, Sysinfo, Tpm, TpmBackend, Values,
+};
 pub use disk::{Bus, Disk, Format, Medium};
 pub use guest::{Accelerator, Boot, BootDevice, Cpus, Firmware, Guest, Kernel, Machine};
 pub use monitor::Monitor;

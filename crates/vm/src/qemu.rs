@@ -1,6 +1,6 @@
 //! QEMU's command line for a guest.
 
-use crate::device::{Chardev, FwCfgValue, Nic, NicBackend, Rom, Values};
+use crate::device::{Chardev, FwCfgValue, Nic, NicBackend, Rom, TpmBackend, Values};
 use crate::disk::{Bus, Disk, Medium};
 use crate::guest::{Accelerator, Guest, Machine};
 use anyhow::{Result, bail, ensure};
@@ -45,6 +45,7 @@ pub fn arguments(guest: &Guest) -> Result<Vec<OsString>> {
     for (index, card) in guest.nics.iter().enumerate() {
         nic(index, card, &mut line);
     }
+    others(guest, &mut line);
     ports(guest, &mut line);
     line.0.extend(guest.arguments.iter().cloned());
     Ok(line.0)
@@ -117,7 +118,13 @@ fn machine(guest: &Guest, line: &mut Line) {
         Accelerator::Kvm => "kvm",
     };
     let name = guest.machine_type.as_deref();
-    let machine = Options::new(name.unwrap_or(guest.machine.name())).set("accel", accelerator);
+    let mut machine = Options::new(name.unwrap_or(guest.machine.name())).set("accel", accelerator);
+    if !guest.acpi {
+        machine = machine.set("acpi", "off");
+    }
+    if guest.serial_console {
+        machine = machine.set("graphics", "off");
+    }
     line.add("-machine", machine.raw(&guest.machine_options));
     if let Some(bios) = &guest.bios {
         line.word("-bios", bios);
@@ -136,6 +143,12 @@ fn machine(guest: &Guest, line: &mut Line) {
         line.word("-uuid", uuid);
     }
     line.0.push("-nodefaults".into());
+    if guest.local_time {
+        line.word("-rtc", "base=localtime");
+    }
+    if !guest.restarts {
+        line.0.push("-no-reboot".into());
+    }
 }
 
 fn boot(guest: &Guest, line: &mut Line) {
@@ -376,6 +389,30 @@ fn nic(index: usize, nic: &Nic, line: &mut Line) {
         Rom::File(path) => device.set("romfile", path),
     };
     line.add("-device", device.raw(&nic.options));
+}
+
+fn others(guest: &Guest, line: &mut Line) {
+    if let Some(id) = &guest.generation_id {
+        line.add("-device", Options::new("vmgenid").set("guid", id));
+    }
+    if let Some(file) = &guest.random {
+        let object = Options::new("rng-random").set("id", "rng0");
+        line.add("-object", object.set("filename", file));
+        line.word("-device", "virtio-rng-pci,rng=rng0");
+    }
+    if let Some(tpm) = &guest.tpm {
+        let backend = match &tpm.backend {
+            TpmBackend::Socket(path) => {
+                let socket = Options::new("socket").set("id", "tpm");
+                line.add("-chardev", socket.set("path", path));
+                Options::new("emulator").set("chardev", "tpm")
+            }
+            TpmBackend::Device(path) => Options::new("passthrough").set("path", path),
+        };
+        line.add("-tpmdev", backend.set("id", "tpm0"));
+        let device = Options::new(&tpm.model).set("tpmdev", "tpm0");
+        line.add("-device", device);
+    }
 }
 
 fn ports(guest: &Guest, line: &mut Line) {

@@ -42,7 +42,7 @@ const SYSINFO: &[(&str, &str)] = &[
 fn blob() -> Result<Vec<u8>> {
     let xml = "<domain><sysinfo><chassis><entry name='manufacturer'>Acme</entry><entry name='serial'>CH-0001</entry>\
                <entry name='sku'>CH-SKU</entry></chassis></sysinfo></domain>";
-    let mut blob = xtask::smbios::from_sysinfo(xml)?;
+    let mut blob = firstlight_host::smbios::from_sysinfo(xml)?;
     let own = b"\xc8\x04\x00\xc8of a vendor\0\0";
     blob.extend((own.len() as u32).to_le_bytes());
     blob.extend(own);
@@ -151,7 +151,7 @@ pub fn smbios_host(version: Version) -> Result<()> {
         ("platform/firstlight/smbios-mode", "host"),
         ("platform/acpi_laptop_slate", "1"),
     ];
-    let blob = xtask::smbios::from_sysinfo(host)?;
+    let blob = firstlight_host::smbios::from_sysinfo(host)?;
     let report = report(&mut bed, &files, &firstlight(), &keys, |guest| guest, &blob)?;
     let uuid = format!("System Information: UUID: {UUID}");
     let lines = [
@@ -242,11 +242,11 @@ const OF_DOMAIN: &[&str] = &[
     "OEM Strings: String 1: com.example:rack=12",
 ];
 
-/// As `cargo xtask smbios --sysinfo` makes a blob of a domain's `<sysinfo>`.
+/// As `firstlight smbios --domain` makes a blob of a domain's `<sysinfo>`.
 pub fn smbios_sysinfo_of_a_domain(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
     let files = tempfile::tempdir()?;
-    let blob = xtask::smbios::from_sysinfo(DOMAIN)?;
+    let blob = firstlight_host::smbios::from_sysinfo(DOMAIN)?;
     let report = report(&mut bed, &files, &firstlight(), &[], |guest| guest, &blob)?;
     dmidecode_says(&report, OF_DOMAIN)?;
     is_clean(&report)

@@ -7,8 +7,6 @@ use std::{env, fs};
 const PAGE_TABLE_PAGES: u32 = 7;
 const STACK_SIZE: u32 = 64 << 10;
 const HEAP_SIZE: u32 = 384 << 10;
-/// What E820 takes from the guest, at most.
-const RESIDENT_MAX: u32 = 1 << 20;
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -17,7 +15,6 @@ fn main() {
         .define("PAGE_TABLE_PAGES", &*PAGE_TABLE_PAGES.to_string())
         .define("STACK_SIZE", &*STACK_SIZE.to_string())
         .define("HEAP_SIZE", &*HEAP_SIZE.to_string())
-        .define("RESIDENT_MAX", &*RESIDENT_MAX.to_string())
         .flag("-P")
         .flag("-xc")
         .expand();

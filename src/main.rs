@@ -5,7 +5,7 @@
 extern crate alloc;
 
 use firstlight::arch::pc::{self, Pc};
-use firstlight::arch::{Frame, Outcome, bridge, cpu, handoff};
+use firstlight::arch::{Frame, Outcome, bridge, cpu};
 use firstlight::bios::{self, Bios, int13, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::find;
@@ -50,8 +50,9 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bridge::install(dispatch);
     steps::start_processors(&Pc, &machine);
     logger::step_done("processors");
+    #[cfg(feature = "xen")]
     if steps::install_given_firmware(&Pc, &mut machine, &settings) {
-        handoff::enter_firmware()
+        firstlight::arch::handoff::enter_firmware()
     }
     let tables = steps::install_tables(&Pc, &mut machine, &settings, &bridge::entries());
     logger::step_done("tables");

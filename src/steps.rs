@@ -7,9 +7,12 @@ use crate::arch::{Entries, Hardware};
 use crate::bios::post;
 use crate::boot::direct::{Given, Ready};
 use crate::devices::{apic, mtrr};
-use crate::platform::xen::hypercalls::Hypercalls;
-use crate::platform::xen::payload;
-use crate::platform::{self, Described, Installed, Machine, Platform, wake};
+use crate::platform::{Described, Installed, Machine, qemu, wake};
+#[cfg(feature = "xen")]
+use crate::platform::{
+    Platform,
+    xen::{self, hypercalls::Hypercalls, payload},
+};
 use crate::settings::Settings;
 use firstlight_tables::e820::E820Map;
 use firstlight_tables::place::Placer;
@@ -27,6 +30,7 @@ pub trait Board {
     /// Its devices.
     fn hw(&self) -> &Self::Hw;
     /// Xen, if it is what runs this machine. Asking costs many VM exits.
+    #[cfg(feature = "xen")]
     fn xen(&self) -> Option<impl Hypercalls>;
     /// Hands out RAM from `map` that ends at or below `limit`, and of the F segment what is in `f_segment`. To be asked once a
     /// boot for the F segment.
@@ -51,12 +55,18 @@ pub trait Board {
 }
 
 /// Learns what machine this is, and sets up its memory and its PCI functions. `start_info` is what Xen's domain builder gave us,
-/// or zero.
+/// or zero, as it always is where the firmware is compiled without what only Xen runs.
+#[cfg_attr(not(feature = "xen"), expect(unused_variables))]
 pub fn discover(board: &impl Board, start_info: u32) -> (Machine, Settings) {
     let phys_bits = mtrr::phys_bits(|leaf| board.cpuid(leaf));
-    let builder = (start_info != 0).then(|| board.xen()).flatten();
-    let xen = builder.map(|xen| (xen, start_info.into()));
-    platform::start(board.hw(), xen, board.resident(), phys_bits)
+    #[cfg(feature = "xen")]
+    if start_info != 0
+        && let Some(xen) = board.xen()
+    {
+        let start_info = start_info.into();
+        return xen::start(board.hw(), &xen, start_info, board.resident(), phys_bits);
+    }
+    qemu::start(board.hw(), board.resident(), phys_bits)
 }
 
 /// Gives every processor its memory types, lets legacy interrupts through to this one, and parks the others.
@@ -77,6 +87,7 @@ pub fn start_processors(board: &impl Board, machine: &Machine) {
 
 /// Puts the firmware that the toolstack gave and asked for in place of the built-in BIOS. Returns whether it is there, and then
 /// nothing but the jump to it may follow; where there is none, or it cannot be started, the machine is as it was.
+#[cfg(feature = "xen")]
 pub fn install_given_firmware(
     board: &impl Board,
     machine: &mut Machine,
@@ -177,7 +188,6 @@ mod pc {
     use super::*;
     use crate::arch::pc::Pc;
     use crate::arch::place::RamPlacer;
-    use crate::arch::xen::Xen;
     use crate::arch::{bridge, cpu, kernel};
 
     impl Board for Pc {
@@ -187,8 +197,9 @@ mod pc {
             self
         }
 
+        #[cfg(feature = "xen")]
         fn xen(&self) -> Option<impl Hypercalls> {
-            Xen::find()
+            crate::arch::xen::Xen::find()
         }
         fn placer<'a>(
             &self,

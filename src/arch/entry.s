@@ -130,11 +130,6 @@ copy64:
     leaq image_start(%rip), %rsi
     movq %rdi, %rbp
     subq %rsi, %rbp                     # RBP = distance from the old image to the new one
-    # The ROM leaves out what comes before rom_start, which is for Xen.
-    leaq rom_start(%rip), %rax
-    testl %ebx, %ebx
-    cmovzq %rax, %rsi
-    leaq (%rsi, %rbp), %rdi
     leaq image_file_end(%rip), %rcx
     subq %rsi, %rcx
     shrq $3, %rcx

@@ -9,7 +9,7 @@ mod exception;
 #[cfg(test)]
 pub mod fake;
 pub mod frame;
-#[cfg(not(test))]
+#[cfg(all(feature = "xen", not(test)))]
 pub mod handoff;
 pub mod hw;
 #[cfg(not(test))]
@@ -18,7 +18,7 @@ pub mod kernel;
 pub mod pc;
 #[cfg(not(test))]
 pub mod place;
-#[cfg(not(test))]
+#[cfg(all(feature = "xen", not(test)))]
 pub mod xen;
 
 pub use frame::{Entries, Frame, Outcome, linear};

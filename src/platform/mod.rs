@@ -3,13 +3,14 @@
 mod legacy;
 pub mod qemu;
 pub mod wake;
+#[cfg(feature = "xen")]
 pub mod xen;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::arch::{Clock, Cpuid, Hardware, PhysMem, Ports};
+use crate::arch::{Clock, Cpuid, PhysMem, Ports};
 use crate::devices::chipset::Chipset;
 use crate::devices::pci::setup::Access;
 use crate::devices::pci::{ConfigAccess, PciDevice};
@@ -18,8 +19,12 @@ use firstlight_tables::e820::E820Map;
 use firstlight_tables::loader::Told;
 use firstlight_tables::place::Placer;
 use qemu::fw_cfg::FwCfg;
+
+/// Compiled for QEMU alone, the firmware never has a guest of Xen.
+#[cfg(not(feature = "xen"))]
+use core::convert::Infallible as Guest;
+#[cfg(feature = "xen")]
 use xen::guest::Guest;
-use xen::hypercalls::Hypercalls;
 
 /// Who started us, and what only he tells.
 #[derive(Clone, Debug, Default)]
@@ -29,21 +34,6 @@ pub enum Platform {
     Qemu,
     /// Xen's domain builder, by the ELF entry.
     Xen(Box<Guest>),
-}
-
-/// Learns what machine this is, and sets up its memory and its PCI functions. `xen` is the hypervisor with the address of its
-/// `hvm_start_info` where that started us, `resident` the firmware's own place, `phys_bits` how many bits a physical address
-/// has.
-pub fn start<H: Hardware, X: Hypercalls>(
-    hw: &H,
-    xen: Option<(X, u64)>,
-    resident: Range<u64>,
-    phys_bits: u8,
-) -> (Machine, Settings) {
-    match xen {
-        Some((xen, start_info)) => xen::start(hw, &xen, start_info, resident, phys_bits),
-        None => qemu::start(hw, resident, phys_bits),
-    }
 }
 
 impl Platform {
@@ -57,7 +47,10 @@ impl Platform {
     ) -> Installed {
         match self {
             Self::Qemu => qemu::tables::install(hw, cpu, described, placer),
+            #[cfg(feature = "xen")]
             Self::Xen(guest) => xen::tables::install(hw, cpu, guest, described, placer),
+            #[cfg(not(feature = "xen"))]
+            Self::Xen(guest) => match **guest {},
         }
     }
 }
@@ -147,7 +140,10 @@ impl Machine {
     pub fn pci_access(&self) -> Access {
         match self.platform {
             Platform::Qemu => Access::of_qemu(self.config, self.chipset),
+            #[cfg(feature = "xen")]
             Platform::Xen(_) => xen::pci::ACCESS,
+            #[cfg(not(feature = "xen"))]
+            Platform::Xen(ref guest) => match **guest {},
         }
     }
 

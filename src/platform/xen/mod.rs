@@ -29,8 +29,6 @@ use hypercalls::Hypercalls;
 /// Learns what guest this is, and sets up its memory, its PCI functions and its chips.
 ///
 /// `start_info` is EBX at our entry, `resident` our own place, `phys_bits` how many bits a physical address has.
-// Inlined, its code would lie in the part of the image that the ROM has.
-#[inline(never)]
 pub fn start<H: Hardware, X: Hypercalls>(
     hw: &H,
     xen: &X,

@@ -35,8 +35,6 @@ const TPM_INTERFACE_ID: u64 = 0xfed4_0030;
 const TPM_INTERFACE_CRB: u32 = 1;
 
 /// Places all tables and says where their entry points are. What cannot be made or placed is logged and left out.
-// Inlined, its code would lie in the part of the image that the ROM has.
-#[inline(never)]
 pub fn install(
     hw: &(impl Ports + PhysMem),
     cpu: &impl Cpuid,

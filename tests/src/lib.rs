@@ -7,11 +7,13 @@
 //! - [`report`] turns the executor's answers into named fields;
 //! - [`services`] is the list of all calls the differential probe makes;
 //! - [`pci`] judges the addresses PCI functions were given;
+//! - [`guestdisk`] makes the disks that the host bootloader reads;
 //! - [`differences`] compares two reports under a table of intended differences.
 
 pub mod differences;
 pub mod disk;
 pub mod guest;
+pub mod guestdisk;
 pub mod linux;
 pub mod pci;
 pub mod report;

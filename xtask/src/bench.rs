@@ -4,6 +4,7 @@
 //! directly (bench/kernel.s). Instructions and device accesses repeat from run to run; times do not, so the firmwares take turns
 //! and the median counts.
 
+mod bootloader;
 mod guest;
 pub mod kernel;
 mod measure;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Measure in guests of this version of Xen instead, beside the stock loader
     #[arg(long, num_args = 0..=1, default_missing_value = "4.17")]
     xen: Option<Version>,
+    /// Measure the host bootloader instead, beside pygrub
+    #[arg(long)]
+    bootloader: bool,
     /// How often each firmware is timed; the median counts
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -89,7 +93,12 @@ struct Results {
 
 /// Carries out `cargo xtask bench`.
 pub fn main(args: Args) -> Result<()> {
-    setup::ensure(&[Need::Qemu, Need::Guests], Consent::from_flag(args.yes))?;
+    let consent = Consent::from_flag(args.yes);
+    if args.bootloader {
+        setup::ensure(&[Need::DebianDisk, Need::Pygrub], consent)?;
+        return bootloader::main(args.runs);
+    }
+    setup::ensure(&[Need::Qemu, Need::Guests], consent)?;
     if let Some(version) = args.xen {
         return xen::main(version, args.runs);
     }

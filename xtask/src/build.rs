@@ -2,6 +2,7 @@
 //!
 //! It is compiled twice: with what only Xen runs, for the ELF file, and without those crates and modules, for the ROM.
 
+pub mod bootloader;
 mod container;
 mod size;
 
@@ -19,7 +20,11 @@ use std::process::Command;
 ///
 /// Prints what each crate and module takes of the ROM and of the guest's memory, in bytes.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Build the host bootloader instead: target/firmware/firstlight-bootloader
+    #[arg(long)]
+    bootloader: bool,
+}
 
 /// The files that a build leaves behind.
 pub struct Firmware {
@@ -60,7 +65,10 @@ struct Image {
 }
 
 /// Carries out `cargo xtask build`.
-pub fn main(_: Args) -> Result<()> {
+pub fn main(args: Args) -> Result<()> {
+    if args.bootloader {
+        return bootloader::main();
+    }
     let firmware = firmware()?;
     let in_rom = Sizes::read(&fs::read(Variant::Rom.elf())?, true)?;
     let resident = Sizes::read(&fs::read(Variant::Hvmloader.elf())?, false)?;

@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod linux;
 pub mod progress;
 pub mod project;
+pub mod pygrub;
 pub mod run;
 pub mod setup;
 pub mod test;

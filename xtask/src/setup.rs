@@ -20,6 +20,8 @@ pub enum Need {
     Hypervisor,
     /// Make images with partitions and file systems of each kind.
     FileSystems,
+    /// Run the real pygrub, whose package is unpacked, and measure it.
+    Pygrub,
     /// Make the small Linux that reports a guest's tables, and read these.
     Tables,
 }
@@ -55,6 +57,7 @@ impl Need {
                 "xfsprogs",
                 "xorriso",
             ],
+            Need::Pygrub => &["e2fsprogs", "python3", "time"],
             Need::Tables => &[
                 "acpica-tools",
                 "busybox-static",
@@ -122,6 +125,7 @@ pub fn main(args: Args) -> Result<()> {
             Need::XenBed,
             Need::Hypervisor,
             Need::FileSystems,
+            Need::Pygrub,
             Need::Tables,
         ],
         Consent::from_flag(args.yes),

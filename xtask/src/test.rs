@@ -98,6 +98,7 @@ pub fn main(args: Args) -> Result<()> {
         Need::DebianDisk,
         Need::Guests,
         Need::FileSystems,
+        Need::Pygrub,
         Need::Tables,
         Need::XenBed,
     ];

@@ -7,6 +7,7 @@
 
 pub mod bls;
 pub mod disk;
+pub mod exercise;
 pub mod find;
 pub mod grub;
 pub mod kernel;

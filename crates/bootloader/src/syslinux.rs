@@ -38,7 +38,10 @@ struct Reader<'a> {
     notes: &'a mut Notes,
     /// The directory that names are relative to.
     directory: Location,
-    files: u32,
+    /// How many files were read for all of this.
+    files: &'a mut u32,
+    /// How many configurations lead to this one.
+    depth: usize,
     levels: Vec<Level>,
     label: Option<Label>,
     /// The last label of all is the default of its menu.
@@ -58,21 +61,23 @@ struct Reader<'a> {
 /// # Errors
 /// A text that says why it cannot be read.
 pub fn menu(volumes: &dyn Volumes, file: &Location, notes: &mut Notes) -> Result<Menu, String> {
-    read(volumes, file, notes, 0)
+    read(volumes, file, notes, &mut 0, 0)
 }
 
-/// Reads a configuration when `files` were read on the way to it.
+/// Reads a configuration to which `depth` others lead, for which `files` were read so far.
 fn read(
     volumes: &dyn Volumes,
     file: &Location,
     notes: &mut Notes,
-    files: u32,
+    files: &mut u32,
+    depth: usize,
 ) -> Result<Menu, String> {
     let mut reader = Reader {
         volumes,
         notes,
         directory: file.parent(),
         files,
+        depth,
         levels: vec![Level::default()],
         label: None,
         marked: false,
@@ -81,7 +86,7 @@ fn read(
         ontimeout: None,
         timeout: None,
         prompt: false,
-        interface: files > 0,
+        interface: depth > 0,
         hidden: false,
         text: false,
     };
@@ -91,8 +96,8 @@ fn read(
 
 impl Reader<'_> {
     fn file(&mut self, file: &Location) -> Result<(), String> {
-        self.files += 1;
-        if self.files > FILES {
+        *self.files += 1;
+        if *self.files > FILES {
             return Err("it includes too many files".to_owned());
         }
         let text = self.volumes.read_text(file, SIZE);
@@ -262,9 +267,11 @@ impl Reader<'_> {
         }
         if let Some(config) = &label.config {
             let file = self.directory.join(config);
-            // Each level counts as much as all before it, so that configurations that lead to each other end soon.
-            let files = self.files.saturating_mul(2);
-            return match read(self.volumes, &file, self.notes, files) {
+            if self.depth >= DEPTH {
+                return Action::Refuse("configurations lead to each other".to_owned());
+            }
+            let depth = self.depth + 1;
+            return match read(self.volumes, &file, self.notes, self.files, depth) {
                 Ok(menu) => Action::Menu(Rc::new(menu)),
                 Err(error) => Action::Refuse(error),
             };

@@ -25,7 +25,7 @@ const CONFIG: u64 = 4 << 20;
 /// The environment variable that says how many MiB a copy may have: pygrub's.
 pub const LIMIT: &str = "PYGRUB_MAX_FILE_SIZE_MB";
 /// How many bytes are copied at once.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 1 << 20;
 
 /// What the process outside has opened.
 pub struct Files {

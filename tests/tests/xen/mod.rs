@@ -6,9 +6,11 @@ use firstlight_tests::xen::{
 };
 use std::time::Duration;
 
+mod bootloader;
 mod linux;
 mod power;
 mod tables;
+pub use bootloader::*;
 pub use linux::*;
 pub use power::*;
 pub use tables::*;
@@ -342,6 +344,9 @@ macro_rules! tests {
             smbios_host
             smbios_sysinfo_of_a_domain
             smbios_sysinfo_and_tables_as_good_as_the_stock_loaders
+            the_bootloader_starts_debian_paravirtualised
+            the_bootloader_starts_debian_as_pvh
+            the_bootloader_reads_each_file_system
         }
     };
 }

@@ -22,6 +22,9 @@ impl Machine<'_> {
             ],
         };
         for candidate in candidates {
+            if !self.burn(2000) {
+                return false;
+            }
             let Ok(directory) = self.locate(&candidate) else {
                 continue;
             };

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// How many statements may be executed. A configuration that distributions write takes some hundred.
-const FUEL: u32 = 300_000;
+const FUEL: u32 = 600_000;
 /// How deep functions, files and menus may call each other.
 const DEPTH: u32 = 40;
 /// How many bytes a configuration may have.
 pub const CONFIG: u64 = 4 << 20;
-/// How many entries a menu may have.
+/// How many entries a menu may have, and how many bytes their titles and arguments.
 const ENTRIES: usize = 4096;
+const TITLES: usize = 4 << 20;
 
 /// What `linux` and `initrd` have loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +87,9 @@ pub struct Machine<'v> {
     pub(super) status: bool,
     fuel: u32,
     depth: u32,
-    /// The volume with the configuration. It stands in where `root` names a device that does not exist.
+    /// Bytes of all entries' titles and arguments.
+    titles: usize,
+    /// The volume with the last configuration. It stands in where `root` names a device that does not exist.
     pub(super) home: VolumeId,
 }
 
@@ -104,6 +107,7 @@ impl<'v> Machine<'v> {
             status: true,
             fuel: FUEL,
             depth: 0,
+            titles: 0,
             home: 0,
         }
     }
@@ -169,11 +173,19 @@ impl<'v> Machine<'v> {
         );
         self.env.set("config_file", &name);
         self.env.set("config_directory", &directory);
+        self.home = file.volume;
         let script = Rc::new(self.parse(&text, &file.path));
         self.define(&script, Vec::new())
     }
 
     pub(super) fn parse(&mut self, text: &str, name: &str) -> Script {
+        // Reading costs as much as the statements that may be in the text.
+        let statements = u32::try_from(text.len() / 16).unwrap_or(u32::MAX);
+        if !self.burn(statements.saturating_add(1)) {
+            self.notes
+                .say(format!("{name}: left out: it takes too long"));
+            return Script::default();
+        }
         let (script, mistakes) = parser::parse(text);
         for mistake in mistakes {
             let parser::Mistake { line, what } = mistake;
@@ -372,12 +384,14 @@ impl<'v> Machine<'v> {
         block: Option<&Rc<Script>>,
         line: u32,
     ) -> Result<bool, Stop> {
+        let inversions = words.iter().take_while(|word| *word == "!").count();
+        if inversions > 0 {
+            let value = self.command(&words[inversions..], block, line)?;
+            return Ok(value == (inversions % 2 == 0));
+        }
         let Some((name, arguments)) = words.split_first() else {
             return Ok(true);
         };
-        if name == "!" {
-            return Ok(!self.command(arguments, block, line)?);
-        }
         if let Some((variable, value)) = name.split_once('=')
             && is_name(variable)
         {
@@ -402,7 +416,12 @@ impl<'v> Machine<'v> {
 
     /// Adds an entry to the menu that is being defined.
     pub(super) fn add(&mut self, entry: Entry) -> bool {
-        if self.entries.len() >= ENTRIES {
+        let length = |entry: &Entry| match &entry.action {
+            Action::Script { arguments, .. } => arguments.iter().map(String::len).sum(),
+            _ => entry.title.len(),
+        };
+        self.titles = self.titles.saturating_add(length(&entry));
+        if self.entries.len() >= ENTRIES || self.titles > TITLES {
             self.notes.say("the menu has too many entries");
             return false;
         }

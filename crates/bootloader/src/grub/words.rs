@@ -4,9 +4,11 @@ use super::lexer::{Piece, Word};
 use super::machine::Machine;
 use crate::volumes::Location;
 
-/// How many bytes a word may get, and how many words a pattern or a variable may stand for.
-const LENGTH: usize = 1 << 16;
+/// How many characters a word may get, how many words a pattern or a variable may stand for, and how many bytes all words of a command
+/// may have: several times what any kernel takes.
+const LENGTH: usize = 1 << 14;
 const COUNT: usize = 4096;
+const COMMAND: usize = 1 << 16;
 
 /// A word that is being put together: its characters, and of each whether it may be part of a pattern.
 type Field = Vec<(char, bool)>;
@@ -14,8 +16,14 @@ type Field = Vec<(char, bool)>;
 impl Machine<'_> {
     /// The words that `words` stand for.
     pub(super) fn expand(&mut self, words: &[Word]) -> Vec<String> {
-        let mut expanded = Vec::new();
+        let mut expanded: Vec<String> = Vec::new();
         for word in words {
+            let bytes: usize = expanded.iter().map(String::len).sum();
+            if expanded.len() > COUNT || bytes > COMMAND {
+                self.notes
+                    .say("a command is too long: the rest is left out");
+                break;
+            }
             for field in self.fields(word) {
                 let text: String = field.iter().map(|(character, _)| character).collect();
                 let pattern = field
@@ -29,10 +37,6 @@ impl Machine<'_> {
                     true => expanded.push(text),
                     false => expanded.extend(found),
                 }
-            }
-            if expanded.len() > COUNT {
-                self.notes.say("a command has too many words");
-                expanded.truncate(COUNT);
             }
         }
         expanded

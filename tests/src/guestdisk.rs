@@ -1,0 +1,193 @@
+//! Disks of guests for the bootloader: file systems with a few files, in each way that a disk can hold them. All of it without
+//! root, loop devices and mounts.
+
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use xtask::command::run_quietly;
+
+/// The kinds of file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fs {
+    Ext4,
+    Fat,
+    Iso,
+    Xfs,
+    /// XFS as it was before 2013, without checksums.
+    XfsV4,
+    Btrfs,
+}
+
+/// How a disk holds its file systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One, without a partition table.
+    Whole,
+    /// Primary partitions, the first of which is active.
+    Mbr,
+    /// One in a logical partition.
+    Logical,
+    Gpt,
+}
+
+/// What a file of a guest has in it.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    Text(&'a str),
+    /// Enough to be taken for a kernel, and its own path between two `@`.
+    Kernel,
+    /// What a file of this machine has.
+    Copy(&'a Path),
+}
+
+/// A file system of a disk, with its files by their paths.
+pub struct Part<'a> {
+    pub fs: Fs,
+    pub files: Vec<(&'a str, Content<'a>)>,
+}
+
+/// Bytes before the first partition.
+const START: u64 = 1 << 20;
+
+/// Makes a disk in `directory`.
+///
+/// # Errors
+/// A tool is missing or fails.
+pub fn disk(directory: &Path, layout: Layout, parts: &[Part]) -> Result<PathBuf> {
+    let mut images = Vec::new();
+    for (number, part) in parts.iter().enumerate() {
+        images.push(image(directory, number, part)?);
+    }
+    if layout == Layout::Whole {
+        return images.into_iter().next().context("a file system");
+    }
+    let path = directory.join("disk");
+    let file = File::create(&path)?;
+    let mut table = match layout {
+        Layout::Gpt => "label: gpt\n".to_owned(),
+        _ => "label: dos\n".to_owned(),
+    };
+    let mut at = START;
+    let mut places = Vec::new();
+    for image in &images {
+        let size = fs::metadata(image)?.len().next_multiple_of(START);
+        let (start, sectors) = (at / 512, size / 512);
+        match layout {
+            Layout::Logical => {
+                let extended = sectors + START / 512;
+                writeln!(table, "start={start}, size={extended}, type=5")?;
+                at += START;
+                writeln!(table, "/dev/5: start={}, size={sectors}, type=83", at / 512)?;
+            }
+            Layout::Mbr if places.is_empty() => {
+                writeln!(table, "start={start}, size={sectors}, type=83, bootable")?;
+            }
+            _ => writeln!(table, "start={start}, size={sectors}")?,
+        }
+        places.push(at);
+        at += size;
+    }
+    file.set_len(at + START)?;
+    let script = directory.join("table");
+    fs::write(&script, table)?;
+    run_quietly(
+        shell("sfdisk --quiet --no-reread --no-tell-kernel $1 < $2")
+            .arg(&path)
+            .arg(&script),
+    )?;
+    for (image, at) in images.iter().zip(places) {
+        put(image, &path, at)?;
+    }
+    Ok(path)
+}
+
+/// A command of the shell, whose `$1` and so on are its arguments.
+fn shell(script: &str) -> Command {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("sh");
+    command
+        .args(["-euc", script, "sh"])
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("MTOOLS_SKIP_CHECK", "1");
+    command
+}
+
+/// Copies a file system into a disk, with its holes.
+fn put(image: &Path, disk: &Path, at: u64) -> Result<()> {
+    OpenOptions::new().write(true).open(disk)?;
+    run_quietly(
+        shell("dd if=$1 of=$2 bs=64K seek=$3 oflag=seek_bytes conv=notrunc,sparse status=none")
+            .args([image, disk])
+            .arg(at.to_string()),
+    )
+}
+
+/// A bzImage as far as Xen's domain builder looks at it before it unpacks, with its path.
+fn kernel(path: &str) -> Vec<u8> {
+    let mut bytes = vec![0; 8192];
+    // Linux, Documentation/arch/x86/boot.rst: boot protocol 2.15, with a payload that zstd compressed.
+    bytes[0x1f1] = 1;
+    bytes[0x202..0x206].copy_from_slice(b"HdrS");
+    bytes[0x206..0x208].copy_from_slice(&[0x0f, 0x02]);
+    bytes[1024..1028].copy_from_slice(b"\x28\xb5\x2f\xfd");
+    let name = format!("@{path}@");
+    bytes[4096..4096 + name.len()].copy_from_slice(name.as_bytes());
+    bytes
+}
+
+fn image(directory: &Path, number: usize, part: &Part) -> Result<PathBuf> {
+    let files = directory.join(format!("files{number}"));
+    fs::create_dir(&files)?;
+    for (path, content) in &part.files {
+        let file = files.join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().context("a directory")?)?;
+        match content {
+            Content::Text(text) => fs::write(&file, text)?,
+            Content::Kernel => fs::write(&file, kernel(path))?,
+            Content::Copy(from) => fs::copy(from, &file).map(drop)?,
+        }
+    }
+    let image = directory.join(format!("image{number}"));
+    let xfs = |options: &str| -> Result<String> {
+        let prototype = directory.join(format!("prototype{number}"));
+        let mut text = "/none\n0 0\nd--755 0 0\n".to_owned();
+        describe(&files, &mut text)?;
+        text.push_str("$\n");
+        fs::write(&prototype, text)?;
+        // Smaller ones are not made any more.
+        let size = "truncate -s 320M $2";
+        Ok(format!(
+            "{size}; mkfs.xfs -q {options} -p {} $2",
+            prototype.display()
+        ))
+    };
+    let script = match part.fs {
+        Fs::Ext4 => "truncate -s 96M $2; mkfs.ext4 -q -d $1 $2".to_owned(),
+        Fs::Fat => "truncate -s 96M $2; mkfs.vfat $2; mcopy -s -i $2 $1/* ::".to_owned(),
+        Fs::Iso => "xorriso -as mkisofs -quiet -R -J -o $2 $1".to_owned(),
+        Fs::Xfs => xfs("")?,
+        Fs::XfsV4 => xfs("-m crc=0")?,
+        Fs::Btrfs => "truncate -s 160M $2; mkfs.btrfs -q --rootdir $1 $2".to_owned(),
+    };
+    run_quietly(shell(&script).args([&files, &image]))?;
+    Ok(image)
+}
+
+/// The entries of a directory as a prototype of mkfs.xfs(8).
+fn describe(directory: &Path, text: &mut String) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        if entry.file_type()?.is_dir() {
+            writeln!(text, "{name} d--755 0 0")?;
+            describe(&path, text)?;
+            text.push_str("$\n");
+        } else {
+            writeln!(text, "{name} ---644 0 0 {}", path.display())?;
+        }
+    }
+    Ok(())
+}

@@ -5,8 +5,10 @@
 //! and the median counts.
 
 mod bootloader;
+mod exits;
 mod guest;
 pub mod kernel;
+mod kvm;
 mod measure;
 pub mod tables;
 mod trace;
@@ -22,7 +24,7 @@ use measure::{Bench, Contestant, Guest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Measure Firstlight beside SeaBIOS and qboot: the way to a boot sector and to a kernel, and disk reads
 ///
@@ -41,6 +43,12 @@ pub struct Args {
     /// Measure the host bootloader instead, beside pygrub
     #[arg(long)]
     bootloader: bool,
+    /// Count exits to KVM instead, beside SeaBIOS, qboot and OVMF, in the test bed of `cargo xtask kvm`
+    #[arg(long, conflicts_with = "xen")]
+    kvm: bool,
+    /// With --kvm: write each exit to files in this directory
+    #[arg(long, value_name = "DIRECTORY", requires = "kvm")]
+    trace: Option<PathBuf>,
     /// How often each firmware is timed; the median counts
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -99,6 +107,9 @@ pub fn main(args: Args) -> Result<()> {
         return bootloader::main(args.runs);
     }
     setup::ensure(&[Need::Qemu, Need::Guests], consent)?;
+    if args.kvm {
+        return kvm::main(&args.machine, args.trace.as_deref());
+    }
     if let Some(version) = args.xen {
         return xen::main(version, args.runs);
     }

@@ -4,7 +4,7 @@
 //! function that carries the command out.
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, inspect, run, setup, test, xen};
+use xtask::{bench, build, inspect, kvm, run, setup, test, xen};
 
 /// Developer commands of Firstlight, the boot firmware for virtual machines.
 #[derive(Parser)]
@@ -19,6 +19,7 @@ enum Command {
     Bench(bench::Args),
     Build(build::Args),
     Inspect(inspect::Args),
+    Kvm(kvm::Args),
     Run(run::Args),
     Setup(setup::Args),
     Test(test::Args),
@@ -32,6 +33,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::main(args),
         Command::Build(args) => build::main(args),
         Command::Inspect(args) => inspect::main(args),
+        Command::Kvm(args) => kvm::main(args),
         Command::Run(args) => run::main(args),
         Command::Setup(args) => setup::main(args),
         Command::Test(args) => test::main(args),

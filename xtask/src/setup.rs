@@ -14,8 +14,8 @@ pub enum Need {
     DebianDisk,
     /// Assemble the small guests that tests and benchmarks start, and make disks for them.
     Guests,
-    /// Make and start a test bed of Xen.
-    XenBed,
+    /// Make and start a test bed, of Xen or of KVM.
+    Bed,
     /// Compile Xen.
     Hypervisor,
     /// Make images with partitions and file systems of each kind.
@@ -77,7 +77,7 @@ impl Need {
                 "python3",
                 "xz-utils",
             ],
-            Need::XenBed => &[
+            Need::Bed => &[
                 "mmdebstrap",
                 "debian-archive-keyring",
                 "e2fsprogs",
@@ -122,7 +122,7 @@ pub fn main(args: Args) -> Result<()> {
             Need::Qemu,
             Need::DebianDisk,
             Need::Guests,
-            Need::XenBed,
+            Need::Bed,
             Need::Hypervisor,
             Need::FileSystems,
             Need::Pygrub,
@@ -146,7 +146,7 @@ pub fn ensure(needs: &[Need], consent: Consent) -> Result<()> {
         .collect();
     if needs
         .iter()
-        .any(|need| matches!(need, Need::DebianDisk | Need::Hypervisor | Need::XenBed))
+        .any(|need| matches!(need, Need::DebianDisk | Need::Hypervisor | Need::Bed))
         && !is_root()?
     {
         wanted.extend(UNPRIVILEGED);

@@ -100,7 +100,7 @@ pub fn main(args: Args) -> Result<()> {
         Need::FileSystems,
         Need::Pygrub,
         Need::Tables,
-        Need::XenBed,
+        Need::Bed,
     ];
     if args.xen {
         needs.push(Need::Hypervisor);

@@ -46,7 +46,7 @@ _start:
     .long   0x200000                    # kernel_alignment
     .byte   1                           # relocatable_kernel
     .byte   21                          # min_alignment
-    .word   1                           # xloadflags: it has a 64-bit entry
+    .word   9                           # xloadflags: it has a 64-bit entry, which is EFI's handover entry (OVMF) too
     .long   2047                        # cmdline_size
     .org    0x258
     .quad   0x1000000                   # pref_address

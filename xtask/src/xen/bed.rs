@@ -4,27 +4,21 @@ use super::dom0::{self, Version};
 use super::guest::Guest;
 use super::hypervisor;
 use super::instructions;
-use anyhow::{Context, Result, bail, ensure};
-use firstlight_vm::{Bus, Chardev, Disk, Machine, Monitor, qemu, wait};
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use crate::bed::image::Images;
+use crate::bed::{self, Output, POLL, Setup, tail};
+use anyhow::{Result, bail, ensure};
+use firstlight_vm::{Machine, Monitor, wait};
+use std::fs;
 use std::ops::Range;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-/// How long Xen and dom0 may take to come up, on a busy machine without hardware virtualisation.
-const BOOT: Duration = Duration::from_secs(300);
-/// How long one command in dom0 may take.
-const COMMAND: Duration = Duration::from_secs(180);
 /// How often a guest is created before the toolstack's deadlines count as a failure.
 const ATTEMPTS: u32 = 4;
-/// How often a guest's serial log is looked at.
-const POLL: Duration = Duration::from_millis(50);
-/// How much of a log a failure shows, in bytes.
-const TAIL: usize = 4000;
+/// The socket of QEMU's monitor, in the bed's directory.
+const MONITOR: &str = "monitor.socket";
+/// QEMU's log of instructions, in the bed's directory.
+const INSTRUCTIONS: &str = "instructions.log";
 
 /// What a test bed is started with.
 #[derive(Clone, Debug)]
@@ -91,41 +85,25 @@ impl Config {
         if !self.nested_paging && !self.version.has_shadow_paging() {
             images.xen = hypervisor::with_shadow_paging(self.version)?;
         }
-        let files = TempDir::with_prefix("firstlight-xen-")?;
-        fs::create_dir(files.path().join("job"))?;
-        // On a terminal QEMU has its input, and Ctrl-A X ends it.
-        let mut timeout = if self.console {
-            let mut timeout = Command::new("timeout");
-            timeout.stdin(Stdio::inherit());
-            timeout
-        } else {
-            tied("timeout")
+        let setup = Setup {
+            disks: [&images.root]
+                .into_iter()
+                .chain(&self.disks)
+                .cloned()
+                .collect(),
+            shares: Vec::new(),
+            console: self.console,
+            lifetime: self.lifetime,
         };
-        let seconds = self.lifetime.as_secs().to_string();
-        timeout.args(["--foreground", "-k", "5", &seconds]);
-        let child = timeout
-            .arg(qemu::PROGRAM)
-            .args(qemu::arguments(&self.machine(&images, files.path()))?)
-            .stdout(if self.console {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
-            })
-            .stderr(File::create(files.path().join("qemu.log"))?)
-            .spawn()
-            .context("cannot start QEMU")?;
-        let mut bed = Bed {
-            child,
-            agent: None,
-            files,
+        let bed = bed::Bed::start(&setup, |files| self.machine(&images, files))?;
+        Ok(Bed {
+            bed,
             dmesg: String::new(),
-        };
-        bed.connect()?;
-        Ok(bed)
+        })
     }
 
     /// The machine that runs Xen.
-    fn machine(&self, images: &dom0::Images, files: &Path) -> firstlight_vm::Guest {
+    fn machine(&self, images: &Images, files: &Path) -> firstlight_vm::Guest {
         // dom0 has the first CPU for itself, and guests the second: QEMU's SVM does not keep all of a PV domain's state where an
         // HVM guest runs on the same CPU, and then dom0's programs crash.
         // A queue for each CPU: of one for both, the lock is what they spin for two thirds of their time, while the thread of QEMU
@@ -135,7 +113,6 @@ impl Config {
                    credit2_runqueue=cpu spec-ctrl=no,eager-fpu=yes loglvl=warning guest_loglvl=all conring_size=256k";
         let linux = "console=hvc0 loglevel=4 mitigations=off audit=0";
         let path = |path: &Path| path.display().to_string().replace(',', ",,");
-        let file = |name: &str| path(&files.join(name));
         let mut machine = firstlight_vm::Guest::new(Machine::Q35);
         machine.memory_mib = self.memory_mib.into();
         machine.cpus.count = 2;
@@ -146,35 +123,15 @@ impl Config {
             "max,-rdtscp,-npt"
         };
         machine.cpus.model = Some(cpu.into());
-        machine.video = None;
-        machine.serial.push(Chardev::File(files.join("xen.log")));
-        machine.monitor = Some(files.join("monitor.socket"));
-        for disk in [&images.root].into_iter().chain(&self.disks) {
-            let disk = Disk::new(Bus::Virtio, disk).snapshot();
-            machine.disks.push(disk);
-        }
-        let fixed = "-no-reboot -global virtio-serial-pci.ioeventfd=off -global virtio-blk-pci.ioeventfd=off \
-                     -global virtio-9p-pci.ioeventfd=off -device virtio-serial,max_ports=3";
-        machine.arguments(fixed.split_whitespace());
-        let agent = file("agent.socket");
-        let agent = format!("socket,id=agent,server=on,wait=off,path={agent}");
-        machine.arguments(["-chardev", &agent]);
-        machine.arguments(["-device", "virtserialport,chardev=agent,name=agent"]);
+        machine.monitor = Some(files.join(MONITOR));
         let Range { start, end } = instructions::LOGGED;
         machine.arguments(["-dfilter", &format!("{start:#x}..{:#x}", end - 1)]);
-        machine.arguments(["-D", &file("instructions.log")]);
+        machine.arguments(["-D", &path(&files.join(INSTRUCTIONS))]);
         machine.arguments(["-kernel", &images.xen.display().to_string()]);
         // A Multiboot module for each part, with its command line.
         let modules = (path(&images.kernel), path(&images.initrd));
         let modules = format!("{} {linux},{}", modules.0, modules.1);
         machine.arguments(["-append", xen, "-initrd", &modules]);
-        let job = file("job");
-        let job = format!("local,path={job},mount_tag=job,security_model=none");
-        machine.arguments(["-virtfs", &job]);
-        if self.console {
-            machine.arguments(["-chardev", "stdio,id=console,mux=on,signal=off"]);
-            machine.arguments(["-device", "virtserialport,chardev=console,name=console"]);
-        }
         machine
     }
 }
@@ -182,101 +139,22 @@ impl Config {
 /// A running test bed. Dropping it ends it and removes its files.
 #[derive(Debug)]
 pub struct Bed {
-    child: Child,
-    agent: Option<BufReader<UnixStream>>,
-    files: TempDir,
+    bed: bed::Bed,
     dmesg: String,
 }
 
-/// What a command in dom0 came to.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// Its exit status.
-    pub status: i32,
-    /// What it printed, on either stream.
-    pub text: String,
-}
-
 impl Bed {
-    /// Waits for the agent in dom0 to say that it is up.
-    fn connect(&mut self) -> Result<()> {
-        let socket = self.files.path().join("agent.socket");
-        let deadline = Instant::now() + BOOT * wait::scale();
-        let stream = wait::until(deadline, POLL, || {
-            let ended = self.child.try_wait()?.is_some();
-            ensure!(!ended, "QEMU does not start\n{}", self.tails());
-            Ok(UnixStream::connect(&socket).ok())
-        })?;
-        let stream = stream.with_context(|| format!("QEMU does not start\n{}", self.tails()))?;
-        self.agent = Some(BufReader::new(stream));
-        let line = self
-            .line(deadline)
-            .with_context(|| format!("Xen or its dom0 does not come up\n{}", self.tails()))?;
-        ensure!(
-            line.starts_with("firstlight-bed up"),
-            "dom0 said {line:?}\n{}",
-            self.tails()
-        );
-        Ok(())
-    }
-
-    /// A line that the agent says before `deadline`.
-    fn line(&mut self, deadline: Instant) -> Result<String> {
-        let agent = self.agent.as_mut().context("dom0 is gone")?;
-        let mut line = Vec::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(!left.is_zero(), "the time is over");
-            agent.get_ref().set_read_timeout(Some(left))?;
-            match agent.read_until(b'\n', &mut line) {
-                Ok(_) if line.ends_with(b"\n") => {
-                    return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
-                }
-                Ok(_) => bail!("dom0 ended"),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// The directory of the host that dom0 has as /job.
     pub fn job(&self) -> PathBuf {
-        self.files.path().join("job")
+        self.bed.job()
     }
 
-    /// Runs a shell script in dom0.
+    /// Runs a shell script in dom0; see [`bed::Bed::run`].
     ///
     /// # Errors
-    /// dom0 does not answer in three minutes. A script that fails is no error: see [`Output::status`].
+    /// As there.
     pub fn run(&mut self, script: &str) -> Result<Output> {
-        fs::write(self.job().join("command"), script)?;
-        let deadline = Instant::now() + COMMAND * wait::scale();
-        self.agent
-            .as_mut()
-            .context("dom0 is gone")?
-            .get_mut()
-            .write_all(b"run\n")?;
-        let mut text = String::new();
-        loop {
-            let line = self
-                .line(deadline)
-                .with_context(|| format!("in dom0: {script}\n{text}\n{}", self.tails()))?;
-            match line.split_once("firstlight-bed status ") {
-                Some((before, status)) => {
-                    text.push_str(before);
-                    let status = status
-                        .trim()
-                        .parse()
-                        .with_context(|| format!("dom0 said {line:?}"))?;
-                    return Ok(Output { status, text });
-                }
-                None => text.extend([line.as_str(), "\n"]),
-            }
-        }
+        self.bed.run(script)
     }
 
     /// Runs a shell script in dom0 that has to succeed, and returns what it printed.
@@ -284,15 +162,12 @@ impl Bed {
     /// # Errors
     /// As [`Bed::run`], or the script's status is not 0.
     pub fn check(&mut self, script: &str) -> Result<String> {
-        let output = self.run(script)?;
-        ensure!(
-            output.status == 0,
-            "in dom0: {script}\nstatus {}\n{}{}",
-            output.status,
-            output.text,
-            self.tails()
-        );
-        Ok(output.text)
+        self.bed.check(script)
+    }
+
+    /// The ends of Xen's log and of QEMU's, for a failure message.
+    pub fn tails(&self) -> String {
+        self.bed.tails()
     }
 
     /// Creates a guest and lets it run.
@@ -365,12 +240,12 @@ impl Bed {
 
     /// Gives a command to the monitor of the QEMU that runs Xen, and returns what it says.
     pub(super) fn monitor(&self, command: &str) -> Result<String> {
-        Monitor::connect(&self.files.path().join("monitor.socket"))?.command(command)
+        Monitor::connect(&self.bed.file(MONITOR))?.command(command)
     }
 
     /// The log of the QEMU that runs Xen, if it was told to write one.
     pub(super) fn instruction_log(&self) -> PathBuf {
-        self.files.path().join("instructions.log")
+        self.bed.file(INSTRUCTIONS)
     }
 
     /// What a guest has written so far to its serial port, or to its paravirtual console where that is logged; bytes that are not
@@ -402,25 +277,26 @@ impl Bed {
         check: impl Fn(&str) -> bool,
     ) -> Result<String> {
         let deadline = deadline * wait::scale();
-        let mut gone = false;
-        let found = wait::until(Instant::now() + deadline, POLL, || {
-            gone = self.child.try_wait()?.is_some();
+        let end = Instant::now() + deadline;
+        loop {
             let serial = self.serial(guest);
-            let done = check(&serial);
-            Ok((done || gone).then_some((done, serial)))
-        })?;
-        if let Some((true, serial)) = found {
-            return Ok(serial);
+            if check(&serial) {
+                return Ok(serial);
+            }
+            let gone = self.bed.is_gone()?;
+            if gone || Instant::now() > end {
+                let dmesg = if gone { String::new() } else { self.dmesg()? };
+                let name = guest.name();
+                let limit = deadline.as_secs();
+                bail!(
+                    "{name}: no {what} in {limit} s\n--- serial ---\n{}\n--- xl dmesg ---\n{}\n{}",
+                    tail(&serial),
+                    tail(&dmesg),
+                    self.tails()
+                );
+            }
+            std::thread::sleep(POLL);
         }
-        let dmesg = if gone { String::new() } else { self.dmesg()? };
-        bail!(
-            "{}: no {what} in {} s\n--- serial ---\n{}\n--- xl dmesg ---\n{}\n{}",
-            guest.name(),
-            deadline.as_secs(),
-            tail(&self.serial(guest)),
-            tail(&dmesg),
-            self.tails()
-        );
     }
 
     /// Ends all guests.
@@ -464,82 +340,13 @@ impl Bed {
     pub fn attach(&mut self, guest: &Guest) -> Result<()> {
         let name = guest.name();
         let script = format!(
-            "for dir in /sys/class/virtio-ports/*; do [ \"$(cat $dir/name)\" = console ] && port=/dev/${{dir##*/}}; done\n\
-             exec 4<>$port\n\
-             while xl domid {name} >/dev/null 2>&1; do xl console -t serial {name} <&4 >&4 2>&1; sleep 1; done\n"
+            "{}\
+             while xl domid {name} >/dev/null 2>&1; do xl console -t serial {name} <&4 >&4 2>&1; sleep 1; done\n",
+            bed::OPEN_CONSOLE
         );
-        fs::write(self.job().join("command"), script)?;
-        self.agent
-            .as_mut()
-            .context("dom0 is gone")?
-            .get_mut()
-            .write_all(b"run\n")?;
         // A person decides when this ends.
-        let deadline = Instant::now() + Duration::from_secs(1 << 30);
-        while !self.line(deadline)?.contains("firstlight-bed status ") {}
+        self.bed
+            .run_with(&script, Duration::from_secs(1 << 30), |_| ())?;
         Ok(())
-    }
-
-    /// The ends of Xen's log and of QEMU's, for a failure message.
-    pub fn tails(&self) -> String {
-        let read = |name| {
-            String::from_utf8_lossy(&fs::read(self.files.path().join(name)).unwrap_or_default())
-                .into_owned()
-        };
-        let mut text = String::new();
-        for name in ["qemu.log", "xen.log"] {
-            text.push_str(&format!("--- {name} ---\n{}\n", tail(&read(name))));
-        }
-        text
-    }
-}
-
-fn tail(text: &str) -> &str {
-    let start = text.len().saturating_sub(TAIL);
-    let start = (start..=text.len())
-        .find(|&at| text.is_char_boundary(at))
-        .unwrap_or(text.len());
-    &text[start..]
-}
-
-/// A command that runs `program`, and is terminated when this process is gone, however that ended, or drops the child's input.
-fn tied(program: &str) -> Command {
-    let mut command = Command::new("sh");
-    let script = "exec 3<&0; { read -r _ <&3; kill $$; } & exec \"$@\" </dev/null 3<&-";
-    command.args(["-c", script, "sh", program]);
-    command.stdin(Stdio::piped());
-    command
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        // Without the agent's connection dom0 has nothing to wait for, but it need not be asked: nothing it has is kept.
-        // `timeout` passes the signal on to QEMU.
-        let _ = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status();
-        let _ = self.child.wait();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tied_program_ends_with_its_input() {
-        let start = Instant::now();
-        let mut child = tied("sleep").arg("60").spawn().expect("sh");
-        drop(child.stdin.take());
-        let status = child.wait().expect("an end");
-        assert!(!status.success());
-        assert!(start.elapsed() < Duration::from_secs(30));
-    }
-
-    #[test]
-    fn a_tail_starts_at_a_character() {
-        let text = "ä".repeat(TAIL);
-        assert_eq!(tail(&text), "ä".repeat(TAIL / 2));
-        assert_eq!(tail("short"), "short");
     }
 }

@@ -2,6 +2,7 @@
 //! for a test bed whose own has no shadow paging.
 
 use super::dom0::Version;
+use crate::bed::image::mmdebstrap;
 use crate::progress::Progress;
 use crate::setup::{self, Need};
 use crate::{cache, command};
@@ -81,7 +82,7 @@ fn compile(version: Version, work: &Path, product: &Path) -> Result<()> {
     progress.step(&format!("Debian {} source package", version.suite()));
     let download = work.join("download.tar");
     let options = ["--variant=custom", SOURCES, DOWNLOAD];
-    command::run_quietly(&mut version.mmdebstrap(&options, &download))?;
+    command::run_quietly(&mut mmdebstrap(version.suite(), &options, &download))?;
     let unpack = |archive: &Path, options: &[&str]| {
         let mut tar = Command::new("tar");
         tar.arg("-C")

@@ -1,6 +1,7 @@
 //! OVMF, as a guest's firmware module.
 
 use super::dom0::Version;
+use crate::bed::image::mmdebstrap;
 use crate::setup::{self, Need};
 use crate::{cache, command};
 use anyhow::{Context, Result};
@@ -27,10 +28,14 @@ pub fn file() -> Result<PathBuf> {
 }
 
 fn make(work: &Path, product: &Path) -> Result<()> {
-    setup::ensure(&[Need::XenBed], setup::Consent::Ask)?;
+    setup::ensure(&[Need::Bed], setup::Consent::Ask)?;
     let packages = work.join("packages.tar");
     let include = format!("--include={PACKAGE}");
-    command::run_quietly(&mut VERSION.mmdebstrap(&["--variant=extract", &include], &packages))?;
+    command::run_quietly(&mut mmdebstrap(
+        VERSION.suite(),
+        &["--variant=extract", &include],
+        &packages,
+    ))?;
     let mut tar = std::process::Command::new("tar");
     tar.arg("-C").arg(work).arg("-xf").arg(&packages);
     command::run_quietly(tar.args(PARTS))?;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# unpack.sh PACKAGES OUTPUT SCRIPTS: from the archive of dom0's unpacked packages, makes what QEMU starts Xen with:
-# the files xen, vmlinuz, initrd and root.img in the directory OUTPUT.
+# unpack.sh PACKAGES OUTPUT SCRIPTS: from the archive of a test bed's unpacked packages, makes what QEMU starts it with:
+# the files vmlinuz, initrd and root.img in the directory OUTPUT, and xen, where the packages have that.
 set -eu
 packages=$1 output=$2 scripts=$3
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -12,9 +12,11 @@ rm "$packages"
 kernel=$(basename "$root"/lib/modules/*)
 
 cp "$root/boot/vmlinuz-$kernel" "$output/vmlinuz"
-gzip -dc "$root"/boot/xen-*-amd64.gz >"$output/xen"
+for xen in "$root"/boot/xen-*-amd64.gz; do
+    [ ! -e "$xen" ] || gzip -dc "$xen" >"$output/xen"
+done
 
-# dom0 runs xl, its daemons and QEMU. Nobody reads manuals or plays sound there.
+# A bed runs QEMU, and what there is of a toolstack. Nobody reads manuals or plays sound there.
 rm -rf "$root"/boot/* "$root"/usr/share/doc "$root"/usr/share/man "$root"/usr/share/locale \
     "$root"/usr/share/perl* "$root"/usr/lib/python3* "$root"/usr/lib/systemd "$root"/usr/lib/udev \
     "$root"/usr/share/qemu/edk2-* "$root"/usr/share/iso-codes "$root"/usr/share/xml \
@@ -35,6 +37,8 @@ for applet in awk blkid cat cmp cut date dd dmesg grep head hexdump ip ls mkdir 
 done
 mkdir -p "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp" "$root/root" "$root/job" \
     "$root/var/lib/xen" "$root/var/lib/xenstored" "$root/var/log/xen"
+# The dynamic linker's own directories are all that is looked in without its configuration.
+[ ! -e "$root/etc/ld.so.conf" ] || ldconfig -r "$root"
 rm -rf "$root/var/run" "$root/var/lock"
 ln -s ../run "$root/var/run"
 ln -s ../run/lock "$root/var/lock"

@@ -1,0 +1,254 @@
+//! `cargo xtask bench --kvm`: the exits to KVM on the way to a boot sector and to a kernel, and for reads, in the test bed.
+
+use super::exits::{self, Counts, Summary};
+use super::guest;
+use super::kernel::QBOOT;
+use crate::kvm::bed::{Bed, Config, quoted};
+use crate::{build, project};
+use anyhow::{Context, Result, ensure};
+use firstlight_vm::{Accelerator, Bus, Chardev, Disk, Guest, Kernel, Machine, qemu, wait};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long one guest may take, two emulations deep.
+const DEADLINE: Duration = Duration::from_secs(300);
+/// The reads whose exits are counted.
+const READS: u16 = 8;
+/// OVMF's image in the bed.
+const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
+/// What the trace has of each exit.
+const EVENTS: &str =
+    "kvm_exit kvm_pio kvm_mmio kvm_msr kvm_cpuid kvm_emulate_insn kvm_userspace_exit";
+
+/// A firmware, by its file where it is not QEMU's own.
+struct Firmware {
+    name: &'static str,
+    rom: Option<PathBuf>,
+}
+
+/// What a guest starts from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// The machine's own disk, with a screen.
+    Disk,
+    /// A kernel, without a screen.
+    Kernel,
+}
+
+/// Counts on all `machines`, prints tables and writes target/bench-kvm.json. With `trace`, each guest's exits go to a file each
+/// in that directory.
+///
+/// # Errors
+/// The test bed or a guest does not start.
+pub fn main(machines: &[Machine], trace: Option<&Path>) -> Result<()> {
+    let firmware = |name, rom: Option<PathBuf>| Firmware { name, rom };
+    let firstlight = firmware("Firstlight", Some(build::firmware()?.rom));
+    let seabios = firmware("SeaBIOS", None);
+    let qboot = firmware("qboot", Some(QBOOT.into()));
+    let ovmf = firmware("OVMF", Some(OVMF.into()));
+    eprintln!("Starting the test bed");
+    let mut bed = Config::new().start()?;
+    let mut details = Vec::new();
+    for &machine in machines {
+        for (start, firmwares) in [
+            (Start::Disk, vec![&firstlight, &seabios]),
+            (Start::Kernel, vec![&firstlight, &seabios, &qboot, &ovmf]),
+        ] {
+            let what = match start {
+                Start::Disk => "to a boot sector",
+                Start::Kernel => "to a given kernel, without a screen,",
+            };
+            let mut columns = Vec::new();
+            for firmware in firmwares {
+                eprintln!("Counting on {}: {what} {}", machine.name(), firmware.name);
+                let text = match traced(&mut bed, machine, start, firmware) {
+                    Ok(text) => text,
+                    Err(error) if firmware.name == "Firstlight" => return Err(error),
+                    // QEMU's SVM is not good enough for everybody, and then the bed may be gone.
+                    Err(error) => {
+                        eprintln!("{} has no figures: {error:#}", firmware.name);
+                        bed = Config::new().start()?;
+                        continue;
+                    }
+                };
+                let exits = exits::parse(&text);
+                if let Some(directory) = trace {
+                    let kind = if start == Start::Disk {
+                        "disk"
+                    } else {
+                        "kernel"
+                    };
+                    let name = format!("{}-{kind}-{}.txt", machine.name(), firmware.name);
+                    let lines: Vec<_> = exits
+                        .iter()
+                        .map(|exit| format!("{} {:#x} {}\n", exit.reason, exit.rip, exit.what))
+                        .collect();
+                    fs::write(directory.join(name), lines.concat())?;
+                }
+                columns.push((firmware.name, exits::summarize(&exits)));
+            }
+            println!("\nExits {what} on {}:", machine.name());
+            let boot: Vec<_> = columns
+                .iter()
+                .map(|(name, all)| (*name, &all.boot))
+                .collect();
+            print_counts(&boot);
+            for (name, summary) in &columns {
+                print_steps(name, summary);
+            }
+            if start == Start::Disk {
+                println!(
+                    "\nExits for {READS} reads of 127 sectors on {}:",
+                    machine.name()
+                );
+                let reading: Vec<_> = columns
+                    .iter()
+                    .map(|(name, all)| (*name, &all.reading))
+                    .collect();
+                print_counts(&reading);
+            }
+            details.push(as_json(machine, what, &columns));
+        }
+    }
+    let path = project::target().join("bench-kvm.json");
+    fs::write(&path, serde_json::to_string_pretty(&details)? + "\n")
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("\nWritten to {}", path.display());
+    Ok(())
+}
+
+/// Runs a guest to its end and returns KVM's trace of it.
+fn traced(bed: &mut Bed, machine: Machine, start: Start, firmware: &Firmware) -> Result<String> {
+    let job = bed.job();
+    let mut guest = Guest::new(machine);
+    guest.memory_mib = 256;
+    guest.accelerator = Accelerator::Kvm;
+    guest.bios = firmware.rom.clone();
+    guest.arguments([
+        "-no-reboot",
+        "-device",
+        "isa-debug-exit,iobase=0xf4,iosize=4",
+    ]);
+    let report = Chardev::File("/tmp/report".into());
+    guest.debug_ports.push((guest::PORT, report));
+    match start {
+        Start::Disk => {
+            let bus = match machine {
+                Machine::Pc => Bus::Ide,
+                Machine::Q35 => Bus::Sata,
+            };
+            let disk = guest::disk(&job, READS)?;
+            guest.disks.push(Disk::new(bus, &disk).snapshot());
+        }
+        Start::Kernel => {
+            let [file, initrd] = guest::kernel(&job)?;
+            guest.video = None;
+            guest.kernel = Some(Kernel {
+                file,
+                initrd: Some(initrd),
+                command_line: None,
+            });
+        }
+    }
+    if firmware.name == "Firstlight" {
+        guest.setting("bench", "on");
+        guest
+            .debug_ports
+            .push((0xE9, Chardev::File("/dev/null".into())));
+    }
+    let command = qemu::command(&guest)?;
+    let here = job.display().to_string();
+    let words: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| quoted(&word.to_string_lossy().replace(&here, "/job")))
+        .collect();
+    let seconds = (DEADLINE * wait::scale()).as_secs();
+    let script = format!(
+        "cd /sys/kernel/tracing && echo counter >trace_clock && echo 65536 >buffer_size_kb && echo >trace &&\n\
+         for event in {EVENTS}; do echo 1 >events/kvm/$event/enable; done\n\
+         timeout {seconds} {} >/tmp/output 2>&1; status=$?\n\
+         cat /tmp/output; cp trace /job/trace; exit $status",
+        words.join(" ")
+    );
+    let mut said = String::new();
+    let limit = DEADLINE * wait::scale() + Duration::from_secs(60);
+    let status = bed.run_with(&script, limit, |line| said.extend([line, "\n"]))?;
+    // The guest ends QEMU with status 1.
+    ensure!(
+        status == 1,
+        "QEMU ended with status {status}: {said}{}",
+        bed.tails()
+    );
+    Ok(fs::read_to_string(job.join("trace"))?)
+}
+
+fn print_counts(columns: &[(&str, &Counts)]) {
+    let line = |name: &str, figure: &dyn Fn(&Counts) -> u64| {
+        let figures: Vec<String> = columns
+            .iter()
+            .map(|(_, counts)| format!("{:>12}", figure(counts)))
+            .collect();
+        println!("{name:<24}{}", figures.concat());
+    };
+    let names: Vec<String> = columns
+        .iter()
+        .map(|(name, _)| format!("{name:>12}"))
+        .collect();
+    println!("{:<24}{}", "", names.concat());
+    let kinds: BTreeSet<&String> = columns
+        .iter()
+        .flat_map(|(_, counts)| counts.kinds.keys())
+        .collect();
+    for kind in kinds {
+        line(kind, &|counts| counts.kinds.get(kind).copied().unwrap_or(0));
+    }
+    line("all", &Counts::total);
+    line("  emulated by KVM", &|counts| counts.emulated);
+    line("  with a part of QEMU's", &|counts| counts.to_qemu);
+}
+
+fn print_steps(name: &str, summary: &Summary) {
+    if summary.steps.is_empty() {
+        return;
+    }
+    println!("\n{name}'s steps:");
+    for (step, counts) in &summary.steps {
+        let kinds: Vec<String> = counts
+            .kinds
+            .iter()
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect();
+        println!("{step:<28}{:>6}  {}", counts.total(), kinds.join(", "));
+    }
+}
+
+fn as_json(machine: Machine, what: &str, columns: &[(&str, Summary)]) -> Value {
+    let counts = |counts: &Counts| {
+        json!({
+            "all": counts.total(),
+            "kinds": counts.kinds,
+            "emulated": counts.emulated,
+            "to_qemu": counts.to_qemu,
+        })
+    };
+    let firmwares: Vec<Value> = columns
+        .iter()
+        .map(|(name, summary)| {
+            let steps: Vec<Value> = summary
+                .steps
+                .iter()
+                .map(|(step, of_step)| json!({ "step": step, "exits": counts(of_step) }))
+                .collect();
+            json!({
+                "firmware": name,
+                "boot": counts(&summary.boot),
+                "reads": counts(&summary.reading),
+                "steps": steps,
+            })
+        })
+        .collect();
+    json!({ "machine": machine.name(), "what": what, "firmwares": firmwares })
+}

@@ -1,0 +1,201 @@
+//! The test bed at work: one QEMU that runs a Debian with KVM, in which any number of guests is started.
+//!
+//! QEMU's translator emulates AMD's SVM with nested paging, so that KVM works in it as on a processor of AMD, however slowly.
+
+use crate::bed::image::{Images, Recipe};
+use crate::bed::{self, Output, Setup};
+use crate::project;
+use anyhow::{Context, Result};
+use firstlight_vm::{Kernel, Machine};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const INIT: &str = include_str!("init.sh");
+/// The Debian release of the bed: the newest stable one, whose C library also runs programs that were compiled here.
+const SUITE: &str = "trixie";
+const PACKAGES: &str = "linux-image-amd64,qemu-system-x86,seabios,ovmf,ipxe-qemu,\
+                        bash,busybox-static,coreutils,grep,iproute2,kmod,libc-bin,libgcc-s1";
+
+/// What a test bed is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    memory_mib: u32,
+    console: bool,
+    shares: Vec<PathBuf>,
+    lifetime: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Config {
+    /// A test bed of 3 GiB that ends by itself after half an hour. It has this workspace where it is here.
+    pub fn new() -> Self {
+        Self {
+            memory_mib: 3072,
+            console: false,
+            shares: vec![project::root().to_owned()],
+            lifetime: Duration::from_secs(1800),
+        }
+    }
+
+    /// Connects this process's standard input and output to the guest that [`Bed::attach`] starts.
+    pub fn console(mut self) -> Self {
+        self.console = true;
+        self
+    }
+
+    /// Shows a directory of the host at the same place in the bed.
+    pub fn share(mut self, directory: &Path) -> Self {
+        if !self
+            .shares
+            .iter()
+            .any(|shared| directory.starts_with(shared))
+        {
+            self.shares.push(directory.to_owned());
+        }
+        self
+    }
+
+    /// When the test bed ends by itself, whatever it does.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Starts the test bed and waits until it is up.
+    ///
+    /// # Errors
+    /// The image cannot be made, QEMU is not installed, or the bed does not come up: the end of its log is in the error.
+    pub fn start(&self) -> Result<Bed> {
+        let images = images()?;
+        let tag = |index: usize| format!("share{index}");
+        let setup = Setup {
+            disks: vec![images.root.clone()],
+            shares: self
+                .shares
+                .iter()
+                .enumerate()
+                .map(|(index, directory)| (tag(index), directory.clone()))
+                .collect(),
+            console: self.console,
+            lifetime: self.lifetime,
+        };
+        let bed = bed::Bed::start(&setup, |_| self.machine(&images))?;
+        let mut bed = Bed { bed };
+        for (index, directory) in self.shares.iter().enumerate() {
+            bed.check(&format!(
+                "mkdir -p {0} && mount -t 9p -o trans=virtio,version=9p2000.L,msize=131072,cache=none {1} {0}",
+                quoted(&directory.display().to_string()),
+                tag(index)
+            ))?;
+        }
+        bed.check("[ -c /dev/kvm ]")
+            .context("KVM does not work in the test bed")?;
+        Ok(bed)
+    }
+
+    fn machine(&self, images: &Images) -> firstlight_vm::Guest {
+        let mut machine = firstlight_vm::Guest::new(Machine::Q35);
+        machine.memory_mib = self.memory_mib.into();
+        machine.cpus.count = 2;
+        machine.cpus.model = Some("max".into());
+        machine.kernel = Some(Kernel {
+            file: images.kernel.clone(),
+            initrd: Some(images.initrd.clone()),
+            command_line: Some("console=ttyS0 loglevel=4 mitigations=off audit=0".into()),
+        });
+        machine
+    }
+}
+
+/// Returns the files of the test bed. They are made now if they are not in the cache.
+///
+/// # Errors
+/// As [`Recipe::images`].
+pub fn images() -> Result<Images> {
+    Recipe {
+        name: "kvm.d",
+        title: "a Debian with KVM",
+        suite: SUITE,
+        packages: PACKAGES,
+        services: INIT,
+    }
+    .images()
+}
+
+/// A running test bed. Dropping it ends it and removes its files.
+#[derive(Debug)]
+pub struct Bed {
+    bed: bed::Bed,
+}
+
+impl Bed {
+    /// The directory of the host that the bed has as /job.
+    pub fn job(&self) -> PathBuf {
+        self.bed.job()
+    }
+
+    /// Runs a shell script in the bed; see [`bed::Bed::run`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run(&mut self, script: &str) -> Result<Output> {
+        self.bed.run(script)
+    }
+
+    /// Runs a shell script in the bed that has to succeed, and returns what it printed.
+    ///
+    /// # Errors
+    /// As [`Bed::run`], or the script's status is not 0.
+    pub fn check(&mut self, script: &str) -> Result<String> {
+        self.bed.check(script)
+    }
+
+    /// Runs a shell script in the bed, hands each line that it prints to `take`, and returns its exit status.
+    ///
+    /// # Errors
+    /// As [`bed::Bed::run_with`].
+    pub fn run_with(
+        &mut self,
+        script: &str,
+        limit: Duration,
+        take: impl FnMut(&str),
+    ) -> Result<i32> {
+        self.bed.run_with(script, limit, take)
+    }
+
+    /// The ends of the bed's log and of QEMU's, for a failure message.
+    pub fn tails(&self) -> String {
+        self.bed.tails()
+    }
+
+    /// Loads KVM anew, with nested paging or without, as processors of old are.
+    ///
+    /// # Errors
+    /// A guest still runs.
+    pub fn nested_paging(&mut self, on: bool) -> Result<()> {
+        let npt = u8::from(on);
+        self.check(&format!("rmmod kvm_amd && modprobe kvm_amd npt={npt}"))
+            .map(drop)
+    }
+
+    /// Runs a guest whose console is the terminal's: see [`Config::console`]. Returns when it ends.
+    ///
+    /// # Errors
+    /// The bed ends first.
+    pub fn attach(&mut self, guest: &str) -> Result<()> {
+        let script = format!("{}{guest} <&4 >&4 2>&1", bed::OPEN_CONSOLE);
+        // A person decides when this ends.
+        self.run_with(&script, Duration::from_secs(1 << 30), |_| ())?;
+        Ok(())
+    }
+}
+
+/// A word for the shell.
+pub fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}

@@ -135,6 +135,9 @@ fn names(volume: &Volume, disk: &str) -> Vec<String> {
                 format!("{disk},{number}"),
             ]
         }
+        Origin::Logical { uuids, .. } => {
+            vec![volume.grub_name(), format!("lvmid/{}/{}", uuids.0, uuids.1)]
+        }
     }
 }
 

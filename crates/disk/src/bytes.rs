@@ -37,6 +37,18 @@ impl<'a> Fields<'a> {
         Ok(u32::from_le_bytes(self.array(at)?))
     }
 
+    pub fn be16(self, at: usize) -> Result<u16> {
+        Ok(u16::from_be_bytes(self.array(at)?))
+    }
+
+    pub fn be32(self, at: usize) -> Result<u32> {
+        Ok(u32::from_be_bytes(self.array(at)?))
+    }
+
+    pub fn be64(self, at: usize) -> Result<u64> {
+        Ok(u64::from_be_bytes(self.array(at)?))
+    }
+
     pub fn le64(self, at: usize) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array(at)?))
     }
@@ -48,6 +60,11 @@ pub(crate) fn buffer(len: usize) -> Result<Vec<u8>> {
     buffer.try_reserve_exact(len).map_err(|_| Error::Memory)?;
     buffer.resize(len, 0);
     Ok(buffer)
+}
+
+/// Whether a name can stand in a path. What has none, or one that steps elsewhere, is no entry.
+pub(crate) fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|b| matches!(b, b'/' | 0))
 }
 
 /// Text of a fixed field: up to the first NUL, without blanks at its end.

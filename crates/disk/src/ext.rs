@@ -2,7 +2,7 @@
 //!
 //! Source: Linux, Documentation/filesystems/ext4 ("ext4 Data Structures and Algorithms").
 
-use crate::bytes::{Fields, text, uuid};
+use crate::bytes::{Fields, is_name, text, uuid};
 use crate::error::{Error, Result};
 use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
 use crate::path::MAX_PATH;
@@ -399,11 +399,6 @@ impl Ext {
         }
         Ok(Flow::Continue)
     }
-}
-
-/// Whether a name can stand in a path. The checksum at a block's end looks like an entry without a name.
-fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|b| matches!(b, b'/' | 0))
 }
 
 /// The value of the attribute `system.data` in an inode's own space.

@@ -2,7 +2,7 @@
 //!
 //! Source: Microsoft, FAT: General Overview of On-Disk Format, version 1.03.
 
-use crate::bytes::{Fields, text, utf16};
+use crate::bytes::{Fields, is_name, text, utf16};
 use crate::error::{Error, Result};
 use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
 use crate::source::Source;
@@ -166,11 +166,6 @@ impl LongName {
         let name = complete.then(|| utf16(name.units.into_iter()))?;
         is_name(name.as_bytes()).then_some(name)
     }
-}
-
-/// Whether a name can stand in a path.
-fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/')
 }
 
 /// The name of eight and three characters, in the case that Windows NT notes in byte 12.

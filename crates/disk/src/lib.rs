@@ -21,7 +21,9 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod btrfs;
 mod bytes;
+mod compress;
 mod error;
 pub mod ext;
 pub mod fat;
@@ -29,10 +31,13 @@ mod fs;
 #[cfg(feature = "std")]
 pub mod image;
 pub mod iso;
+pub mod lvm;
 pub mod partition;
 pub mod path;
 mod source;
+pub mod squashfs;
 pub mod volume;
+pub mod xfs;
 
 pub use error::{Error, Result};
 pub use fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, list, read_file};

@@ -219,13 +219,8 @@ impl Source {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Io`] and [`Error::Budget`].
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let len = buffer.len() as u64;
-        let end = offset.checked_add(len).ok_or(Error::OutOfRange)?;
-        if end > self.size {
-            return Err(Error::OutOfRange);
-        }
-        self.budget.charge(len)?;
-        self.disk.read(self.start + offset, buffer)
+        self.budget.charge(buffer.len() as u64)?;
+        self.read_free(offset, buffer)
     }
 
     /// `N` bytes from `offset` on.
@@ -246,6 +241,15 @@ impl Source {
         let mut bytes = buffer(len)?;
         self.read(offset, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// As [`read`](Self::read), for what was charged already.
+    pub(crate) fn read_free(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.size) {
+            return Err(Error::OutOfRange);
+        }
+        self.disk.read(self.start + offset, buffer)
     }
 
     /// Charges one step.

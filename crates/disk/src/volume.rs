@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::partition::{self, Partition, SECTOR_SIZES, Scheme, Table};
 use crate::source::Source;
-use crate::{ext, fat, iso};
+use crate::{btrfs, ext, fat, iso, lvm, squashfs, xfs};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -17,6 +17,15 @@ pub enum Origin {
     Whole,
     /// A partition of this scheme.
     Partition(Scheme, Partition),
+    /// A logical volume of LVM.
+    Logical {
+        /// The volume group's name.
+        group: String,
+        /// The volume's name.
+        name: String,
+        /// The UUIDs of group and volume.
+        uuids: (String, String),
+    },
 }
 
 /// Something on a disk that may hold a file system.
@@ -31,12 +40,17 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// The name that GRUB gives it behind the disk's: empty for the whole disk, else such as `msdos1` or `gpt2`.
+    /// GRUB's name for it: empty for the whole disk; `msdos1` or `gpt2`, which GRUB has behind the disk's name; or `lvm/group-name`,
+    /// with dashes in names doubled.
     pub fn grub_name(&self) -> String {
         match &self.origin {
             Origin::Whole => String::new(),
             Origin::Partition(Scheme::Mbr, partition) => format!("msdos{}", partition.number),
             Origin::Partition(Scheme::Gpt, partition) => format!("gpt{}", partition.number),
+            Origin::Logical { group, name, .. } => {
+                let doubled = |name: &String| name.replace('-', "--");
+                format!("lvm/{}-{}", doubled(group), doubled(name))
+            }
         }
     }
 }
@@ -44,18 +58,21 @@ impl Volume {
 /// What [`scan`] found.
 #[derive(Clone, Default)]
 pub struct Scan {
-    /// The whole disk if it has a file system, then the partitions in the table's order.
+    /// The whole disk if it has a file system, then the partitions in the table's order, then LVM's logical volumes.
     pub volumes: Vec<Volume>,
     /// What is wrong with the disk's tables, for a log.
     pub complaints: Vec<&'static str>,
 }
 
 /// A reader that knows a file system by its superblock.
-type Open = fn(Source) -> Result<Rc<dyn FileSystem>>;
+pub type Open = fn(Source) -> Result<Rc<dyn FileSystem>>;
 
 /// The readers, in the order in which they are tried: those with a strict signature first.
-const READERS: [Open; 3] = [
+pub const READERS: [Open; 6] = [
     |source| Ok(Rc::new(ext::Ext::open(source)?)),
+    |source| Ok(Rc::new(xfs::Xfs::open(source)?)),
+    |source| Ok(Rc::new(btrfs::Btrfs::open(source)?)),
+    |source| Ok(Rc::new(squashfs::Squashfs::open(source)?)),
     |source| Ok(Rc::new(iso::Iso::open(source)?)),
     |source| Ok(Rc::new(fat::Fat::open(source)?)),
 ];
@@ -99,7 +116,45 @@ pub fn scan(disk: &Source) -> Result<Scan> {
         scan.volumes.extend(volumes);
         scan.complaints.extend(table.complaint);
     }
+    let mut places: Vec<&Source> = scan.volumes.iter().map(|volume| &volume.source).collect();
+    places.push(disk);
+    let logical = logical(&places)?;
+    scan.volumes.extend(logical);
     Ok(scan)
+}
+
+/// The logical volumes of LVM that lie in `places`.
+fn logical(places: &[&Source]) -> Result<Vec<Volume>> {
+    let mut physicals = Vec::new();
+    for place in places {
+        match lvm::physical(place) {
+            Ok(physical) => physicals.push(physical),
+            Err(error @ (Error::Memory | Error::Budget)) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    let mut volumes = Vec::new();
+    for lvm::Logical {
+        group,
+        name,
+        uuids,
+        source,
+    } in lvm::logical(&physicals)?
+    {
+        let (source, fs) = match source {
+            Ok(source) => (source.clone(), open(&source)),
+            Err(error) => (places[0].part(0, 0)?, Err(error)),
+        };
+        if let Err(error @ (Error::Memory | Error::Budget)) = fs {
+            return Err(error);
+        }
+        volumes.push(Volume {
+            origin: Origin::Logical { group, name, uuids },
+            source,
+            fs,
+        });
+    }
+    Ok(volumes)
 }
 
 /// The partition table and its volumes, in the sectors that make sense.

@@ -5,7 +5,7 @@
 
 mod susp;
 
-use crate::bytes::{Fields, text, utf16};
+use crate::bytes::{Fields, is_name, text, utf16};
 use crate::error::{Error, Result};
 use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
 use crate::source::Source;
@@ -284,11 +284,6 @@ fn big_endian(bytes: &[u8]) -> impl Iterator<Item = u16> {
 fn strip_version(name: &[u8]) -> &[u8] {
     let end = name.iter().position(|&byte| byte == b';');
     &name[..end.unwrap_or(name.len())]
-}
-
-/// Whether a name can stand in a path.
-fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|b| matches!(b, b'/' | 0))
 }
 
 /// The date of the last change, or else of the making, in the form that GRUB and blkid use as UUID.

@@ -163,3 +163,97 @@ fn name(attributes: &mut Attributes, entry: Fields<'_>, goes_on: &mut bool) -> R
     name.extend_from_slice(text);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Budget, Limits};
+    use alloc::rc::Rc;
+    use alloc::vec;
+
+    fn read(disk: Vec<u8>, area: &[u8]) -> Result<Attributes> {
+        let limits = Limits {
+            bytes: 1 << 20,
+            steps: 10_000,
+        };
+        attributes(
+            &Source::new(Rc::new(disk), Budget::new(limits)),
+            2048,
+            area,
+            0,
+        )
+    }
+
+    /// An entry that says where the area goes on, in both orders of bytes.
+    fn continuation(block: u32, offset: u32, len: u32) -> Vec<u8> {
+        let mut entry = b"CE\x1c\x01".to_vec();
+        for number in [block, offset, len] {
+            entry.extend(number.to_le_bytes());
+            entry.extend(number.to_be_bytes());
+        }
+        entry
+    }
+
+    fn entry(signature: &[u8; 2], content: &[u8]) -> Vec<u8> {
+        let mut entry = signature.to_vec();
+        entry.extend([content.len() as u8 + 4, 1]);
+        entry.extend(content);
+        entry
+    }
+
+    #[test]
+    fn an_area_that_goes_on_in_itself_is_an_error() {
+        let mut disk = vec![0; 4096];
+        disk[2048..2048 + 28].copy_from_slice(&continuation(1, 0, 28));
+        assert!(matches!(
+            read(disk, &continuation(1, 0, 28)),
+            Err(Error::Corrupt("too many continuation areas of Rock Ridge"))
+        ));
+    }
+
+    #[test]
+    fn an_area_beyond_the_disk_or_of_any_length_is_an_error() {
+        for (block, offset, len) in [(u32::MAX, 0, 28), (0, u32::MAX, 28), (0, 0, u32::MAX)] {
+            assert!(read(vec![0; 4096], &continuation(block, offset, len)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_name_in_parts_is_put_together_within_its_bound() {
+        let area = [entry(b"NM", b"\x01one, "), entry(b"NM", b"\x00two")].concat();
+        let name = read(Vec::new(), &area).expect("attributes").name;
+        assert_eq!(name.as_deref(), Some(&b"one, two"[..]));
+        let part = entry(b"NM", &[&[1][..], &[b'x'; 200]].concat());
+        assert!(matches!(
+            read(Vec::new(), &part.repeat(2)),
+            Err(Error::TooLong)
+        ));
+    }
+
+    #[test]
+    fn a_link_in_parts_is_put_together_within_its_bound() {
+        let area = [
+            entry(b"SL", b"\x01\x08\x00\x00\x04boot\x01\x02vm"),
+            entry(b"SL", b"\x00\x00\x05linuz\x04\x00\x02\x00"),
+        ]
+        .concat();
+        let link = read(Vec::new(), &area).expect("attributes").link;
+        let target = link.map(|link| link.target);
+        assert_eq!(target.as_deref(), Some(&b"/boot/vmlinuz/../."[..]));
+        // A component longer than its entry.
+        assert!(read(Vec::new(), &entry(b"SL", b"\x00\x00\xffx")).is_err());
+        let part = entry(b"SL", &[&[0, 0, 240][..], &[b'x'; 240]].concat());
+        assert!(matches!(
+            read(Vec::new(), &part.repeat(20)),
+            Err(Error::TooLong)
+        ));
+    }
+
+    #[test]
+    fn entries_that_are_cut_off_end_the_area() {
+        for area in [&b"NM"[..], b"NM\xff\x01\x00x", b"NM\x03\x01", b"NM\x00\x01"] {
+            assert!(read(Vec::new(), area).is_ok_and(|found| found.name.is_none()));
+        }
+        assert!(read(Vec::new(), &entry(b"PX", b"\x01")).is_err());
+    }
+}

@@ -1,8 +1,9 @@
 //! Reads all that a disk offers, for disks that may be anything. Shared with the fuzz targets.
 
 use firstlight_disk::{
-    Budget, Entry, Error, FileKind, FileSystem, Flow, Limits, Node, Source, path, volume,
+    Budget, Entry, Error, FileKind, FileSystem, Flow, Limits, Node, ReadAt, Source, path, volume,
 };
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// What one damaged disk may cost.
@@ -11,12 +12,65 @@ pub const LIMITS: Limits = Limits {
     steps: 200_000,
 };
 
+/// Bytes of a page of a sparse disk.
+pub const PAGE: usize = 4096;
+
+/// A disk of some pages, with zeros between them: small to keep and to change, however large the disk is.
+///
+/// Its form is pieces of a page's number, 32 bits and little-endian, and its bytes. A piece that is cut off does not count.
+pub struct Sparse {
+    size: u64,
+    pages: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Sparse {
+    /// Reads the form.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut pages = BTreeMap::new();
+        for piece in bytes.chunks_exact(4 + PAGE) {
+            let (number, page) = piece.split_at(4);
+            let number = u32::from_le_bytes([number[0], number[1], number[2], number[3]]);
+            pages.insert(u64::from(number), page.to_vec());
+        }
+        let last = pages.last_key_value().map(|(number, _)| number + 1);
+        Self {
+            size: last.unwrap_or(0) * PAGE as u64,
+            pages,
+        }
+    }
+}
+
+impl ReadAt for Sparse {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.size) {
+            return Err(Error::OutOfRange);
+        }
+        buffer.fill(0);
+        let end = offset + buffer.len() as u64;
+        let first = offset / PAGE as u64;
+        for (number, page) in self.pages.range(first..end.div_ceil(PAGE as u64)) {
+            let start = number * PAGE as u64;
+            for (at, byte) in (start..).zip(page) {
+                if (offset..end).contains(&at) {
+                    buffer[(at - offset) as usize] = *byte;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Directories below one another that a walk goes into.
 const DEPTH: usize = 6;
 
 /// Scans a disk and reads every file on it, as far as the budget goes.
-pub fn disk(bytes: Vec<u8>) {
-    let source = Source::new(Rc::new(bytes), Budget::new(LIMITS));
+pub fn disk(data: Rc<dyn ReadAt>) {
+    let source = Source::new(data, Budget::new(LIMITS));
     let Ok(scan) = volume::scan(&source) else {
         return;
     };

@@ -1,12 +1,12 @@
 //! Damaged images: nothing panics, hangs or takes memory without bound.
 
-use crate::{exercise, make, tree};
+use crate::{exercise, lvm, make, tree, xfs};
+use firstlight_disk::{ReadAt, Result};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::fs;
-
-/// How often each image is damaged.
-const ROUNDS: usize = 1000;
+use std::rc::Rc;
+use std::time::Instant;
 
 /// A small image of each kind, made by a script that has a directory of files in `$1` and the image in `$2`.
 const IMAGES: &[(&str, &str)] = &[
@@ -28,6 +28,14 @@ const IMAGES: &[(&str, &str)] = &[
     ),
     ("rockridge", "xorriso -as mkisofs -quiet -R -o $2 $1"),
     ("joliet", "xorriso -as mkisofs -quiet --norock -J -o $2 $1"),
+    ("xfs4", "-m crc=0"),
+    ("xfs5", "-m crc=1"),
+    ("lvm", ""),
+    (
+        "btrfs",
+        "truncate -s 109M $2; mkfs.btrfs -q -m single --rootdir $1 $2",
+    ),
+    ("squashfs", "mksquashfs $1 $2 -quiet -no-progress -all-root"),
     (
         "mbr",
         "truncate -s 1M $2; printf 'label: dos\\nstart=16,size=100\\nstart=200,type=5\\nstart=201,size=10\\nstart=220,size=10\\n' | sfdisk -q $2",
@@ -38,19 +46,22 @@ const IMAGES: &[(&str, &str)] = &[
     ),
 ];
 
-fn image(script: &str) -> Vec<u8> {
+fn image(name: &str, script: &str) -> Vec<u8> {
+    if name == "lvm" {
+        return lvm::small();
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let files = directory.path().join("files");
     fs::create_dir_all(files.join("boot/grub")).expect("a directory");
     fs::create_dir_all(files.join("etc")).expect("a directory");
     fs::write(files.join("boot/grub/grub.cfg"), b"set default=0\n").expect("a file");
     fs::write(
-        files.join("boot/a kernel with a long name"),
+        files.join("boot/a_kernel_with_a_long_name"),
         tree::noise(30_000, 3),
     )
     .expect("a file");
-    for number in 0..30 {
-        fs::write(files.join(format!("etc/entry {number}")), b"").expect("a file");
+    for number in 0..100 {
+        fs::write(files.join(format!("etc/entry_{number}")), b"").expect("a file");
     }
     if !script.contains("mcopy") {
         for (name, target) in [
@@ -62,7 +73,10 @@ fn image(script: &str) -> Vec<u8> {
         }
     }
     let image = directory.path().join("image");
-    make::shell(script, &[&files, &image]);
+    match name {
+        "xfs4" | "xfs5" => xfs::xfs(&files, &image, "20M", &format!("--unsupported {script}")),
+        _ => make::shell(script, &[&files, &image]),
+    }
     let mut image = fs::read(image).expect("the image");
     // Zeros at the end only take time, save for a GPT's backup.
     let used = image.iter().rposition(|&byte| byte != 0).unwrap_or(0);
@@ -80,8 +94,9 @@ fn places(image: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-/// Changes some bytes, with a liking for the values that break sums.
-fn damage(image: &mut [u8], places: &[usize], random: &mut tree::Random) {
+/// Changes to some bytes, with a liking for the values that break sums.
+fn damage(places: &[usize], random: &mut tree::Random) -> Vec<(usize, u8)> {
+    let mut changes = Vec::new();
     for _ in 0..1 + random.below(12) {
         let at = places[random.below(places.len())] + random.below(64);
         let width = [1, 2, 4, 8][random.below(4)];
@@ -97,27 +112,111 @@ fn damage(image: &mut [u8], places: &[usize], random: &mut tree::Random) {
         } else {
             value.rotate_right(width as u32 * 8).to_be_bytes()
         };
-        for (byte, value) in image.iter_mut().skip(at).zip(value).take(width) {
-            *byte = value;
+        changes.extend((at..).zip(value).take(width));
+    }
+    changes
+}
+
+/// An image with changes: always the same ones, or others with some of the reads.
+struct Damaged {
+    good: Rc<Vec<u8>>,
+    places: Rc<Vec<usize>>,
+    changes: RefCell<Vec<(usize, u8)>>,
+    random: Option<RefCell<tree::Random>>,
+}
+
+impl ReadAt for Damaged {
+    fn size(&self) -> u64 {
+        self.good.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.good.read_at(offset, buffer)?;
+        if let Some(random) = &self.random {
+            let mut random = random.borrow_mut();
+            if random.below(4) == 0 {
+                *self.changes.borrow_mut() = damage(&self.places, &mut random);
+            }
+        }
+        for &(at, value) in self.changes.borrow().iter() {
+            let within = at.checked_sub(offset as usize);
+            if let Some(byte) = within.and_then(|within| buffer.get_mut(within)) {
+                *byte = value;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Damages an image of each kind, so often.
+fn exercise_images(rounds: usize, changing: bool) {
+    for (name, script) in IMAGES {
+        let good = Rc::new(image(name, script));
+        let places = Rc::new(places(&good));
+        let started = Instant::now();
+        for round in 1..=rounds {
+            let mut random = tree::Random((round as u64) << 32 | 0x9e37_79b9);
+            exercise::disk(Rc::new(Damaged {
+                good: good.clone(),
+                places: places.clone(),
+                changes: RefCell::new(damage(&places, &mut random)),
+                random: changing.then(|| RefCell::new(random)),
+            }));
+        }
+        println!("{name}: {} ms", started.elapsed().as_millis());
+    }
+}
+
+/// The form of [`exercise::Sparse`].
+fn pack(image: &[u8]) -> Vec<u8> {
+    let pages = image.chunks(exercise::PAGE).enumerate();
+    let last = image.len().div_ceil(exercise::PAGE).saturating_sub(1);
+    let mut packed = Vec::new();
+    for (number, page) in pages {
+        if number == last || page.iter().any(|&byte| byte != 0) {
+            packed.extend((number as u32).to_le_bytes());
+            packed.extend(page);
+            packed.resize(packed.len() + exercise::PAGE - page.len(), 0);
+        }
+    }
+    packed
+}
+
+/// Reads images in the form of the fuzz targets' inputs, and keeps them as a seed corpus where `FIRSTLIGHT_CORPUS` says.
+#[test]
+fn images_are_seeds_for_the_fuzz_targets() {
+    let corpus = std::env::var_os("FIRSTLIGHT_CORPUS").map(std::path::PathBuf::from);
+    for (name, script) in IMAGES {
+        let image = image(name, script);
+        let packed = pack(&image);
+        let sparse = exercise::Sparse::new(&packed);
+        let mut same = vec![0; image.len()];
+        sparse.read_at(0, &mut same).expect("the image");
+        assert!(same == image, "{name}");
+        exercise::disk(Rc::new(sparse));
+        if let Some(corpus) = &corpus {
+            let keep = |target: &str, name: &str, bytes: &[u8]| {
+                let directory = corpus.join(target);
+                fs::create_dir_all(&directory).expect("a directory");
+                fs::write(directory.join(name), bytes).expect("a seed");
+            };
+            keep("disk", name, &packed);
+            for reader in 0..firstlight_disk::volume::READERS.len() as u8 {
+                let input = [&[reader][..], &packed].concat();
+                keep("file_system", &format!("{name}-{reader}"), &input);
+            }
         }
     }
 }
 
 #[test]
 fn damaged_images_do_no_harm() {
-    for (name, script) in IMAGES {
-        let good = image(script);
-        let places = places(&good);
-        let mut bad = good.clone();
-        let started = std::time::Instant::now();
-        for seed in 0..ROUNDS {
-            let mut random = tree::Random(0x9e37_79b9_7f4a_7c15 ^ (seed as u64 + 1) << 8);
-            bad.copy_from_slice(&good);
-            damage(&mut bad, &places, &mut random);
-            exercise::disk(bad.clone());
-        }
-        println!("{name}: {} ms", started.elapsed().as_millis());
-    }
+    exercise_images(500, false);
+}
+
+#[test]
+fn disks_that_change_while_they_are_read_do_no_harm() {
+    exercise_images(100, true);
 }
 
 proptest! {
@@ -125,63 +224,6 @@ proptest! {
 
     #[test]
     fn any_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..16384)) {
-        exercise::disk(bytes);
-    }
-}
-
-/// A disk that is different each time it is read.
-struct Changing {
-    good: Vec<u8>,
-    places: Vec<usize>,
-    random: RefCell<tree::Random>,
-}
-
-impl firstlight_disk::ReadAt for Changing {
-    fn size(&self) -> u64 {
-        self.good.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> firstlight_disk::Result<()> {
-        self.good.read_at(offset, buffer)?;
-        let mut random = self.random.borrow_mut();
-        if random.below(8) == 0 {
-            let near: Vec<usize> = self
-                .places
-                .iter()
-                .filter_map(|&place| place.checked_sub(offset as usize))
-                .filter(|&place| place < buffer.len())
-                .collect();
-            if !near.is_empty() {
-                damage(buffer, &near, &mut random);
-            }
-        }
-        Ok(())
-    }
-}
-
-#[test]
-fn a_disk_that_changes_while_it_is_read_does_no_harm() {
-    for (_, script) in IMAGES {
-        let good = image(script);
-        let places = places(&good);
-        for seed in 1..40 {
-            let disk = Changing {
-                good: good.clone(),
-                places: places.clone(),
-                random: RefCell::new(tree::Random(seed)),
-            };
-            let budget = firstlight_disk::Budget::new(exercise::LIMITS);
-            let source = firstlight_disk::Source::new(std::rc::Rc::new(disk), budget);
-            let Ok(scan) = firstlight_disk::volume::scan(&source) else {
-                continue;
-            };
-            for fs in scan
-                .volumes
-                .iter()
-                .filter_map(|volume| volume.fs.as_ref().ok())
-            {
-                exercise::file_system(fs.as_ref());
-            }
-        }
+        exercise::disk(Rc::new(bytes));
     }
 }

@@ -1,10 +1,15 @@
 //! Real images, made by the tools that people make them with, and damaged ones.
 
+mod btrfs;
+mod cycles;
 mod exercise;
 mod ext;
 mod fat;
 mod hostile;
 mod iso;
+mod lvm;
 mod make;
 mod partitions;
+mod squashfs;
 mod tree;
+mod xfs;

@@ -47,3 +47,30 @@ pub fn image(path: &Path) -> Source {
 pub fn bytes(bytes: Vec<u8>) -> Source {
     Source::new(Rc::new(bytes), Budget::new(PLENTY))
 }
+
+/// Mounts `image`, runs `script` with the place for `$2`, and copies what is then there to `files`. Returns whether that can be done
+/// here: it takes root and loop devices.
+pub fn mounted(image: &Path, files: &Path, script: &str) -> bool {
+    let whole = format!(
+        "files=$2; set -- $1 $2.mount
+         mount -o loop $1 $2 || exit 77
+         trap \"umount $2\" EXIT
+         ({script})
+         cp -a --sparse=always $2/. $files; sync"
+    );
+    std::fs::create_dir_all(files.with_extension("mount")).expect("a directory");
+    let output = Command::new("sh")
+        .args(["-euc", &whole, "sh"])
+        .args([image, files])
+        .output()
+        .expect("a shell");
+    if output.status.code() == Some(77) {
+        return false;
+    }
+    assert!(
+        output.status.success(),
+        "{whole}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    true
+}

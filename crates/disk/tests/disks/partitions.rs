@@ -24,8 +24,7 @@ fn summary(scan: &Scan) -> Vec<(String, u64, u64, &'static str)> {
             let start = match &volume.origin {
                 Origin::Whole => 0,
                 Origin::Partition(_, partition) => partition.start >> 20,
-                #[allow(unreachable_patterns)]
-                _ => 0,
+                Origin::Logical { .. } => 0,
             };
             let kind = volume.fs.as_ref().map_or("none", |fs| fs.kind());
             (volume.grub_name(), start, volume.source.size() >> 20, kind)

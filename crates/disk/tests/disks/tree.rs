@@ -15,6 +15,8 @@ pub enum Holds {
     Everything,
     /// No symbolic links.
     NoLinks,
+    /// No blanks in names.
+    NoBlanks,
 }
 
 /// Bytes that do not compress, the same ones for the same seed.
@@ -43,9 +45,13 @@ impl Random {
 pub fn make(directory: &Path, holds: Holds) {
     let grub = directory.join("boot/grub");
     fs::create_dir_all(&grub).expect("a directory");
-    fs::create_dir_all(directory.join("etc/empty directory")).expect("a directory");
+    let place = |name: &str| match holds {
+        Holds::NoBlanks => directory.join(name.replace(' ', "_")),
+        _ => directory.join(name),
+    };
+    fs::create_dir_all(place("etc/empty directory")).expect("a directory");
     let write = |name: &str, content: &[u8]| {
-        fs::write(directory.join(name), content).expect("a file");
+        fs::write(place(name), content).expect("a file");
     };
     write("boot/vmlinuz-6.1.0-amd64", &noise(300_001, 1));
     write("boot/initrd.img-6.1.0-amd64", &text(1_500_000));

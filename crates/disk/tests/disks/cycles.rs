@@ -1,0 +1,101 @@
+//! Structures that lead back to themselves.
+
+use crate::{make, tree};
+use firstlight_disk::{Error, FileSystem, btrfs::Btrfs, ext::Ext, fat::Fat, path, read_file};
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// An image made by `script`, with the directory of files in `$1` and the image in `$2`.
+fn image(script: &str, fill: impl FnOnce(&Path)) -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let files = directory.path().join("files");
+    fs::create_dir(&files).expect("a directory");
+    fill(&files);
+    let image = directory.path().join("image");
+    make::shell(script, &[&files, &image]);
+    fs::read(image).expect("the image")
+}
+
+#[test]
+fn a_chain_of_fat_in_a_circle_is_an_error() {
+    let mut image = image(
+        "truncate -s 8M $2; mkfs.fat -F 16 -s 1 -f 1 -R 1 $2; mcopy -i $2 $1/* ::",
+        |files| {
+            fs::write(files.join("file"), tree::noise(100_000, 5)).expect("a file");
+        },
+    );
+    let fs = Fat::open(make::bytes(image.clone())).expect("a file system");
+    let file = path::open(&fs, b"/file").expect("a file");
+    assert_eq!(
+        read_file(&fs, file, 1 << 20).map(|content| content.len()),
+        Ok(100_000)
+    );
+    // The file begins in cluster 2: its third cluster leads back to its second. A size above all that fits makes the reader go on.
+    image[512 + 4 * 2..][..2].copy_from_slice(&3u16.to_le_bytes());
+    let entry = image
+        .windows(11)
+        .position(|name| name == b"FILE       ")
+        .expect("the entry");
+    image[entry + 28..][..4].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
+    let fs = Fat::open(make::bytes(image)).expect("a file system");
+    let mut end = [0; 16];
+    assert_eq!(
+        fs.read(file, 0x7000_0000, &mut end),
+        Err(Error::Corrupt("a chain of clusters goes in a circle"))
+    );
+}
+
+#[test]
+fn an_extent_tree_of_ext4_that_contains_itself_is_an_error() {
+    let script =
+        "truncate -s 4M $2; mke2fs -q -F -t ext4 -b 1024 -O ^metadata_csum,^has_journal -d $1 $2";
+    let mut image = image(script, |files| {
+        let mut file = fs::File::create(files.join("file")).expect("a file");
+        for block in 0..100 {
+            file.seek(SeekFrom::Start(block * 8192)).expect("a seek");
+            file.write_all(&[1; 1024]).expect("a write");
+        }
+    });
+    let fs = Ext::open(make::bytes(image.clone())).expect("a file system");
+    let file = path::open(&fs, b"/file").expect("a file");
+    assert!(read_file(&fs, file, 1 << 20).is_ok());
+    let leaf = image
+        .chunks(1024)
+        .position(|block| block.starts_with(&[0x0a, 0xf3]))
+        .expect("a leaf");
+    let node = &mut image[leaf * 1024..][..24];
+    // One entry, of a level above the leaves, that names this block.
+    node[2..4].copy_from_slice(&1u16.to_le_bytes());
+    node[6..8].copy_from_slice(&1u16.to_le_bytes());
+    node[12..].copy_from_slice(&[0; 12]);
+    node[16..20].copy_from_slice(&(leaf as u32).to_le_bytes());
+    let fs = Ext::open(make::bytes(image)).expect("a file system");
+    assert_eq!(
+        read_file(&fs, file, 1 << 20),
+        Err(Error::Corrupt("a node of an extent tree"))
+    );
+}
+
+#[test]
+fn a_tree_of_btrfs_that_contains_itself_is_an_error() {
+    let script = "truncate -s 109M $2; mkfs.btrfs -q -m single --rootdir $1 $2";
+    let mut image = image(script, |_| {});
+    const SUPERBLOCK: usize = 64 << 10;
+    let number = |image: &[u8], at: usize| {
+        u64::from_le_bytes(image[at..][..8].try_into().expect("eight bytes"))
+    };
+    let root = number(&image, SUPERBLOCK + 80);
+    let node = image
+        .chunks(4096)
+        .position(|page| number(page, 48) == root && number(page, 88) == 1)
+        .expect("the root of roots")
+        * 4096;
+    // A level above the leaves, with one key, zero, that leads here.
+    image[SUPERBLOCK + 198] = 1;
+    image[node + 96..][..5].copy_from_slice(&[1, 0, 0, 0, 1]);
+    image[node + 101..][..17].fill(0);
+    image[node + 118..][..8].copy_from_slice(&root.to_le_bytes());
+    let error = Btrfs::open(make::bytes(image)).err();
+    assert_eq!(error, Some(Error::Corrupt("a node of a btrfs tree")));
+}

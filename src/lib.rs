@@ -17,3 +17,4 @@ pub mod logger;
 pub mod platform;
 pub mod settings;
 pub mod steps;
+pub mod storage;

@@ -27,7 +27,7 @@ core::arch::global_asm!(
 #[global_allocator]
 static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
 
-static BIOS: Once<Mutex<Bios<Pc>>> = Once::new();
+static BIOS: Once<Mutex<Bios>> = Once::new();
 
 /// Where `entry.s` goes on: long mode, the image in its final place, interrupts off.
 ///
@@ -93,13 +93,13 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
 }
 
 /// Puts what the services work on where [`dispatch`] finds it.
-fn keep(bios: Bios<Pc>) -> &'static Mutex<Bios<Pc>> {
+fn keep(bios: Bios) -> &'static Mutex<Bios> {
     BIOS.call_once(|| Mutex::new(bios))
 }
 
 /// Brings a machine that wakes up from S3 back to what the guest left, and lets the guest go on. Where it cannot, the machine
 /// starts anew.
-fn wake(bios: &Mutex<Bios<Pc>>, frame: &mut Frame) {
+fn wake(bios: &Mutex<Bios>, frame: &mut Frame) {
     let bios = bios.try_lock();
     match bios.and_then(|mut bios| steps::wake(&Pc, &mut bios.machine)) {
         Some(vector) => {

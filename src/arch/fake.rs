@@ -1,8 +1,10 @@
 //! Hardware for host tests: memory that holds what is written, ports with a script, a clock that moves when asked.
 
-use super::hw::{Clock, PhysMem, Ports, RealMode, RealRegs};
+use super::hw::{Clock, DmaMemory, PhysMem, Ports, RealMode, RealRegs};
+use send_wrapper::SendWrapper;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Deref;
 use std::rc::Rc;
 
 /// A device behind I/O ports.
@@ -23,9 +25,29 @@ pub trait FakeDevice {
 
 type OnInt = Box<dyn Fn(&Fake, u8, &mut RealRegs)>;
 
-/// A machine with sparse memory, which reads as zero where nothing was written.
+/// A machine with sparse memory, which reads as zero where nothing was written. Clones are the same machine.
+#[derive(Clone)]
+pub struct Fake(SendWrapper<Rc<Parts>>);
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self(SendWrapper::new(Rc::default()))
+    }
+}
+
+impl Deref for Fake {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Where tests find the memory that drivers took for their devices; it goes up from here.
+pub const DMA_START: u64 = 0x700_0000;
+
+/// What a [`Fake`] is made of.
 #[derive(Default)]
-pub struct Fake {
+pub struct Parts {
     memory: RefCell<BTreeMap<u64, u8>>,
     port_reads: RefCell<BTreeMap<u16, VecDeque<u32>>>,
     /// Every port write: port, value.
@@ -37,6 +59,7 @@ pub struct Fake {
     on_int: RefCell<Option<OnInt>>,
     /// Reads and writes of ports.
     pub port_accesses: Cell<u64>,
+    dma_taken: Cell<u64>,
 }
 
 impl Fake {
@@ -190,5 +213,13 @@ impl RealMode for Fake {
         if let Some(handler) = &*self.on_int.borrow() {
             handler(self, vector, regs);
         }
+    }
+}
+
+impl DmaMemory for Fake {
+    fn dma_memory(&self, len: usize, align: usize) -> Option<u64> {
+        let start = (DMA_START + self.dma_taken.get()).next_multiple_of(align as u64);
+        self.dma_taken.set(start + len as u64 - DMA_START);
+        Some(start)
     }
 }

@@ -197,6 +197,17 @@ impl<F: Fn(u32) -> [u32; 4]> Cpuid for F {
     }
 }
 
+/// Memory that devices read and write on their own: rings, descriptor tables, bounce buffers.
+pub trait DmaMemory {
+    /// `len` zeroed bytes of physical memory below 4 GiB at a multiple of `align`, for as long as the firmware lives. `align`
+    /// is a power of two, at most 4096. `None` where no memory is left.
+    fn dma_memory(&self, len: usize, align: usize) -> Option<u64>;
+}
+
 /// All of it.
-pub trait Hardware: Ports + PhysMem + Clock + RealMode {}
-impl<T: Ports + PhysMem + Clock + RealMode> Hardware for T {}
+pub trait Hardware: Ports + PhysMem + Clock + RealMode + DmaMemory {}
+impl<T: Ports + PhysMem + Clock + RealMode + DmaMemory> Hardware for T {}
+
+/// Hardware that a driver keeps: the machine is a copy of nothing, a fake is shared.
+pub trait Handle: Hardware + Clone + Send + 'static {}
+impl<T: Hardware + Clone + Send + 'static> Handle for T {}

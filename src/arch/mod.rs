@@ -4,6 +4,7 @@
 pub mod bridge;
 #[cfg(not(test))]
 pub mod cpu;
+mod dma;
 #[cfg(not(test))]
 mod exception;
 #[cfg(test)]
@@ -22,4 +23,4 @@ pub mod place;
 pub mod xen;
 
 pub use frame::{Entries, Frame, Outcome, linear};
-pub use hw::{Clock, Cpuid, Hardware, PhysMem, Ports, RealMode, RealRegs};
+pub use hw::{Clock, Cpuid, DmaMemory, Handle, Hardware, PhysMem, Ports, RealMode, RealRegs};

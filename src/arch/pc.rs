@@ -1,7 +1,7 @@
 //! The machine behind the traits of [`hw`](super::hw).
 
-use super::hw::{Clock, PhysMem, Ports, RealMode, RealRegs};
-use super::{bridge, cpu};
+use super::hw::{Clock, DmaMemory, PhysMem, Ports, RealMode, RealRegs};
+use super::{bridge, cpu, dma};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use x86_64::structures::port::{PortRead, PortWrite};
@@ -244,5 +244,11 @@ impl RealMode for Pc {
         regs.ip = self.read16(4 * u64::from(vector));
         regs.cs = self.read16(4 * u64::from(vector) + 2);
         bridge::call_handler(regs);
+    }
+}
+
+impl DmaMemory for Pc {
+    fn dma_memory(&self, len: usize, align: usize) -> Option<u64> {
+        dma::take(len, align)
     }
 }

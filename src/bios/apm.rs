@@ -39,7 +39,7 @@ mod error {
 }
 
 /// Serves one call.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     match frame.al() {
         0x00 => {
             frame.set_ax(VERSION);
@@ -75,7 +75,7 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> O
 }
 
 /// Waits for one interrupt.
-fn idle<H: Hardware>(bios: &Mutex<Bios<H>>, frame: &mut Frame) -> Outcome {
+fn idle(bios: &Mutex<Bios>, frame: &mut Frame) -> Outcome {
     let idler = &mut bios.lock().services.idler;
     if idler.take() == Some(Waiter::of(frame)) {
         frame.set_carry(false);
@@ -85,7 +85,7 @@ fn idle<H: Hardware>(bios: &Mutex<Bios<H>>, frame: &mut Frame) -> Outcome {
     Outcome::WaitForInterrupt
 }
 
-fn set_state<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+fn set_state<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     match (frame.bx(), frame.cx()) {
         (device::ALL, state::OFF) => {
             let pm_timer = bios.lock().machine.pm_timer;

@@ -2,7 +2,7 @@
 //! say what happened: the program goes on where it was, and where that makes it fault again it hangs.
 
 use super::Bios;
-use crate::arch::{Frame, Hardware};
+use crate::arch::Frame;
 use spin::Mutex;
 
 /// [`Frame::vector`] of a vector that exceptions and hardware interrupts share, if no interrupt is being served: this plus the
@@ -37,7 +37,7 @@ fn name(vector: u16) -> Option<&'static str> {
 }
 
 /// Says once for each vector what came in by it and where.
-pub fn report<H: Hardware>(bios: &Mutex<Bios<H>>, frame: &Frame) {
+pub fn report(bios: &Mutex<Bios>, frame: &Frame) {
     let vector = frame.vector - NO_INTERRUPT;
     if vector == SPURIOUS || vector >= VECTORS {
         return;

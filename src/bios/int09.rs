@@ -49,7 +49,7 @@ enum Action {
 }
 
 /// Serves the interrupt.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let me = Some(Waiter::of(frame));
     if bios.lock().services.paused == me {
         if Bda::held().get(hw) & bda::HELD_PAUSE != 0 {

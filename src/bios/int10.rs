@@ -42,7 +42,7 @@ pub enum Video {
 const ROM_VECTORS: [u8; 5] = [0x10, 0x1d, 0x1f, 0x42, 0x43];
 
 /// Serves one call.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let handler = start(bios, hw);
     if bios.lock().settings.console_port().is_some() {
         console::mirror(bios, hw, frame, handler.is_some());
@@ -54,7 +54,7 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> O
 }
 
 /// Starts the ROM if it has not been started, and gives its handler.
-pub fn start<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Option<[u16; 2]> {
+pub fn start<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Option<[u16; 2]> {
     let video = core::mem::take(&mut bios.lock().services.video);
     let (handler, keep_hook) = match video {
         Video::Nobody => return None,

@@ -14,10 +14,9 @@ mod tests;
 use super::bda::Bda;
 use super::ebda::{self, Ebda};
 use super::{Bios, ivt};
-use crate::arch::{Frame, Hardware, Outcome, Ports, linear};
-use crate::devices::block::{BlockDevice, BlockInfo, Chs, DiskError};
+use crate::arch::{Frame, Hardware, Outcome, PhysMem, Ports, linear};
 use crate::devices::rtc;
-use alloc::boxed::Box;
+use crate::storage::{Chs, Disk, DiskError, DiskInfo};
 use core::ops::Range;
 use edd::Packet;
 pub use geometry::Translation;
@@ -43,29 +42,36 @@ const EXTENSION_OFFSET: u16 = 0x60;
 const CMOS_TRANSLATION: u8 = 0x39;
 
 /// A hard disk with the geometry that callers see.
-pub struct HardDisk<H: Hardware> {
-    device: Box<dyn BlockDevice<H>>,
+pub struct HardDisk {
+    disk: Disk,
     translation: Translation,
     logical: Chs,
 }
 
-impl<H: Hardware> HardDisk<H> {
-    /// A disk whose geometry is translated in the given way, or in the one that suits its size.
-    pub fn new(device: Box<dyn BlockDevice<H>>, translation: Option<Translation>) -> Self {
-        let info = device.info();
-        let translation =
-            translation.unwrap_or_else(|| Translation::automatic(info.geometry, info.sectors));
-        let logical = translation.logical(info.geometry, info.sectors);
+impl HardDisk {
+    /// A disk whose geometry is translated as QEMU wants, or in the way that suits its size.
+    pub fn new(hw: &impl Ports, disk: Disk) -> Self {
+        let info = disk.info();
+        let ata = info.edd.and_then(|edd| edd.ata);
+        let translation = ata
+            .and_then(|ports| cmos_translation(hw, ports.number))
+            .unwrap_or_else(|| Translation::automatic(info.geometry, info.sectors));
+        Self::translated(disk, translation)
+    }
+
+    /// A disk with this translation.
+    fn translated(disk: Disk, translation: Translation) -> Self {
+        let logical = translation.logical(disk.info().geometry, disk.info().sectors);
         Self {
-            device,
+            disk,
             translation,
             logical,
         }
     }
 
     /// The device's properties.
-    pub fn info(&self) -> &BlockInfo {
-        self.device.info()
+    pub fn info(&self) -> &DiskInfo {
+        self.disk.info()
     }
 
     /// The kind of translation as the enhanced disk drive tables have it: 0 none, 1 LBA-assisted, 2 large, 3 revised.
@@ -80,14 +86,14 @@ impl<H: Hardware> HardDisk<H> {
 }
 
 /// What QEMU wants for its ATA drive number `index`, counted over all channels; `None` beyond those it has a word for.
-pub fn cmos_translation(hw: &impl Ports, index: usize) -> Option<Translation> {
+fn cmos_translation(hw: &impl Ports, index: u16) -> Option<Translation> {
     let index = u8::try_from(index).ok().filter(|&index| index < 8)?;
     let byte = rtc::read(hw, CMOS_TRANSLATION + index / 4);
     Some(Translation::from_cmos(byte >> (index % 4 * 2)))
 }
 
 /// Enters the hard disks into the BIOS data area, and the first two into the tables at INT 41h and 46h.
-pub fn init<H: Hardware>(hw: &H, disks: &[HardDisk<H>]) {
+pub fn init(hw: &impl PhysMem, disks: &[HardDisk]) {
     Bda::disk_count().set(hw, disks.len().min(0x80) as u8);
     Bda::disk_control().set(hw, 0xc0);
     let segment = ebda::segment(hw);
@@ -124,7 +130,7 @@ fn fixed_disk_table(logical: Chs, physical: Chs) -> [u8; 16] {
 }
 
 /// Serves INT 13h and INT 40h.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let bios = &mut *bios.lock();
     let memory = Memory {
         resident: bios.machine.resident.clone(),
@@ -152,6 +158,21 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> O
         _ => status,
     });
     Outcome::Return
+}
+
+/// The status for what a device reports (Ralf Brown's list, table 00234).
+fn status(error: DiskError) -> u8 {
+    match error {
+        DiskError::BadRequest => BAD_COMMAND,
+        DiskError::WriteProtected => 0x03,
+        DiskError::SectorNotFound => 0x04,
+        DiskError::MediumChanged => 0x06,
+        DiskError::Media => 0x10,
+        DiskError::Controller => 0x20,
+        DiskError::NoMedium => 0x31,
+        DiskError::Timeout => 0x80,
+        DiskError::NotReady => 0xaa,
+    }
 }
 
 /// What a function that worked leaves in AH.
@@ -214,13 +235,9 @@ enum Action {
     Verify,
 }
 
-fn call<H: Hardware>(hw: &H, disk: &mut HardDisk<H>, memory: &Memory, frame: &mut Frame) -> Answer {
+fn call<H: Hardware>(hw: &H, disk: &mut HardDisk, memory: &Memory, frame: &mut Frame) -> Answer {
     match frame.ah() {
-        0x00 => disk
-            .device
-            .reset(hw)
-            .map(|()| Reply::Done)
-            .map_err(DiskError::status),
+        0x00 => disk.disk.reset().map(|()| Reply::Done).map_err(status),
         0x01 => Ok(Reply::LastStatus),
         0x02 => by_cylinder(hw, disk, memory, frame, Action::Read),
         0x03 => by_cylinder(hw, disk, memory, frame, Action::Write),
@@ -280,27 +297,24 @@ fn disk_type(chs: Chs, frame: &mut Frame) {
 
 fn act<H: Hardware>(
     hw: &H,
-    disk: &mut HardDisk<H>,
+    disk: &mut HardDisk,
     action: Action,
     lba: u64,
     count: u32,
     buffer: u64,
 ) -> Result<(), u8> {
     match action {
-        Action::Read => disk.device.read(hw, lba, count, buffer),
-        Action::Write => disk.device.write(hw, lba, count, buffer),
-        Action::Verify if lba + u64::from(count) > disk.info().sectors => {
-            Err(DiskError::BadRequest)
-        }
-        Action::Verify => Ok(()),
+        Action::Read => disk.disk.read(hw, lba, count, buffer),
+        Action::Write => disk.disk.write(hw, lba, count, buffer),
+        Action::Verify => disk.disk.verify(lba, count),
     }
-    .map_err(DiskError::status)
+    .map_err(status)
 }
 
 /// Functions 02h to 05h: AL sectors from cylinder CH and CL 7:6, head DH, sector CL 5:0, buffer at ES:BX.
 fn by_cylinder<H: Hardware>(
     hw: &H,
-    disk: &mut HardDisk<H>,
+    disk: &mut HardDisk,
     memory: &Memory,
     frame: &mut Frame,
     action: Action,
@@ -337,7 +351,7 @@ fn by_cylinder<H: Hardware>(
 /// Functions 42h, 43h, 44h and 47h: the packet at DS:SI says everything.
 fn by_block<H: Hardware>(
     hw: &H,
-    disk: &mut HardDisk<H>,
+    disk: &mut HardDisk,
     memory: &Memory,
     frame: &mut Frame,
     action: Action,

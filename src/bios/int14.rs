@@ -36,7 +36,7 @@ mod register {
 }
 
 /// Serves one call. A port that is not there leaves the registers alone.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let port = usize::from(frame.dx());
     let base = match Bda::com_ports().element(port).map(|field| field.get(hw)) {
         Some(base) if base != 0 => base,
@@ -76,7 +76,7 @@ fn status(hw: &impl Ports, base: u16, frame: &mut Frame) {
 
 /// The line status once it has `bit`, or what to do until then: `Err(Some)` go on waiting, `Err(None)` the time is over.
 fn await_bit<H: Hardware>(
-    bios: &Mutex<Bios<H>>,
+    bios: &Mutex<Bios>,
     hw: &H,
     frame: &Frame,
     base: u16,
@@ -98,7 +98,7 @@ fn await_bit<H: Hardware>(
 }
 
 fn send<H: Hardware>(
-    bios: &Mutex<Bios<H>>,
+    bios: &Mutex<Bios>,
     hw: &H,
     frame: &mut Frame,
     base: u16,
@@ -117,7 +117,7 @@ fn send<H: Hardware>(
 }
 
 fn receive<H: Hardware>(
-    bios: &Mutex<Bios<H>>,
+    bios: &Mutex<Bios>,
     hw: &H,
     frame: &mut Frame,
     base: u16,
@@ -142,7 +142,7 @@ mod tests {
     use crate::arch::fake::Fake;
     use crate::bios::tests::bios;
 
-    fn call(hw: &Fake, bios: &Mutex<Bios<Fake>>, ax: u32, dx: u32) -> (Frame, Outcome) {
+    fn call(hw: &Fake, bios: &Mutex<Bios>, ax: u32, dx: u32) -> (Frame, Outcome) {
         let mut frame = Frame {
             eax: ax,
             edx: dx,

@@ -13,7 +13,7 @@ const FUNCTIONS: u8 = 0x30;
 const KEYBOARD_ID: u16 = 0x41ab;
 
 /// Serves one call.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let serial_console = bios.lock().settings.console_port().is_some();
     if serial_console && matches!(frame.ah(), 0x00 | 0x01 | 0x10 | 0x11) {
         console::poll_keys(bios, hw);

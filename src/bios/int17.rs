@@ -27,7 +27,7 @@ const STROBE_US: u64 = 1;
 const POLL_US: u64 = 2_000;
 
 /// Serves one call. A port that is not there leaves the registers alone.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let port = usize::from(frame.dx());
     let base = match Bda::lpt_ports().element(port).map(|field| field.get(hw)) {
         Some(base) if base != 0 => base,
@@ -58,7 +58,7 @@ fn report(hw: &impl Hardware, frame: &mut Frame, base: u16, extra: u8) {
 }
 
 fn print<H: Hardware>(
-    bios: &Mutex<Bios<H>>,
+    bios: &Mutex<Bios>,
     hw: &H,
     frame: &mut Frame,
     base: u16,

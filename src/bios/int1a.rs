@@ -15,7 +15,7 @@ use spin::Mutex;
 const INT_ALARM: u8 = 0x4a;
 
 /// Serves one call.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let worked = match frame.ah() {
         0x00 => {
             let ticks = Bda::ticks().get(hw);

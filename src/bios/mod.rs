@@ -38,20 +38,20 @@ use spin::Mutex;
 const PMM: u16 = 0x101;
 
 /// What the services remember between two calls.
-pub struct Bios<H: Hardware> {
+pub struct Bios {
     /// What the platform told us.
     pub machine: Machine,
     /// What the user set.
     pub settings: Settings,
     /// Hard disks, in the order of their drive numbers from 80h.
-    pub hard_disks: Vec<HardDisk<H>>,
+    pub hard_disks: Vec<HardDisk>,
     /// How far the boot has come.
     pub boot: Boot,
     /// What the services other than the disk's keep.
     pub services: Services,
 }
 
-impl<H: Hardware> Bios<H> {
+impl Bios {
     /// The services of a machine in which nothing has been looked for yet.
     pub fn new(machine: Machine, settings: Settings) -> Self {
         Self {
@@ -93,7 +93,7 @@ pub struct Services {
 ///
 /// The lock is taken by each service for as long as it needs the state, and never over a call into real mode, since that code
 /// can raise any interrupt and so come back here.
-pub fn dispatch<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn dispatch<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     match frame.vector {
         0x05 => int05::serve(hw),
         0x09 => return int09::serve(bios, hw, frame),
@@ -126,7 +126,7 @@ pub(crate) mod tests {
     use crate::arch::fake::Fake;
 
     /// Services of a machine with nothing in it.
-    pub fn bios() -> Mutex<Bios<Fake>> {
+    pub fn bios() -> Mutex<Bios> {
         Mutex::new(Bios::new(Machine::default(), Settings::default()))
     }
 

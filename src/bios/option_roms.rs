@@ -56,7 +56,7 @@ fn text_mode(hw: &impl Hardware, machine: &Machine, rom: PlacedRom) -> Option<Vg
 }
 
 /// Runs all ROMs that have to run before the boot.
-pub fn at_post<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
+pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
     let cannot_wait = matches!(
         bios.lock().services.video,
         Video::Waiting(VideoRom { card: None, .. })
@@ -87,13 +87,13 @@ fn starts_given_kernel(hw: &impl Hardware, machine: &Machine, source: &Source) -
 }
 
 /// Runs the ROMs of network cards that have not run yet.
-pub fn for_network<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
+pub fn for_network<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
     let sources: Vec<Source> = OptionRoms::for_network(&bios.lock().machine);
     run(bios, hw, &sources);
 }
 
 /// Runs the ROMs from `sources` that have not run yet; what they offer is then in `services.option_roms`.
-pub fn run<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, sources: &[Source]) {
+pub fn run<H: Hardware>(bios: &Mutex<Bios>, hw: &H, sources: &[Source]) {
     for source in sources {
         let (mut roms, placed) = {
             let bios = &mut *bios.lock();

@@ -24,7 +24,7 @@ const SLOT_SIZE: u64 = 16;
 const SLOTS: u64 = 32;
 
 /// Serves one call.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) {
     let bios = bios.lock();
     let machine = &bios.machine;
     let result = match frame.al() {

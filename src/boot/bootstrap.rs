@@ -100,7 +100,7 @@ impl Boot {
 }
 
 /// INT 19h: boots the first candidate that can be. At the start of the machine, the user may come before that.
-pub fn start<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn start<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     // The locks end with their statements: the dialog draws by INT 10h, and boot sectors are read by INT 13h.
     let open = bios.lock().boot.dialog.take();
     if let Some(dialog) = open {
@@ -115,7 +115,7 @@ pub fn start<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> O
 }
 
 /// INT 18h: the candidate that was booted could not do it; boots the next one.
-pub fn next<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn next<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let open = bios.lock().boot.dialog.take();
     if let Some(dialog) = open {
         return go_on_with(dialog, bios, hw, frame);
@@ -127,7 +127,7 @@ pub fn next<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Ou
 /// Asks the dialog that is open what it comes to.
 fn go_on_with<H: Hardware>(
     mut dialog: Dialog,
-    bios: &Mutex<Bios<H>>,
+    bios: &Mutex<Bios>,
     hw: &H,
     frame: &mut Frame,
 ) -> Outcome {
@@ -147,7 +147,7 @@ fn go_on_with<H: Hardware>(
     go_on(bios, hw, frame)
 }
 
-fn go_on<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+fn go_on<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     loop {
         let next = bios.lock().boot.take_next();
         let Some((index, candidate)) = next else {
@@ -214,7 +214,7 @@ fn enter_boot_sector(frame: &mut Frame, drive: u8) {
     };
 }
 
-fn give_up<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+fn give_up<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let failures = bios.lock().boot.failures();
     // Before the screen, which may be slow: whoever runs the machine may have nothing but the log.
     log::error!("nothing could be booted");

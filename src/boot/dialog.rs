@@ -62,7 +62,7 @@ pub enum Choice {
 }
 
 /// The way to the menu, where there is one: at the start of the machine, before anything is booted.
-pub fn prompt<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Option<Dialog> {
+pub fn prompt<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Option<Dialog> {
     let (mut timeout, page) = {
         let bios = &*bios.lock();
         let (settings, qemu) = (&bios.settings, qemu(&bios.machine));
@@ -100,7 +100,7 @@ pub fn prompt<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Option<Dialog> {
 }
 
 /// What is shown when nothing could be booted.
-pub fn report<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Dialog {
+pub fn report<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Dialog {
     let timeout = {
         let bios = &*bios.lock();
         let set = bios.settings.fail_timeout;
@@ -125,7 +125,7 @@ fn qemu(machine: &Machine) -> Option<&FwCfg> {
 
 impl Dialog {
     /// Takes the keys that have come, and shows what has changed.
-    pub fn step<H: Hardware>(&mut self, bios: &Mutex<Bios<H>>, hw: &H) -> Choice {
+    pub fn step<H: Hardware>(&mut self, bios: &Mutex<Bios>, hw: &H) -> Choice {
         if let Some(display) = &self.display {
             console::poll_keys_of(bios, hw, display.port());
         }
@@ -162,7 +162,7 @@ impl Dialog {
         choice
     }
 
-    fn open_menu<H: Hardware>(&mut self, bios: &Mutex<Bios<H>>, hw: &H) {
+    fn open_menu<H: Hardware>(&mut self, bios: &Mutex<Bios>, hw: &H) {
         keyboard::clear(hw);
         let menu = Menu::new(TITLE.into(), entries(bios, hw), Bda::ticks().get(hw));
         self.page = Page::Menu(menu);
@@ -170,7 +170,7 @@ impl Dialog {
         self.display.get_or_insert_with(|| Display::open(bios, hw));
     }
 
-    fn draw<H: Hardware>(&self, bios: &Mutex<Bios<H>>) -> Canvas {
+    fn draw(&self, bios: &Mutex<Bios>) -> Canvas {
         let left = self.timer.seconds_left();
         match &self.page {
             Page::Prompt { message, key } => {
@@ -182,7 +182,7 @@ impl Dialog {
     }
 
     /// Leaves an empty screen.
-    pub fn close<H: Hardware>(self, bios: &Mutex<Bios<H>>, hw: &H) {
+    pub fn close<H: Hardware>(self, bios: &Mutex<Bios>, hw: &H) {
         if let Some(display) = self.display {
             display.close(bios, hw);
         }
@@ -190,7 +190,7 @@ impl Dialog {
 }
 
 /// Takes the menu's keys.
-fn keys<H: Hardware>(menu: &mut Menu, bios: &Mutex<Bios<H>>, hw: &H) -> Choice {
+fn keys<H: Hardware>(menu: &mut Menu, bios: &Mutex<Bios>, hw: &H) -> Choice {
     while let Some(word) = keyboard::take(hw) {
         match menu.key(word, Bda::ticks().get(hw)) {
             Action::Draw => {}
@@ -215,7 +215,7 @@ fn log_tail() -> String {
 }
 
 /// What the menu says of each candidate. Media are read for it, by INT 13h.
-fn entries<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Vec<Entry> {
+fn entries<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Vec<Entry> {
     let (candidates, failures) = {
         let boot = &bios.lock().boot;
         (boot.candidates().to_vec(), boot.reasons())

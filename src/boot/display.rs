@@ -46,7 +46,7 @@ pub struct Display {
 
 impl Display {
     /// Takes the screen and the terminal over.
-    pub fn open<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Self {
+    pub fn open<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Self {
         let (screen, port) = {
             let bios = &mut *bios.lock();
             // What INT 10h draws now goes to the terminal from here.
@@ -82,7 +82,7 @@ impl Display {
     }
 
     /// Shows a picture.
-    pub fn show<H: Hardware>(&mut self, bios: &Mutex<Bios<H>>, hw: &H, canvas: Canvas) {
+    pub fn show<H: Hardware>(&mut self, bios: &Mutex<Bios>, hw: &H, canvas: Canvas) {
         let blank = Canvas::new();
         let before = self.shown.as_ref();
         // The terminal was cleared; what stands in a card's memory is not known.
@@ -107,7 +107,7 @@ impl Display {
     }
 
     /// Leaves an empty screen to what comes now.
-    pub fn close<H: Hardware>(self, bios: &Mutex<Bios<H>>, hw: &H) {
+    pub fn close<H: Hardware>(self, bios: &Mutex<Bios>, hw: &H) {
         match self.screen {
             Screen::Memory(vga) => {
                 let blank = [cell(b' ', colour::TEXT); COLUMNS];

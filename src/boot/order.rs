@@ -4,7 +4,8 @@
 //! that CMOS has. What nothing names follows, unless the order is strict. Source: QEMU, docs/system/bootindex.rst, and the
 //! option `-boot`.
 
-use super::candidate::{Candidate, Kind, Place};
+use super::candidate::{Candidate, Kind};
+use crate::devices::place::Place;
 use alloc::string::String;
 use alloc::vec::Vec;
 

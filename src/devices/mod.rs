@@ -1,17 +1,14 @@
-//! Drivers, one a file, and what a driver looks like from outside.
+//! Drivers of what is no disk, one a file, and what all drivers share.
 
-pub mod ahci;
 pub mod apic;
-pub mod ata;
-pub mod block;
 pub mod chipset;
-pub mod dma;
 pub mod mtrr;
 pub mod option_rom;
 pub mod parallel;
 pub mod pci;
 pub mod pic;
 pub mod pit;
+pub mod place;
 pub mod poll;
 pub mod ps2;
 pub mod reset;

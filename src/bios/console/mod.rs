@@ -59,7 +59,7 @@ impl Console {
 }
 
 /// Sends what the INT 10h call in `frame` writes to the terminal. Without a `card`, also answers what a cursor needs.
-pub fn mirror<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame, card: bool) {
+pub fn mirror<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame, card: bool) {
     let bios = &mut *bios.lock();
     let port = bios.settings.console_port();
     let console = &mut bios.services.console;
@@ -78,7 +78,7 @@ pub fn mirror<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame, car
 
 /// Draws parts of rows on the terminal behind `port`: row, column, cells.
 pub fn draw<H: Hardware>(
-    bios: &Mutex<Bios<H>>,
+    bios: &Mutex<Bios>,
     hw: &H,
     port: Option<u8>,
     parts: &[(usize, usize, &[u16])],
@@ -96,7 +96,7 @@ pub fn draw<H: Hardware>(
 }
 
 /// Empties the terminal behind `port`, with or without a cursor.
-pub fn clear<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, port: Option<u8>, cursor: bool) {
+pub fn clear<H: Hardware>(bios: &Mutex<Bios>, hw: &H, port: Option<u8>, cursor: bool) {
     let console = &mut bios.lock().services.console;
     let Some(mut serial) = console.port(hw, port) else {
         return;
@@ -107,13 +107,13 @@ pub fn clear<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, port: Option<u8>, curso
 }
 
 /// Types what has come on the console's port on the keyboard, as far as its buffer has room.
-pub fn poll_keys<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) {
+pub fn poll_keys<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
     let port = bios.lock().settings.console_port();
     poll_keys_of(bios, hw, port);
 }
 
 /// The same for any port.
-pub fn poll_keys_of<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, port: Option<u8>) {
+pub fn poll_keys_of<H: Hardware>(bios: &Mutex<Bios>, hw: &H, port: Option<u8>) {
     /// Bytes a poll takes at most: a FIFO's worth.
     const MOST: usize = 16;
     let console = &mut bios.lock().services.console;

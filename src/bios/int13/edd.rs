@@ -4,8 +4,8 @@
 //! Specification 1.1 for the 66-byte form of the result.
 
 use super::HardDisk;
-use crate::arch::{Hardware, PhysMem, linear};
-use crate::devices::block::{BlockInfo, Interface};
+use crate::arch::{PhysMem, linear};
+use crate::storage::{DiskInfo, EddBus, EddPath};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The disk address packet of functions 42h, 43h, 44h and 47h.
@@ -91,7 +91,7 @@ pub fn checksum(bytes: &[u8]) -> u8 {
 }
 
 /// The basic result for a disk.
-fn parameters(info: &BlockInfo, size: u16) -> Parameters {
+fn parameters(info: &DiskInfo, size: u16) -> Parameters {
     let geometry = info.geometry;
     let most = u64::from(geometry.heads) * u64::from(geometry.sectors) * 0x3fff;
     let beyond = info.sectors > most;
@@ -107,24 +107,16 @@ fn parameters(info: &BlockInfo, size: u16) -> Parameters {
 }
 
 /// The extension for a disk behind an ATA channel.
-fn extension<H: Hardware>(disk: &HardDisk<H>) -> Option<Extension> {
-    let Interface::Ata {
-        command,
-        control,
-        irq,
-        second,
-    } = disk.info().interface
-    else {
-        return None;
-    };
+fn extension(disk: &HardDisk) -> Option<Extension> {
+    let ports = disk.info().edd?.ata?;
     let kind = u16::from(disk.translation_code());
     let translated = u16::from(kind != 0);
     let mut extension = Extension {
-        command,
-        control,
-        head_prefix: 0xe0 | u8::from(second) << 4,
+        command: ports.command,
+        control: ports.control,
+        head_prefix: 0xe0 | u8::from(ports.second) << 4,
         vendor: 0xcb,
-        irq,
+        irq: ports.irq,
         multiple: 1,
         dma: 0,
         pio: 0,
@@ -138,30 +130,34 @@ fn extension<H: Hardware>(disk: &HardDisk<H>) -> Option<Extension> {
 }
 
 /// The device path: `key` to `checksum`, 36 bytes in the Phoenix form and 44 in T13's.
-fn device_path(info: &BlockInfo, t13: bool) -> ([u8; 44], usize) {
+fn device_path(edd: &EddPath, t13: bool) -> ([u8; 44], usize) {
     let len = if t13 { 44 } else { 36 };
     let mut path = [0; 44];
-    let (bus, device, function) = match info.pci {
-        Some(pci) => ((pci >> 8) as u8, (pci >> 3) as u8 & 31, pci as u8 & 7),
-        None => (0, 0, 0),
-    };
     path[..2].copy_from_slice(&0xbedd_u16.to_le_bytes());
     path[2] = len as u8;
-    path[6..10].copy_from_slice(b"PCI ");
-    path[10..18].copy_from_slice(b"ATA     ");
-    path[18..21].copy_from_slice(&[bus, device, function]);
-    if let Interface::Ata { second, .. } = info.interface {
-        path[26] = u8::from(second);
+    match edd.bus {
+        EddBus::Pci(bdf) => {
+            path[6..10].copy_from_slice(b"PCI ");
+            path[18..21].copy_from_slice(&[bdf.bus(), bdf.device(), bdf.function()]);
+        }
+        EddBus::Isa(port) => {
+            path[6..10].copy_from_slice(b"ISA ");
+            path[18..20].copy_from_slice(&port.to_le_bytes());
+        }
     }
+    path[10..18].copy_from_slice(&edd.interface);
+    // The Phoenix form has room for half of it.
+    let device = &edd.device[..len - 28];
+    path[26..26 + device.len()].copy_from_slice(device);
     path[len - 1] = checksum(&path[..len - 1]);
     (path, len)
 }
 
 /// AH=48h: writes the result to the caller's buffer at `addr`, as long as the caller has room; the extension goes to
 /// `segment:offset`. `None` when there is no room for anything.
-pub fn write_parameters<H: Hardware>(
-    hw: &H,
-    disk: &HardDisk<H>,
+pub fn write_parameters(
+    hw: &impl PhysMem,
+    disk: &HardDisk,
     addr: u64,
     segment: u16,
     offset: u16,
@@ -171,17 +167,17 @@ pub fn write_parameters<H: Hardware>(
     if room < LEN_1 {
         return None;
     }
-    let extension = extension(disk).filter(|_| room >= LEN_2);
+    let described = extension(disk).zip(info.edd).filter(|_| room >= LEN_2);
     // Guests take the path's presence from its key, so the length stays that of EDD 2, as in SeaBIOS.
-    let size = if extension.is_some() { LEN_2 } else { LEN_1 };
+    let size = if described.is_some() { LEN_2 } else { LEN_1 };
     hw.write_as(addr, &parameters(info, size));
-    let Some(extension) = extension else {
+    let Some((extension, path)) = described else {
         return Some(());
     };
     hw.write_as(linear(segment, offset), &extension);
     hw.write_as(addr + u64::from(LEN_1), &[offset, segment]);
     if room >= LEN_PHOENIX {
-        let (path, len) = device_path(info, room == LEN_T13);
+        let (path, len) = device_path(&path, room == LEN_T13);
         hw.write(addr + PATH_OFFSET, &path[..len]);
     }
     Some(())

@@ -3,7 +3,7 @@
 //! Source: Phoenix Enhanced Disk Drive Specification, version 1.1, appendix A (LBA-assisted and bit-shift translation). Which
 //! translation applies is QEMU's word in CMOS 39h and 3Ah for its ATA drives, two bits a drive.
 
-use crate::devices::block::Chs;
+use crate::storage::Chs;
 
 /// How logical cylinders, heads and sectors come from the drive's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

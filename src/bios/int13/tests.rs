@@ -2,7 +2,7 @@ use super::*;
 use crate::arch::PhysMem;
 use crate::arch::fake::Fake;
 use crate::bios::tests::bios;
-use crate::devices::ata::fake::{FakeChannel, FakeDrive, disk};
+use crate::storage::ata::fake::{FakeChannel, FakeDrive, disk};
 use core::cell::RefCell;
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ const PACKET: u64 = 0x600;
 
 struct Guest {
     hw: Fake,
-    bios: Mutex<Bios<Fake>>,
+    bios: Mutex<Bios>,
     channel: Rc<RefCell<FakeChannel>>,
 }
 
@@ -24,7 +24,11 @@ impl Guest {
             let mut bios = bios.lock();
             bios.machine.low_ram_end = 0x800_0000;
             bios.machine.resident = 0x780_0000..0x800_0000;
-            bios.hard_disks.push(HardDisk::new(device, translation));
+            let translation = translation.unwrap_or_else(|| {
+                Translation::automatic(device.info().geometry, device.info().sectors)
+            });
+            let disk = HardDisk::translated(device, translation);
+            bios.hard_disks.push(disk);
             crate::bios::bda::init(&hw, ebda::SEGMENT, 639);
             init(&hw, &bios.hard_disks);
         }

@@ -45,7 +45,7 @@ impl Descriptor {
 }
 
 /// Copies CX words from the segment of descriptor 2 to that of descriptor 3 in the table at ES:SI.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) {
     let table = linear(frame.es, frame.si());
     let [source, target]: [Descriptor; 2] = hw.read_as(table + 0x10);
     let len = u64::from(frame.cx()) * 2;

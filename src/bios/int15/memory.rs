@@ -23,17 +23,14 @@ fn extended_end(map: &E820Map) -> u64 {
 }
 
 /// AH=88h: KiB from 1 MiB up, at most 63 MiB.
-pub fn below_64m<H>(bios: &Mutex<Bios<H>>, frame: &mut Frame)
-where
-    H: crate::arch::Hardware,
-{
+pub fn below_64m(bios: &Mutex<Bios>, frame: &mut Frame) {
     let extended = extended_end(&bios.lock().machine.e820) - MIB;
     frame.set_ax((extended.min(LIMIT_88) >> 10) as u16);
     frame.set_carry(false);
 }
 
 /// AX=E801h, E881h and E820h.
-pub fn serve<H>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame)
+pub fn serve<H>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame)
 where
     H: crate::arch::Hardware,
 {
@@ -95,7 +92,7 @@ mod tests {
     use crate::bios::tests::bios;
     use proptest::prelude::*;
 
-    fn with_map(entries: &[(u64, u64, Kind)]) -> Mutex<Bios<Fake>> {
+    fn with_map(entries: &[(u64, u64, Kind)]) -> Mutex<Bios> {
         let bios = bios();
         for &(start, end, kind) in entries {
             bios.lock().machine.e820.insert(start..end, kind).unwrap();

@@ -15,7 +15,7 @@ use spin::Mutex;
 pub const UNSUPPORTED: u8 = 0x86;
 
 /// Serves one call.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     match frame.ah() {
         0x24 => a20(frame),
         // The keyboard's intercept: the key goes on unchanged.

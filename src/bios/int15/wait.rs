@@ -96,7 +96,7 @@ pub fn event(hw: &impl Hardware, frame: &mut Frame) {
 }
 
 /// AH=86h: returns when the time has passed.
-pub fn wait<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn wait<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let me = Some(Waiter::of(frame));
     let mut bios = bios.lock();
     let active = Bda::wait_active().get(hw);

@@ -43,7 +43,7 @@ fn disks(hw: &Fake, regs: &mut RealRegs) {
 /// A machine with a screen.
 struct Machine {
     hw: Fake,
-    bios: Mutex<Bios<Fake>>,
+    bios: Mutex<Bios>,
     screen: Rc<RefCell<Vec<u8>>>,
 }
 

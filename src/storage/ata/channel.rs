@@ -5,8 +5,9 @@
 
 use super::identify::IDENTIFY_LEN;
 use crate::arch::Hardware;
-use crate::devices::block::DiskError;
+use crate::devices::pci::Bdf;
 use crate::devices::poll;
+use crate::storage::DiskError;
 
 /// Where a channel's registers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +20,8 @@ pub struct IdeChannel {
     pub bus_master: Option<u16>,
     /// Interrupt line, for guests that ask.
     pub irq: u8,
-    /// PCI address of the controller (bus << 8 | device << 3 | function).
-    pub pci: u16,
+    /// PCI address of the controller.
+    pub pci: Bdf,
     /// 0: primary, 1: secondary.
     pub number: u8,
 }
@@ -94,17 +95,15 @@ impl Command {
 }
 
 /// Access to one channel's registers.
-pub struct Channel<'a, H> {
-    hw: &'a H,
-    ports: IdeChannel,
+#[derive(Clone)]
+pub struct Channel<H> {
+    /// The hardware.
+    pub hw: H,
+    /// Where the registers are.
+    pub ports: IdeChannel,
 }
 
-impl<'a, H: Hardware> Channel<'a, H> {
-    /// The channel at `ports`.
-    pub fn new(hw: &'a H, ports: IdeChannel) -> Self {
-        Self { hw, ports }
-    }
-
+impl<H: Hardware> Channel<H> {
     fn set(&self, register: u16, value: u8) {
         self.hw.out8(self.ports.command + register, value);
     }
@@ -119,7 +118,7 @@ impl<'a, H: Hardware> Channel<'a, H> {
     }
 
     fn wait(&self, timeout_us: u64) -> Result<u8, DiskError> {
-        poll::sparsely(self.hw, timeout_us, || {
+        poll::sparsely(&self.hw, timeout_us, || {
             let status = self.alternate_status();
             (status & BUSY == 0).then_some(status)
         })
@@ -224,7 +223,7 @@ impl<'a, H: Hardware> Channel<'a, H> {
         self.issue(command)?;
         self.hw.out8(bus_master, direction | START);
         let mut polls = 0;
-        let done = poll::sparsely(self.hw, COMMAND_US, || {
+        let done = poll::sparsely(&self.hw, COMMAND_US, || {
             let status = self.hw.in8(bus_master + 2);
             polls += 1;
             let stopped = status & ACTIVE == 0 || status & BUS_ERROR != 0;
@@ -308,12 +307,6 @@ impl<'a, H: Hardware> Channel<'a, H> {
         self.read_block(&mut data);
         self.get(7);
         Ok(data)
-    }
-
-    /// Whether the drive would take a command now, so that a reset would only cost time.
-    pub fn idle(&self, second: bool) -> bool {
-        self.set(6, DEVICE | u8::from(second) << 4);
-        self.alternate_status() & (BUSY | DATA_REQUEST | DEVICE_FAULT) == 0
     }
 
     /// Resets both drives, and waits until the given one is ready.

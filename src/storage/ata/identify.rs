@@ -2,7 +2,7 @@
 //!
 //! Source: ATA/ATAPI Command Set 2 (ACS-2), sections 7.18 and 7.19.
 
-use crate::devices::block::Chs;
+use crate::storage::Chs;
 use alloc::string::String;
 use core::fmt;
 

@@ -1,11 +1,12 @@
 //! An IDE channel for host tests: drives with sparse contents, a bus master, and faults on demand.
 
 use super::identify::{IDENTIFY_LEN, tests::sample};
-use super::{BlockDevice, DmaArea, Drive, IdeChannel, probe};
+use super::{IdeChannel, PCI_CLASS, probe};
 use crate::arch::PhysMem;
 use crate::arch::fake::{Fake, FakeDevice};
-use crate::devices::dma::DmaPool;
-use std::boxed::Box;
+use crate::devices::pci::{Bar, BarKind, Bdf, ConfigAccess, PciDevice};
+use crate::storage::drivers::{Around, Function};
+use crate::storage::{Bounce, Disk, Found};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -16,12 +17,9 @@ pub const PORTS: IdeChannel = IdeChannel {
     control: 0x3f6,
     bus_master: Some(0xc000),
     irq: 14,
-    pci: 0x0009,
+    pci: Bdf::new(0, 1, 1),
     number: 0,
 };
-
-/// Where tests keep the drivers' DMA memory.
-pub const DMA_START: u64 = 0x700_0000;
 
 /// A drive.
 pub struct FakeDrive {
@@ -345,18 +343,45 @@ impl FakeDevice for FakeChannel {
     }
 }
 
-/// The drives that the driver finds on a channel.
-pub fn probed(hw: &Fake) -> Vec<Drive<Fake>> {
-    let mut pool = DmaPool::at(DMA_START, DmaArea::LEN as u64);
-    probe(hw, PORTS, DmaArea::new(&mut pool))
+/// A controller with these base address registers.
+pub fn controller(prog_if: u32, ports: [Option<u64>; 5]) -> PciDevice {
+    let mut bars = [Bar::NONE; 7];
+    for (bar, address) in bars.iter_mut().zip(ports) {
+        (bar.kind, bar.address) = (BarKind::Io, address);
+    }
+    PciDevice {
+        bdf: PORTS.pci,
+        vendor: 0x8086,
+        device: 0x7010,
+        class: u32::from(PCI_CLASS) << 8 | prog_if,
+        bars,
+        pin: 1,
+        irq: Some(11),
+        bridge: None,
+        parent: None,
+    }
 }
 
-/// The driver of a disk, ready for use, and the channel behind it.
-pub fn disk(hw: &Fake, drive: FakeDrive) -> (Box<dyn BlockDevice<Fake>>, Rc<RefCell<FakeChannel>>) {
+/// The drives that the driver finds on a controller, which has a bus master or not.
+pub fn probed(hw: &Fake, bus_master: bool) -> Vec<Found> {
+    let registers = PORTS.bus_master.filter(|_| bus_master).map(u64::from);
+    let around = Around {
+        hw: hw.clone(),
+        pci: &[controller(0x80, [None, None, None, None, registers])],
+        config: ConfigAccess::Ports,
+    };
+    probe(&Function {
+        around: &around,
+        index: 0,
+    })
+}
+
+/// A disk, ready for use, and the channel behind it.
+pub fn disk(hw: &Fake, drive: FakeDrive) -> (Disk, Rc<RefCell<FakeChannel>>) {
     let channel = FakeChannel::attach(hw, Some(drive), None);
-    let Some(Drive::Disk(disk)) = probed(hw).pop() else {
+    let Some(Found::Device(device)) = probed(hw, true).pop() else {
         panic!("no disk");
     };
     channel.borrow_mut().first().commands.clear();
-    (disk, channel)
+    (Disk::new(device, Bounce::new(hw)), channel)
 }

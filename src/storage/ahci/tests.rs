@@ -1,7 +1,10 @@
 use super::*;
-use crate::arch::Ports;
 use crate::arch::fake::{Fake, FakeDevice};
-use crate::devices::ata::fake::FakeDrive;
+use crate::arch::{PhysMem, Ports};
+use crate::devices::pci::{Bar, BarKind, Bdf, ConfigAccess, PciDevice};
+use crate::storage::ata::fake::FakeDrive;
+use crate::storage::drivers::Around;
+use crate::storage::{Bounce, Disk};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -152,25 +155,47 @@ impl FakeDevice for FakeController {
     }
 }
 
-/// The controller's drives, with their structures from 112 MiB on.
-fn probed(hw: &Fake) -> Vec<Drive<Fake>> {
-    let mut next = 0x700_0000;
-    probe(hw, BASE, 0xfa, |len| {
-        next += 0x1_0000;
-        DmaPool::at(next, len as u64)
+fn probed(hw: &Fake) -> Vec<Found> {
+    let mut bars = [Bar::NONE; 7];
+    bars[BAR] = Bar {
+        kind: BarKind::Memory32,
+        address: Some(BASE),
+        ..Bar::NONE
+    };
+    let device = PciDevice {
+        bdf: Bdf::new(0, 31, 2),
+        vendor: 0x8086,
+        device: 0x2922,
+        class: u32::from(PCI_CLASS) << 8 | 1,
+        bars,
+        pin: 1,
+        irq: Some(10),
+        bridge: None,
+        parent: None,
+    };
+    let around = Around {
+        hw: hw.clone(),
+        pci: &[device],
+        config: ConfigAccess::Ports,
+    };
+    probe(&Function {
+        around: &around,
+        index: 0,
     })
 }
 
-type TestDisk = Box<dyn BlockDevice<Fake>>;
-
-fn disk(hw: &Fake, sectors: u64) -> (TestDisk, Rc<RefCell<FakeController>>) {
-    let controller = FakeController::attach(hw, FakeDrive::disk(sectors), None);
-    let Some(Drive::Disk(disk)) = probed(hw).pop() else {
+fn ready(hw: &Fake, controller: &RefCell<FakeController>) -> Disk {
+    let Some(Found::Device(device)) = probed(hw).pop() else {
         panic!("no disk");
     };
     controller.borrow_mut().first().commands.clear();
     controller.borrow_mut().accesses = 0;
-    (disk, controller)
+    Disk::new(device, Bounce::new(hw))
+}
+
+fn disk(hw: &Fake, sectors: u64) -> (Disk, Rc<RefCell<FakeController>>) {
+    let controller = FakeController::attach(hw, FakeDrive::disk(sectors), None);
+    (ready(hw, &controller), controller)
 }
 
 #[test]
@@ -179,8 +204,20 @@ fn finds_disks_and_cd_drives() {
     FakeController::attach(&hw, FakeDrive::disk(100), Some(FakeDrive::cd()));
     let found = probed(&hw);
     assert_eq!(found.len(), 2);
-    assert!(matches!(&found[0], Drive::Disk(disk) if disk.info().sectors == 100));
-    assert!(matches!(&found[1], Drive::CdRom(info) if info.unit == 2));
+    let Found::Device(disk) = &found[0] else {
+        panic!("no disk");
+    };
+    assert_eq!(disk.info().sectors, 100);
+    assert!(
+        disk.info()
+            .place
+            .is("/pci@i0cf8/pci8086,2922@1f,2/drive@0/disk@0")
+    );
+    let Found::Unusable { kind, place, .. } = &found[1] else {
+        panic!("no CD drive");
+    };
+    assert_eq!(*kind, Kind::CdRom);
+    assert!(place.is("/pci@i0cf8/pci8086,2922@1f,2/drive@2/disk@0"));
     assert_eq!(hw.in8(0x1f7), 0xff, "no legacy ports are involved");
 }
 
@@ -227,15 +264,7 @@ fn narrow_controllers_never_see_high_memory() {
     let hw = Fake::default();
     let controller = FakeController::attach(&hw, FakeDrive::disk(1000), None);
     controller.borrow_mut().wide = false;
-    let port = Port {
-        regs: BASE + PORTS,
-        area: 0x700_0000,
-        bounce: 0x701_0000,
-        wide: false,
-    };
-    let Ok(Some(Drive::Disk(mut disk))) = identify_drive(&hw, port, 0, 0xfa) else {
-        panic!("no disk");
-    };
+    let mut disk = ready(&hw, &controller);
     disk.read(&hw, 7, 70, 5 << 32).unwrap();
     assert_eq!(hw.read64((5 << 32) + 69 * 512), 76);
 }

@@ -1,0 +1,45 @@
+//! Memory for devices, out of the firmware's heap, where addresses are physical addresses below 4 GiB.
+
+use zerocopy::{FromZeros, Immutable};
+
+macro_rules! unit {
+    ($name:ident, $len:literal) => {
+        #[derive(FromZeros, Immutable)]
+        #[repr(C, align($len))]
+        struct $name([u8; $len]);
+    };
+}
+
+unit!(Line, 64);
+unit!(Kib, 1024);
+unit!(Page, 4096);
+
+/// Takes `len` zeroed bytes at a multiple of `align` out of the heap for good; `None` where it has no more.
+pub fn take(len: usize, align: usize) -> Option<u64> {
+    match align {
+        0..=64 => leak::<Line>(len),
+        65..=1024 => leak::<Kib>(len),
+        1025..=4096 => leak::<Page>(len),
+        _ => None,
+    }
+}
+
+fn leak<T: FromZeros + 'static>(len: usize) -> Option<u64> {
+    let memory = T::new_vec_zeroed(len.div_ceil(size_of::<T>())).ok()?;
+    Some(memory.leak().as_mut_ptr().expose_provenance() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligns_and_runs_out() {
+        for align in [1, 4, 64, 128, 1024, 4096] {
+            let address = take(100, align).unwrap();
+            assert_eq!(address % align as u64, 0);
+        }
+        assert_eq!(take(1, 8192), None);
+        assert_eq!(take(isize::MAX as usize, 1), None);
+    }
+}

@@ -1,0 +1,231 @@
+//! Where a device is, in the words of QEMU's `bootorder` file: OpenFirmware device paths.
+//!
+//! Source: QEMU, docs/system/bootindex.rst, and `qdev_get_fw_dev_path`.
+
+use super::pci::PciDevice;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Where a device is, in the terms of QEMU's `bootorder` file: OpenFirmware device paths.
+///
+/// Example: `/pci@i0cf8/ide@1,1/drive@0/disk@0` is function 1 of PCI device 1, then `drive@0/disk@0`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Root bus: 0 for bus 0, then counted in the order of their bus numbers (QEMU's `pxb` devices).
+    pub root: u8,
+    /// PCI device and function, for each bridge from the root bus on, then for the device itself.
+    pub pci: Vec<(u8, u8)>,
+    /// The rest of the path. A node may be `*@ADDRESS`, where its name does not matter.
+    pub unit: String,
+}
+
+impl Place {
+    /// The place of a unit of function `index` in the list of all PCI functions.
+    pub fn of_pci(devices: &[PciDevice], index: usize, unit: String) -> Self {
+        let mut pci = Vec::new();
+        let mut at = Some(index);
+        let mut bus = 0;
+        while let Some(device) = at.and_then(|index| devices.get(index)) {
+            pci.push((device.bdf.device(), device.bdf.function()));
+            bus = device.bdf.bus();
+            // A bridge precedes what is behind it, so this ends.
+            at = device.parent.filter(|&parent| Some(parent) < at);
+        }
+        pci.reverse();
+        let root = root_number(devices, bus);
+        Self { root, pci, unit }
+    }
+
+    /// The place of the option ROM in QEMU's file `genroms/name`.
+    pub fn of_rom(name: &str) -> Self {
+        Self {
+            unit: format!("rom@genroms/{name}"),
+            ..Self::default()
+        }
+    }
+
+    /// Whether `path`, a line of `bootorder`, names this place or something in it: as in SeaBIOS, the path may go on where
+    /// this one ends, and what PCI functions are called in it does not matter.
+    pub fn is(&self, path: &str) -> bool {
+        let mut nodes = nodes(path);
+        if self.pci.is_empty() && self.unit.is_empty() {
+            return false;
+        }
+        if !self.pci.is_empty() {
+            if nodes.next().and_then(root_in) != Some(self.root) {
+                return false;
+            }
+            for &hop in &self.pci {
+                if nodes.next().and_then(pci_address) != Some(hop) {
+                    return false;
+                }
+            }
+        }
+        self::nodes(&self.unit).all(|ours| nodes.next().is_some_and(|node| same_node(ours, node)))
+    }
+}
+
+impl fmt::Display for Place {
+    /// A path that [`Place::is`] recognises.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.pci.is_empty() {
+            f.write_str("/pci@i0cf8")?;
+            if self.root > 0 {
+                write!(f, ",{:x}", self.root)?;
+            }
+        }
+        for (device, function) in &self.pci {
+            write!(f, "/*@{device:x}")?;
+            if *function > 0 {
+                write!(f, ",{function:x}")?;
+            }
+        }
+        if self.unit.is_empty() {
+            return Ok(());
+        }
+        write!(f, "/{}", self.unit)
+    }
+}
+
+/// The nodes of a path.
+fn nodes(path: &str) -> impl Iterator<Item = &str> {
+    path.trim().split('/').filter(|node| !node.is_empty())
+}
+
+/// How many root buses below `bus` have a device.
+fn root_number(devices: &[PciDevice], bus: u8) -> u8 {
+    let roots = devices.iter().filter(|device| device.parent.is_none());
+    let mut buses: Vec<u8> = roots
+        .map(|device| device.bdf.bus())
+        .filter(|root| *root < bus)
+        .collect();
+    buses.dedup();
+    buses.len() as u8
+}
+
+/// The root bus that a path's first node names: `pci@i0cf8`, or `pci@i0cf8,1` for one beside bus 0.
+fn root_in(node: &str) -> Option<u8> {
+    let (name, address) = node.split_once('@')?;
+    if name != "pci" {
+        return None;
+    }
+    match address.split_once(',') {
+        Some((_, number)) => u8::from_str_radix(number, 16).ok(),
+        None => Some(0),
+    }
+}
+
+/// Device and function of a node such as `ide@1,1` or `scsi@4`.
+fn pci_address(node: &str) -> Option<(u8, u8)> {
+    let (_, address) = node.split_once('@')?;
+    let (device, function) = address.split_once(',').unwrap_or((address, "0"));
+    let number = |text| u8::from_str_radix(text, 16).ok();
+    Some((number(device)?, number(function)?))
+}
+
+/// Whether `node` is what `ours` says, whose name may be `*`.
+fn same_node(ours: &str, node: &str) -> bool {
+    match ours.strip_prefix("*@") {
+        Some(address) => node.split_once('@').is_some_and(|(_, at)| at == address),
+        None => ours == node,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(root: u8, pci: &[(u8, u8)], unit: &str) -> Place {
+        Place {
+            root,
+            pci: pci.into(),
+            unit: unit.into(),
+        }
+    }
+
+    #[test]
+    fn paths_as_qemu_writes_them() {
+        let ide = place(0, &[(1, 1)], "drive@0/disk@1");
+        assert!(ide.is("/pci@i0cf8/ide@1,1/drive@0/disk@1"));
+        assert!(ide.is("/pci@i0cf8/ide@1,1/drive@0/disk@1/more@0"));
+        assert!(!ide.is("/pci@i0cf8/ide@1,1/drive@0/disk@0"));
+        assert!(!ide.is("/pci@i0cf8/ide@1,1/drive@0/disk@11"));
+        assert!(!ide.is("/pci@i0cf8/ide@1,1/drive@0"));
+        assert!(!ide.is("/pci@i0cf8,1/ide@1,1/drive@0/disk@1"));
+        assert!(!ide.is("/pci@i0cf8/ide@1/drive@0/disk@1"));
+        assert!(!ide.is("/rom@genroms/linuxboot_dma.bin"));
+        assert!(!ide.is(""));
+        let behind = place(0, &[(0x1e, 0), (3, 0)], "drive@0/disk@0");
+        assert!(behind.is("/pci@i0cf8/pci-bridge@1e/pci8086,2922@3/drive@0/disk@0\n"));
+        let card = place(0, &[(3, 0)], "ethernet-phy@0");
+        assert!(card.is("/pci@i0cf8/ethernet@3/ethernet-phy@0"));
+        let rom = Place::of_rom("a.rom");
+        assert!(rom.is("/rom@genroms/a.rom"));
+        assert!(!rom.is("/rom@genroms/b.rom") && !rom.is(""));
+        assert!(!Place::default().is("/pci@i0cf8/ide@1,1"));
+    }
+
+    /// The paths of QEMU 10 for devices of every bus, from a machine that had them all.
+    #[test]
+    fn every_bus_has_its_paths() {
+        for (place, path) in [
+            (
+                place(0, &[(4, 0)], "disk@0,0"),
+                "/pci@i0cf8/scsi@4/disk@0,0",
+            ),
+            (
+                place(0, &[(5, 0)], "channel@0/disk@3,1"),
+                "/pci@i0cf8/scsi@5/channel@0/disk@3,1",
+            ),
+            (
+                place(0, &[(6, 0)], "namespace@1,0"),
+                "/pci@i0cf8/pci1b36,0010@6/namespace@1,0",
+            ),
+            (
+                place(0, &[(1, 2)], "hub@1/storage@2/*@0/*@0,0"),
+                "/pci@i0cf8/usb@1,2/hub@1/storage@2/channel@0/disk@0,0",
+            ),
+            (
+                place(0, &[(1, 0)], "fdc@03f0/floppy@0"),
+                "/pci@i0cf8/isa@1/fdc@03f0/floppy@0",
+            ),
+            (
+                place(0, &[(0x1f, 2)], "drive@2/disk@0"),
+                "/pci@i0cf8/pci8086,2922@1f,2/drive@2/disk@0",
+            ),
+            (
+                place(2, &[(0, 0), (3, 0)], "disk@0,0"),
+                "/pci@i0cf8,2/pci-bridge@0/scsi@3/disk@0,0",
+            ),
+        ] {
+            assert!(place.is(path), "{path}");
+            assert!(place.is(&place.to_string()), "{place}");
+        }
+        let controller = place(1, &[(0, 0), (4, 0)], "");
+        assert!(controller.is("/pci@i0cf8,1/pci-bridge@0/scsi@4/channel@0/disk@0,0"));
+        assert!(!controller.is("/pci@i0cf8,1/pci-bridge@0/scsi@5/channel@0/disk@0,0"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_is_answered(path in ".*") {
+            place(0, &[(1, 1)], "drive@0/disk@1").is(&path);
+        }
+
+        #[test]
+        fn a_place_is_found_by_its_own_path(
+            root in 0u8..3,
+            hops in proptest::collection::vec((0u8..32, 0u8..8), 1..4),
+            unit in "([a-z]{1,4}@[0-9a-f]{1,2}(/[a-z]{1,4}@[0-9]{1,2})?)?",
+        ) {
+            let this = place(root, &hops, &unit);
+            proptest::prop_assert!(this.is(&this.to_string()));
+            let longer = format!("{this}/more@0");
+            proptest::prop_assert!(this.is(&longer));
+            let other = Place { root: root + 1, ..this.clone() };
+            proptest::prop_assert!(!other.is(&this.to_string()));
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! SATA disks behind AHCI controllers, and CD drives as far as telling that they are there.
+//!
+//! True when this code first runs: PCI setup has given the controller its memory and allowed it to master the bus. One command
+//! slot a port is enough for a caller that waits. The end of a command is seen in memory, where the controller puts the drive's
+//! last message, so that a read costs three register accesses.
+//!
+//! Sources: Serial ATA AHCI 1.3.1; Serial ATA 3.0, section 10.3 (frame information structures).
+
+#[cfg(test)]
+mod tests;
+
+use super::ata::identify::{self, Flush, IDENTIFY_LEN, Identity};
+use super::drivers::Function;
+use super::{BlockDevice, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
+use crate::arch::Handle;
+use crate::devices::place::Place;
+use crate::devices::poll;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// PCI class and subclass of AHCI controllers.
+pub const PCI_CLASS: u16 = 0x0106;
+/// The base address register with the controller's registers.
+const BAR: usize = 5;
+
+/// Registers of the controller: capabilities, global control, ports implemented.
+const CAP: u64 = 0x00;
+const GHC: u64 = 0x04;
+const PI: u64 = 0x0c;
+/// Global control: AHCI mode. Interrupts stay off with it.
+const GHC_AHCI: u32 = 1 << 31;
+/// Capabilities: 64-bit addresses.
+const CAP_64: u32 = 1 << 31;
+/// First port's registers, and bytes a port.
+const PORTS: u64 = 0x100;
+const PORT_LEN: u64 = 0x80;
+/// Registers of a port.
+const CLB: u64 = 0x00;
+const FB: u64 = 0x08;
+const IS: u64 = 0x10;
+const IE: u64 = 0x14;
+const CMD: u64 = 0x18;
+const TFD: u64 = 0x20;
+const SIG: u64 = 0x24;
+const SSTS: u64 = 0x28;
+const SCTL: u64 = 0x2c;
+const SERR: u64 = 0x30;
+const CI: u64 = 0x38;
+
+/// Port command: start, spin up, power on, receive messages; and what of it still runs.
+const CMD_START: u32 = 1 << 0;
+const CMD_SPIN_UP: u32 = 1 << 1;
+const CMD_POWER: u32 = 1 << 2;
+const CMD_RECEIVE: u32 = 1 << 4;
+const CMD_RECEIVING: u32 = 1 << 14;
+const CMD_RUNNING: u32 = 1 << 15;
+/// Task file: busy, data request, error; fault.
+const TFD_BUSY: u32 = 1 << 7 | 1 << 3;
+const STATUS_ERROR: u8 = 1 << 0;
+const STATUS_FAULT: u8 = 1 << 5;
+/// Error: no such sector.
+const ID_NOT_FOUND: u8 = 1 << 4;
+/// SATA status: a device is there and the link is up.
+const PRESENT: u32 = 3;
+/// Interrupt status: fatal errors of the bus, the host or the task file.
+const FATAL: u32 = 0x7900_0000;
+/// Signatures that say what a port has.
+const SIGNATURE_DISK: u32 = 0x0000_0101;
+const SIGNATURE_PACKET: u32 = 0xeb14_0101;
+
+/// Structures of a port in memory: command list, received messages, command table, what the drive says of itself.
+const LIST: u64 = 0x000;
+const RECEIVED: u64 = 0x400;
+const TABLE: u64 = 0x500;
+const IDENTITY: u64 = 0x800;
+const AREA_LEN: usize = 0xa00;
+const AREA_ALIGN: usize = 0x400;
+/// Place of the register message that ends a command, and its type.
+const RECEIVED_REGISTERS: u64 = RECEIVED + 0x40;
+const REGISTERS_TYPE: u8 = 0x34;
+/// Place of the descriptors.
+const DESCRIPTORS: u64 = TABLE + 0x80;
+/// Most bytes of one descriptor.
+const DESCRIPTOR_MAX: u64 = 4 << 20;
+
+/// Most sectors of one command, with 48-bit addresses and without: of 4 KiB each, they take 32 descriptors of 40.
+const MOST_SECTORS: u32 = 0x8000;
+const MOST_SECTORS_28: u32 = 256;
+const COMMAND_US: u64 = 10_000_000;
+const PORT_US: u64 = 500_000;
+const LINK_US: u64 = 1_000_000;
+
+const IDENTIFY_DEVICE: u8 = 0xec;
+const IDENTIFY_PACKET_DEVICE: u8 = 0xa1;
+const READ_DMA_EXT: u8 = 0x25;
+const WRITE_DMA_EXT: u8 = 0x35;
+const READ_DMA: u8 = 0xc8;
+const WRITE_DMA: u8 = 0xca;
+const FLUSH_CACHE: u8 = 0xe7;
+const FLUSH_CACHE_EXT: u8 = 0xea;
+
+/// A port with something behind it.
+struct Port<H> {
+    hw: H,
+    regs: u64,
+    area: u64,
+}
+
+/// A command and the memory it moves.
+struct Command {
+    opcode: u8,
+    lba: u64,
+    count: u32,
+    buffer: u64,
+    len: u64,
+    writes: bool,
+}
+
+impl Command {
+    fn without_data(opcode: u8) -> Self {
+        Self {
+            opcode,
+            lba: 0,
+            count: 0,
+            buffer: 0,
+            len: 0,
+            writes: false,
+        }
+    }
+}
+
+impl<H: Handle> Port<H> {
+    fn get(&self, register: u64) -> u32 {
+        self.hw.read32(self.regs + register)
+    }
+
+    fn set(&self, register: u64, value: u32) {
+        self.hw.write32(self.regs + register, value);
+    }
+
+    fn wait(&self, timeout_us: u64, done: impl Fn(&Self) -> bool) -> Result<(), DiskError> {
+        poll::sparsely(&self.hw, timeout_us, || done(self).then_some(())).ok_or(DiskError::Timeout)
+    }
+
+    /// Stops command processing and the receiving of messages (AHCI 10.1.2).
+    fn stop(&self) -> Result<(), DiskError> {
+        const ALL: u32 = CMD_START | CMD_RUNNING | CMD_RECEIVE | CMD_RECEIVING;
+        let command = self.get(CMD);
+        if command & ALL == 0 {
+            return Ok(());
+        }
+        self.set(CMD, command & !CMD_START);
+        self.wait(PORT_US, |port| port.get(CMD) & CMD_RUNNING == 0)?;
+        self.set(CMD, command & !(CMD_START | CMD_RECEIVE));
+        self.wait(PORT_US, |port| port.get(CMD) & CMD_RECEIVING == 0)
+    }
+
+    /// Points the port at its memory and starts it.
+    fn start(&self) -> Result<(), DiskError> {
+        const RECEIVE: u32 = CMD_RECEIVE | CMD_SPIN_UP | CMD_POWER;
+        for (register, addr) in [(CLB, self.area + LIST), (FB, self.area + RECEIVED)] {
+            self.set(register, addr as u32);
+            self.set(register + 4, 0);
+        }
+        self.set(IE, 0);
+        self.set(SERR, u32::MAX);
+        self.set(IS, u32::MAX);
+        self.set(CMD, RECEIVE);
+        self.wait(COMMAND_US, |port| port.get(TFD) & TFD_BUSY == 0)?;
+        self.set(CMD, RECEIVE | CMD_START);
+        Ok(())
+    }
+
+    /// Gets the port working again after a failure: with a reset of the link if the drive is stuck.
+    fn recover(&self) -> Result<(), DiskError> {
+        // A port that does not stop is reset with its link.
+        let stopped = self.stop();
+        if stopped.is_err() || self.get(TFD) & TFD_BUSY != 0 {
+            self.set(SCTL, 1);
+            self.hw.delay_us(1000);
+            self.set(SCTL, 0);
+            self.wait(LINK_US, |port| port.get(SSTS) & 15 == PRESENT)?;
+        }
+        self.start()
+    }
+
+    /// Writes command header, message and descriptors.
+    fn prepare(&self, command: &Command) {
+        const FIS_DWORDS: u32 = 5;
+        const WRITE: u32 = 1 << 6;
+        const HOST_TO_DEVICE: u8 = 0x27;
+        const IS_COMMAND: u8 = 1 << 7;
+        const LBA_MODE: u8 = 1 << 6;
+        let lba = command.lba.to_le_bytes();
+        let short = matches!(command.opcode, READ_DMA | WRITE_DMA);
+        let device = LBA_MODE | if short { lba[3] & 15 } else { 0 };
+        let mut message = [0; 20];
+        message[..4].copy_from_slice(&[HOST_TO_DEVICE, IS_COMMAND, command.opcode, 0]);
+        message[4..8].copy_from_slice(&[lba[0], lba[1], lba[2], device]);
+        if !short {
+            message[8..11].copy_from_slice(&lba[3..6]);
+            message[13] = (command.count >> 8) as u8;
+        }
+        message[12] = command.count as u8;
+        self.hw.write(self.area + TABLE, &message);
+        let mut entries = 0;
+        let mut addr = command.buffer;
+        let end = addr + command.len;
+        while addr < end {
+            let len = (end - addr).min(DESCRIPTOR_MAX);
+            let entry = self.area + DESCRIPTORS + 16 * u64::from(entries);
+            self.hw.write64(entry, addr);
+            self.hw.write64(entry + 8, (len - 1) << 32);
+            addr += len;
+            entries += 1;
+        }
+        let write = if command.writes { WRITE } else { 0 };
+        self.hw
+            .write32(self.area + LIST, FIS_DWORDS | write | entries << 16);
+        self.hw.write32(self.area + LIST + 4, 0);
+        self.hw.write64(self.area + LIST + 8, self.area + TABLE);
+    }
+
+    /// Runs a command in slot 0.
+    fn run(&self, command: &Command) -> Result<(), DiskError> {
+        // A drive that is asked for data by PIO ends with another message.
+        let by_message = !matches!(command.opcode, IDENTIFY_DEVICE | IDENTIFY_PACKET_DEVICE);
+        self.prepare(command);
+        self.hw.write32(self.area + RECEIVED_REGISTERS, 0);
+        self.set(IS, u32::MAX);
+        self.set(CI, 1);
+        if by_message {
+            // Should the message not come, the register decides below.
+            let _ = poll::sparsely(&self.hw, COMMAND_US, || {
+                (self.hw.read8(self.area + RECEIVED_REGISTERS) == REGISTERS_TYPE).then_some(())
+            });
+            let [_, _, status, error] =
+                self.hw.read32(self.area + RECEIVED_REGISTERS).to_le_bytes();
+            check(status, error)?;
+        }
+        let timeout_us = if by_message { PORT_US } else { COMMAND_US };
+        let mut polls = 0;
+        poll::sparsely(&self.hw, timeout_us, || {
+            polls += 1;
+            if self.get(CI) & 1 == 0 {
+                return Some(Ok(()));
+            }
+            (polls % 4 == 0 && self.get(IS) & FATAL != 0).then_some(Err(DiskError::Controller))
+        })
+        .unwrap_or(Err(DiskError::Timeout))?;
+        if !by_message {
+            let task_file = self.get(TFD).to_le_bytes();
+            check(task_file[0], task_file[1])?;
+        }
+        Ok(())
+    }
+
+    fn identify(&self, opcode: u8) -> Result<[u8; IDENTIFY_LEN], DiskError> {
+        let mut data = [0; IDENTIFY_LEN];
+        self.run(&Command {
+            buffer: self.area + IDENTITY,
+            len: IDENTIFY_LEN as u64,
+            ..Command::without_data(opcode)
+        })?;
+        self.hw.read(self.area + IDENTITY, &mut data);
+        Ok(data)
+    }
+}
+
+fn check(status: u8, error: u8) -> Result<(), DiskError> {
+    if status & STATUS_FAULT != 0 && status & STATUS_ERROR != 0 {
+        Err(DiskError::Controller)
+    } else if status & STATUS_ERROR == 0 {
+        Ok(())
+    } else if error & ID_NOT_FOUND != 0 {
+        Err(DiskError::SectorNotFound)
+    } else {
+        Err(DiskError::Media)
+    }
+}
+
+/// Finds the drives of a controller. An empty port costs one access.
+pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
+    let Some(base) = function.device().memory(BAR) else {
+        return Vec::new();
+    };
+    function.enable_bus_master();
+    let hw = function.hw();
+    hw.write32(base + GHC, GHC_AHCI);
+    let (capabilities, implemented) = (hw.read32(base + CAP), hw.read32(base + PI));
+    let dma = if capabilities & CAP_64 != 0 {
+        Dma::ALL
+    } else {
+        Dma::BELOW_4G
+    };
+    let mut found = Vec::new();
+    for number in (0..32u8).filter(|number| implemented >> number & 1 != 0) {
+        let regs = base + PORTS + PORT_LEN * u64::from(number);
+        if hw.read32(regs + SSTS) & 15 != PRESENT {
+            continue;
+        }
+        let Some(area) = hw.dma_memory(AREA_LEN, AREA_ALIGN) else {
+            log::warn!("SATA port {number}: not used: no memory");
+            continue;
+        };
+        let port = Port {
+            hw: hw.clone(),
+            regs,
+            area,
+        };
+        let place = function.place(format!("drive@{number:x}/disk@0"));
+        match identify_drive(port, dma, format!("SATA port {number}"), place) {
+            Ok(drive) => found.extend(drive),
+            Err(error) => log::warn!("SATA port {number}: not used: {error:?}"),
+        }
+    }
+    found
+}
+
+fn identify_drive<H: Handle>(
+    port: Port<H>,
+    dma: Dma,
+    name: String,
+    place: Place,
+) -> Result<Option<Found>, DiskError> {
+    port.stop()?;
+    port.start()?;
+    Ok(match port.get(SIG) {
+        SIGNATURE_DISK => Some(match identify::disk(&port.identify(IDENTIFY_DEVICE)?) {
+            Ok(identity) => {
+                let name = format!("{} ({name})", identity.model);
+                Found::Device(Box::new(Disk::new(port, identity, dma, name, place)))
+            }
+            Err(why) => Found::Unusable {
+                kind: Kind::HardDisk,
+                name,
+                place,
+                why: format!("{why}"),
+            },
+        }),
+        SIGNATURE_PACKET => {
+            let model = identify::cd(&port.identify(IDENTIFY_PACKET_DEVICE)?);
+            model.map(|model| Found::Unusable {
+                kind: Kind::CdRom,
+                name: format!("{model} ({name})"),
+                place,
+                why: super::NOT_SUPPORTED.into(),
+            })
+        }
+        _ => None,
+    })
+}
+
+/// A disk.
+struct Disk<H> {
+    info: DiskInfo,
+    port: Port<H>,
+    lba48: bool,
+    flush: Flush,
+}
+
+impl<H: Handle> Disk<H> {
+    fn new(port: Port<H>, identity: Identity, dma: Dma, name: String, place: Place) -> Self {
+        Self {
+            info: DiskInfo {
+                kind: Kind::HardDisk,
+                name,
+                sector_size: identity.sector_size,
+                sectors: identity.sectors,
+                geometry: identity.geometry,
+                limits: Limits {
+                    sectors: if identity.lba48 {
+                        MOST_SECTORS
+                    } else {
+                        MOST_SECTORS_28
+                    },
+                    dma: Some(dma),
+                },
+                place,
+                // The tables have no word for AHCI, and SeaBIOS says nothing either.
+                edd: None,
+            },
+            port,
+            lba48: identity.lba48,
+            flush: identity.flush,
+        }
+    }
+}
+
+impl<H: Handle> BlockDevice for Disk<H> {
+    fn info(&self) -> &DiskInfo {
+        &self.info
+    }
+
+    fn transfer(&mut self, request: &Request) -> Result<(), DiskError> {
+        self.port.run(&Command {
+            opcode: match (self.lba48, request.writes()) {
+                (true, false) => READ_DMA_EXT,
+                (true, true) => WRITE_DMA_EXT,
+                (false, false) => READ_DMA,
+                (false, true) => WRITE_DMA,
+            },
+            lba: request.lba,
+            count: request.count,
+            buffer: request.buffer,
+            len: u64::from(request.count) * u64::from(self.info.sector_size),
+            writes: request.writes(),
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        let opcode = match self.flush {
+            Flush::None => return Ok(()),
+            Flush::Short => FLUSH_CACHE,
+            Flush::Ext => FLUSH_CACHE_EXT,
+        };
+        self.port.run(&Command::without_data(opcode))
+    }
+
+    fn recover(&mut self) -> Result<(), DiskError> {
+        self.port.recover()
+    }
+}

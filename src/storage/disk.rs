@@ -1,0 +1,451 @@
+//! What every disk needs and no driver has to do: bounds, commands within the device's limits, memory that it cannot reach,
+//! retries, lasting writes, and what the log says.
+
+use super::{BlockDevice, DiskError, DiskInfo, Dma, Medium, Op, Request};
+use crate::arch::{DmaMemory, PhysMem};
+use alloc::boxed::Box;
+use core::ops::Range;
+
+/// Times that a command is tried.
+const ATTEMPTS: u32 = 3;
+/// Addresses where devices and shadow memory are, which no device is sent to.
+const NO_DMA: Range<u64> = 0xa_0000..0x10_0000;
+
+/// Memory that all devices reach, for requests to and from memory that one does not. Requests come one after the other, so all
+/// disks share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounce {
+    start: u64,
+    len: u64,
+}
+
+impl Bounce {
+    const LEN: usize = 32 * 1024;
+
+    /// Takes the memory. Without any left, requests that need it fail.
+    pub fn new(hw: &impl DmaMemory) -> Self {
+        let start = hw.dma_memory(Self::LEN, 4096);
+        if start.is_none() {
+            log::warn!("no memory for transfers to where a device does not reach");
+        }
+        Self {
+            start: start.unwrap_or(0),
+            len: start.map_or(0, |_| Self::LEN as u64),
+        }
+    }
+}
+
+/// Sectors of `size` bytes from `buffer` on that `dma` reaches in one transfer.
+fn reached(dma: Dma, buffer: u64, size: u64) -> u64 {
+    if buffer & (dma.align - 1) != 0 || NO_DMA.contains(&buffer) {
+        return 0;
+    }
+    let mut end = if buffer < NO_DMA.start {
+        dma.end.min(NO_DMA.start)
+    } else {
+        dma.end
+    };
+    if dma.boundary != 0 {
+        end = end.min((buffer | (dma.boundary - 1)).saturating_add(1));
+    }
+    end.saturating_sub(buffer) / size
+}
+
+/// The next command of a request that still has `count` sectors to go to or from `buffer`: its sectors, and whether it uses the
+/// bounce buffer. No sectors where there is no way.
+fn next_part(info: &DiskInfo, bounce: Bounce, count: u32, buffer: u64) -> (u32, bool) {
+    let size = u64::from(info.sector_size);
+    let count = count.min(info.limits.sectors);
+    let least = |sectors: u64| u64::from(count).min(sectors) as u32;
+    let Some(dma) = info.limits.dma else {
+        return (count, false);
+    };
+    match least(reached(dma, buffer, size)) {
+        0 => {
+            let room = reached(dma, bounce.start, size).min(bounce.len / size);
+            (least(room), true)
+        }
+        direct => (direct, false),
+    }
+}
+
+/// A device as the rest of the firmware uses it.
+pub struct Disk {
+    device: Box<dyn BlockDevice>,
+    bounce: Bounce,
+    /// The device did not recover from its last failure.
+    failed: bool,
+}
+
+impl Disk {
+    /// Takes a device over.
+    pub fn new(device: Box<dyn BlockDevice>, bounce: Bounce) -> Self {
+        Self {
+            device,
+            bounce,
+            failed: false,
+        }
+    }
+
+    /// The device's properties.
+    pub fn info(&self) -> &DiskInfo {
+        self.device.info()
+    }
+
+    /// Sees whether `count` sectors from `lba` exist.
+    ///
+    /// # Errors
+    /// [`DiskError::BadRequest`] where they do not.
+    pub fn verify(&self, lba: u64, count: u32) -> Result<(), DiskError> {
+        match lba.checked_add(count.into()) {
+            Some(end) if end <= self.info().sectors => Ok(()),
+            _ => Err(DiskError::BadRequest),
+        }
+    }
+
+    /// Reads `count` sectors from `lba` to physical address `buffer`.
+    ///
+    /// # Errors
+    /// What the device reports, after retries.
+    pub fn read(
+        &mut self,
+        hw: &impl PhysMem,
+        lba: u64,
+        count: u32,
+        buffer: u64,
+    ) -> Result<(), DiskError> {
+        self.transfer(hw, Op::Read, lba, count, buffer)
+    }
+
+    /// Writes `count` sectors at `lba` from physical address `buffer`, lastingly: a BIOS caller has no way to ask for it.
+    ///
+    /// # Errors
+    /// What the device reports, after retries.
+    pub fn write(
+        &mut self,
+        hw: &impl PhysMem,
+        lba: u64,
+        count: u32,
+        buffer: u64,
+    ) -> Result<(), DiskError> {
+        self.transfer(hw, Op::Write, lba, count, buffer)?;
+        self.command(|device, _| device.flush())
+            .inspect_err(|error| log::warn!("{}: flush: {error:?}", self.info().name))
+    }
+
+    fn transfer(
+        &mut self,
+        hw: &impl PhysMem,
+        op: Op,
+        mut lba: u64,
+        mut left: u32,
+        mut buffer: u64,
+    ) -> Result<(), DiskError> {
+        self.verify(lba, left)?;
+        while left > 0 {
+            let count = self
+                .part(hw, op, lba, left, buffer)
+                .inspect_err(|error| log::warn!("{}: sector {lba}: {error:?}", self.info().name))?;
+            lba += u64::from(count);
+            left -= count;
+            buffer += u64::from(count) * u64::from(self.info().sector_size);
+        }
+        Ok(())
+    }
+
+    /// Moves as many sectors as one command can, and says how many.
+    fn part(
+        &mut self,
+        hw: &impl PhysMem,
+        op: Op,
+        lba: u64,
+        left: u32,
+        buffer: u64,
+    ) -> Result<u32, DiskError> {
+        let (count, bounced) = next_part(self.info(), self.bounce, left, buffer);
+        if count == 0 {
+            return Err(DiskError::BadRequest);
+        }
+        let len = u64::from(count) * u64::from(self.info().sector_size);
+        let target = if bounced { self.bounce.start } else { buffer };
+        if bounced && op == Op::Write {
+            hw.copy(target, buffer, len);
+        }
+        self.command(|device, last_try| {
+            device.transfer(&Request {
+                op,
+                lba,
+                count,
+                buffer: target,
+                last_try,
+            })
+        })?;
+        if bounced && op == Op::Read {
+            hw.copy(buffer, target, len);
+        }
+        Ok(count)
+    }
+
+    /// Has `command` carried out, a few times if need be, with the device recovered after each failure.
+    fn command(
+        &mut self,
+        mut command: impl FnMut(&mut dyn BlockDevice, bool) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        self.reset()?;
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            let result = command(&mut *self.device, left == 0);
+            let Err(error) = result else {
+                return Ok(());
+            };
+            if !error.may_pass() {
+                return Err(error);
+            }
+            // Also after the last try: a command that is still under way would write to memory that is the guest's again.
+            self.failed = true;
+            self.reset()?;
+            match (left, error) {
+                (0, _) => return Err(error),
+                // A device that is silent twice would only hold up the guest.
+                (_, DiskError::Timeout) => left = 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// Puts the device back into a state from which commands work (INT 13h AH=00h). One that works is left alone.
+    ///
+    /// # Errors
+    /// The device does not come back.
+    pub fn reset(&mut self) -> Result<(), DiskError> {
+        if self.failed {
+            self.device.recover()?;
+            self.failed = false;
+        }
+        Ok(())
+    }
+
+    /// Looks at what is in the drive.
+    ///
+    /// # Errors
+    /// The drive does not say.
+    pub fn medium(&mut self) -> Result<Medium, DiskError> {
+        self.device.medium()
+    }
+
+    /// Leaves the device to the guest's own driver.
+    pub fn quiesce(&mut self) {
+        self.device.quiesce();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+    use crate::devices::place::Place;
+    use crate::storage::{Chs, Kind, Limits};
+    use std::sync::{Arc, Mutex};
+
+    const SECTORS: u64 = 1000;
+    const BUFFER: u64 = 0x2_0000;
+
+    /// What happened to a device, and what it answers next; `Ok` when nothing is left.
+    #[derive(Default)]
+    struct Script {
+        requests: Vec<Request>,
+        flushes: u32,
+        recoveries: u32,
+        answers: Vec<Result<(), DiskError>>,
+        recovers: bool,
+    }
+
+    struct Scripted {
+        info: DiskInfo,
+        script: Arc<Mutex<Script>>,
+    }
+
+    impl BlockDevice for Scripted {
+        fn info(&self) -> &DiskInfo {
+            &self.info
+        }
+        fn transfer(&mut self, request: &Request) -> Result<(), DiskError> {
+            let mut script = self.script.lock().unwrap();
+            script.requests.push(*request);
+            script.answers.pop().unwrap_or(Ok(()))
+        }
+        fn flush(&mut self) -> Result<(), DiskError> {
+            let mut script = self.script.lock().unwrap();
+            script.flushes += 1;
+            script.answers.pop().unwrap_or(Ok(()))
+        }
+        fn recover(&mut self) -> Result<(), DiskError> {
+            let mut script = self.script.lock().unwrap();
+            script.recoveries += 1;
+            script.recovers.then_some(()).ok_or(DiskError::Controller)
+        }
+    }
+
+    fn info(limits: Limits) -> DiskInfo {
+        DiskInfo {
+            kind: Kind::HardDisk,
+            name: "scripted".into(),
+            sector_size: 512,
+            sectors: SECTORS,
+            geometry: Chs::default(),
+            limits,
+            place: Place::default(),
+            edd: None,
+        }
+    }
+
+    const BUS_MASTER: Limits = Limits {
+        sectors: 100,
+        dma: Some(Dma::BELOW_4G),
+    };
+
+    fn disk(limits: Limits) -> (Fake, Disk, Arc<Mutex<Script>>) {
+        let hw = Fake::default();
+        let script = Arc::new(Mutex::new(Script {
+            recovers: true,
+            ..Script::default()
+        }));
+        let device = Scripted {
+            info: info(limits),
+            script: script.clone(),
+        };
+        let bounce = Bounce::new(&hw);
+        (hw, Disk::new(Box::new(device), bounce), script)
+    }
+
+    fn parts(script: &Mutex<Script>) -> Vec<(u64, u32, u64)> {
+        let script = script.lock().unwrap();
+        let part = |request: &Request| (request.lba, request.count, request.buffer);
+        script.requests.iter().map(part).collect()
+    }
+
+    #[test]
+    fn commands_stay_within_the_limits() {
+        let (hw, mut disk, script) = disk(BUS_MASTER);
+        disk.read(&hw, 5, 250, BUFFER).unwrap();
+        let expected = [
+            (5, 100, BUFFER),
+            (105, 100, BUFFER + 51_200),
+            (205, 50, BUFFER + 102_400),
+        ];
+        assert_eq!(parts(&script), expected);
+    }
+
+    #[test]
+    fn requests_outside_the_disk_never_reach_it() {
+        let (hw, mut disk, script) = disk(BUS_MASTER);
+        for (lba, count) in [(SECTORS, 1), (SECTORS - 1, 2), (u64::MAX, 1), (0, u32::MAX)] {
+            let refused = Err(DiskError::BadRequest);
+            assert_eq!(disk.read(&hw, lba, count, BUFFER), refused);
+            assert_eq!(disk.verify(lba, count), refused);
+        }
+        assert_eq!(disk.read(&hw, SECTORS, 0, BUFFER), Ok(()));
+        assert!(parts(&script).is_empty());
+    }
+
+    #[test]
+    fn memory_out_of_reach_goes_through_the_bounce_buffer() {
+        let (hw, mut disk, script) = disk(BUS_MASTER);
+        let bounce = disk.bounce.start;
+        for addr in [0x2_0001, 0xa_0000, 1 << 32, 0xffff_ff00] {
+            disk.read(&hw, 7, 65, addr).unwrap();
+            assert_eq!(parts(&script)[..2], [(7, 64, bounce), (71, 1, bounce)]);
+            script.lock().unwrap().requests.clear();
+        }
+        disk.read(&hw, 7, 65, 0x9_fc00).unwrap();
+        assert_eq!(parts(&script), [(7, 2, 0x9_fc00), (9, 63, bounce)]);
+        hw.write(0xc_0000, &[0x5a; 1024]);
+        disk.write(&hw, 0, 2, 0xc_0000).unwrap();
+        assert_eq!(hw.read64(bounce + 1016), 0x5a5a_5a5a_5a5a_5a5a);
+        assert_eq!(script.lock().unwrap().flushes, 1);
+    }
+
+    #[test]
+    fn no_memory_to_bounce_is_an_error_only_where_it_is_needed() {
+        let (hw, mut disk, _) = disk(BUS_MASTER);
+        disk.bounce = Bounce { start: 0, len: 0 };
+        assert_eq!(disk.read(&hw, 0, 1, 0xc_0000), Err(DiskError::BadRequest));
+        assert_eq!(disk.read(&hw, 0, 1, BUFFER), Ok(()));
+    }
+
+    #[test]
+    fn failures_are_tried_again_after_a_recovery() {
+        let (hw, mut disk, script) = disk(BUS_MASTER);
+        script.lock().unwrap().answers = vec![Err(DiskError::Media); 3];
+        assert_eq!(disk.read(&hw, 0, 1, BUFFER), Err(DiskError::Media));
+        let tries: Vec<bool> = script
+            .lock()
+            .unwrap()
+            .requests
+            .iter()
+            .map(|request| request.last_try)
+            .collect();
+        assert_eq!(tries, [false, false, true]);
+        assert_eq!(script.lock().unwrap().recoveries, 3);
+        script.lock().unwrap().answers = vec![Ok(()), Err(DiskError::Controller)];
+        assert_eq!(disk.read(&hw, 0, 1, BUFFER), Ok(()));
+        script.lock().unwrap().answers = vec![Err(DiskError::WriteProtected)];
+        assert_eq!(
+            disk.write(&hw, 0, 1, BUFFER),
+            Err(DiskError::WriteProtected)
+        );
+        assert_eq!(script.lock().unwrap().requests.len(), 3 + 2 + 1);
+    }
+
+    #[test]
+    fn silence_is_borne_twice() {
+        let (hw, mut disk, script) = disk(BUS_MASTER);
+        script.lock().unwrap().answers = vec![Err(DiskError::Timeout); 2];
+        assert_eq!(disk.read(&hw, 0, 1, BUFFER), Err(DiskError::Timeout));
+        assert!(script.lock().unwrap().requests[1].last_try);
+    }
+
+    #[test]
+    fn a_device_that_does_not_recover_is_asked_to_before_the_next_command() {
+        let (hw, mut disk, script) = disk(BUS_MASTER);
+        script.lock().unwrap().recovers = false;
+        script.lock().unwrap().answers = vec![Err(DiskError::Timeout)];
+        assert_eq!(disk.read(&hw, 0, 1, BUFFER), Err(DiskError::Controller));
+        assert_eq!(disk.read(&hw, 0, 1, BUFFER), Err(DiskError::Controller));
+        assert_eq!(script.lock().unwrap().requests.len(), 1);
+        script.lock().unwrap().recovers = true;
+        assert_eq!(disk.reset(), Ok(()));
+        assert_eq!(disk.reset(), Ok(()));
+        assert_eq!(script.lock().unwrap().recoveries, 3);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_request_is_cut_into_what_the_device_can_do(
+            sectors in 1u32..300,
+            align in 0u32..4,
+            boundary in proptest::option::of(12u32..20),
+            end in proptest::sample::select(vec![1u64 << 24, 1 << 32, u64::MAX]),
+            buffer in proptest::prop_oneof![0u64..0x20_0000, 0xffff_0000u64..0x1_0001_0000],
+            count in 1u32..400,
+        ) {
+            let dma = Dma { align: 1 << align, end, boundary: boundary.map_or(0, |bits| 1 << bits) };
+            let info = info(Limits { sectors, dma: Some(dma) });
+            let bounce = Bounce { start: 0x70_0000, len: 32 * 1024 };
+            let (mut left, mut at) = (count, buffer);
+            while left > 0 {
+                let (count, bounced) = next_part(&info, bounce, left, at);
+                assert!(count > 0 && count <= left.min(sectors));
+                let target = if bounced { bounce.start } else { at };
+                let last = target + u64::from(count) * 512 - 1;
+                assert!(target % dma.align == 0 && last < dma.end);
+                assert!(target >= NO_DMA.end || last < NO_DMA.start);
+                assert!(dma.boundary == 0 || target / dma.boundary == last / dma.boundary);
+                assert!(!bounced || last < bounce.start + bounce.len);
+                left -= count;
+                at += u64::from(count) * 512;
+            }
+        }
+    }
+}

@@ -208,35 +208,20 @@ fn glob(pattern: &str, name: &str) -> bool {
 pub fn compare(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
-        let skip = |text: &str| -> usize {
-            text.find(|next: char| next.is_ascii_alphanumeric() || "~^-.".contains(next))
-                .unwrap_or(text.len())
-        };
-        a = &a[skip(a)..];
-        b = &b[skip(b)..];
-        // The lowest sign first; `-` and `.` end a part.
+        (a, b) = (significant(a), significant(b));
+        // The lowest sign first; the others end a part.
         for sign in ['~', '-', '^', '.'] {
-            match (a.starts_with(sign), b.starts_with(sign)) {
-                (true, true) => {
-                    a = &a[1..];
-                    b = &b[1..];
+            let (in_a, in_b) = (a.strip_prefix(sign), b.strip_prefix(sign));
+            match (in_a, in_b) {
+                (Some(rest_a), Some(rest_b)) => {
+                    (a, b) = (rest_a, rest_b);
                     break;
                 }
-                (true, false) => {
-                    return if sign == '~' || !b.is_empty() {
-                        Ordering::Less
-                    } else {
-                        Ordering::Greater
-                    };
-                }
-                (false, true) => {
-                    return if sign == '~' || !a.is_empty() {
-                        Ordering::Greater
-                    } else {
-                        Ordering::Less
-                    };
-                }
-                (false, false) => {}
+                (Some(_), None) if sign == '~' || !b.is_empty() => return Ordering::Less,
+                (Some(_), None) => return Ordering::Greater,
+                (None, Some(_)) if sign == '~' || !a.is_empty() => return Ordering::Greater,
+                (None, Some(_)) => return Ordering::Less,
+                (None, None) => {}
             }
         }
         match (a.is_empty(), b.is_empty()) {
@@ -245,28 +230,13 @@ pub fn compare(a: &str, b: &str) -> Ordering {
             (false, true) => return Ordering::Greater,
             (false, false) => {}
         }
-        let digits = a.starts_with(|next: char| next.is_ascii_digit())
-            || b.starts_with(|next: char| next.is_ascii_digit());
-        let run = |text: &str| -> usize {
-            text.find(|next: char| match digits {
-                true => !next.is_ascii_digit(),
-                false => !next.is_ascii_alphabetic(),
-            })
-            .unwrap_or(text.len())
-        };
-        let (in_a, in_b) = (run(a), run(b));
+        let digit = |text: &str| text.starts_with(|next: char| next.is_ascii_digit());
+        let digits = digit(a) || digit(b);
+        let (in_a, in_b) = (run(a, digits), run(b, digits));
+        let (part_a, part_b) = (&a[..in_a], &b[..in_b]);
         let order = match digits {
-            true => {
-                let (x, y) = (
-                    a[..in_a].trim_start_matches('0'),
-                    b[..in_b].trim_start_matches('0'),
-                );
-                x.len()
-                    .cmp(&y.len())
-                    .then(x.cmp(y))
-                    .then(in_a.min(1).cmp(&in_b.min(1)))
-            }
-            false => a[..in_a].cmp(&b[..in_b]),
+            true => numbers(part_a, part_b),
+            false => part_a.cmp(part_b),
         };
         if order != Ordering::Equal {
             return order;
@@ -274,9 +244,29 @@ pub fn compare(a: &str, b: &str) -> Ordering {
         if in_a == 0 && in_b == 0 {
             return a.cmp(b);
         }
-        a = &a[in_a..];
-        b = &b[in_b..];
+        (a, b) = (&a[in_a..], &b[in_b..]);
     }
+}
+
+/// The text from its first character on that counts.
+fn significant(text: &str) -> &str {
+    text.trim_start_matches(|next: char| !next.is_ascii_alphanumeric() && !"~^-.".contains(next))
+}
+
+/// How many bytes of digits, or else of letters, a text begins with.
+fn run(text: &str, digits: bool) -> usize {
+    let of_run = |next: char| match digits {
+        true => next.is_ascii_digit(),
+        false => next.is_ascii_alphabetic(),
+    };
+    text.find(|next| !of_run(next)).unwrap_or(text.len())
+}
+
+/// Compares numbers of any length; none at all is less than 0.
+fn numbers(a: &str, b: &str) -> Ordering {
+    let (x, y) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
+    let values = x.len().cmp(&y.len()).then(x.cmp(y));
+    values.then(b.is_empty().cmp(&a.is_empty()))
 }
 
 #[cfg(test)]

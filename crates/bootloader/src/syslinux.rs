@@ -340,49 +340,19 @@ impl Reader<'_> {
         while self.levels.len() > 1 {
             self.end_menu();
         }
-        let level = self.levels.pop().unwrap_or_default();
-        let mut entries = level.entries;
-        let mut default = level.default.map(|index| index.to_string());
-        // A default that names a menu's program is no entry: `MENU DEFAULT` then counts.
-        for line in [self.default.clone(), self.ontimeout.clone()]
-            .into_iter()
-            .flatten()
-        {
-            let (name, arguments) = line.split_once([' ', '\t']).unwrap_or((&line, ""));
-            if name.to_ascii_lowercase().ends_with(".c32") {
-                self.interface = true;
-                continue;
-            }
-            let found = entries.iter().position(|entry| {
-                entry
-                    .id
-                    .as_deref()
-                    .is_some_and(|id| id.eq_ignore_ascii_case(name))
-            });
-            match found {
-                Some(index) => {
-                    if let Action::Boot(boot) = &mut entries[index].action
-                        && !arguments.is_empty()
-                    {
-                        boot.args = format!("{} {arguments}", boot.args).trim().to_owned();
-                    }
-                    if default.is_none() || self.ontimeout.as_ref() == Some(&line) {
-                        default = Some(index.to_string());
-                    }
-                }
-                None => {
-                    let append = self.append.clone().unwrap_or_default();
-                    let action = self.boot(&line, &append, &[]);
-                    if entries.is_empty() || matches!(action, Action::Boot(_)) {
-                        default.get_or_insert(entries.len().to_string());
-                        entries.push(Entry {
-                            title: name.to_owned(),
-                            id: None,
-                            action,
-                        });
-                    }
-                }
-            }
+        let Level {
+            title,
+            mut entries,
+            default,
+        } = self.levels.pop().unwrap_or_default();
+        let mut default = default;
+        let (first, timed) = (self.default.take(), self.ontimeout.take());
+        if let Some(line) = first {
+            let found = self.line_entry(&line, &mut entries);
+            default = default.or(found);
+        }
+        if let Some(line) = timed {
+            default = self.line_entry(&line, &mut entries).or(default);
         }
         // Without a menu or a prompt SYSLINUX boots at once. TIMEOUT is in tenths of a second; 0 is no timeout.
         let timeout = match self.timeout {
@@ -391,13 +361,44 @@ impl Reader<'_> {
             Some(tenths) => Some(tenths.div_ceil(10)),
         };
         Menu {
-            title: level.title,
+            title,
             entries,
-            default,
+            default: default.map(|index| index.to_string()),
             timeout,
             hidden: self.hidden,
             ..Menu::default()
         }
+    }
+
+    /// The entry that DEFAULT or ONTIMEOUT means: a label with more arguments, or a command line, which then is an entry of its own.
+    /// One that names a menu's program is none: MENU DEFAULT counts.
+    fn line_entry(&mut self, line: &str, entries: &mut Vec<Entry>) -> Option<usize> {
+        let (name, arguments) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        if name.to_ascii_lowercase().ends_with(".c32") {
+            self.interface = true;
+            return None;
+        }
+        let found = entries.iter().position(|entry| {
+            let id = entry.id.as_deref();
+            id.is_some_and(|id| id.eq_ignore_ascii_case(name))
+        });
+        if let Some(index) = found {
+            if let Action::Boot(boot) = &mut entries[index].action {
+                boot.args = format!("{} {arguments}", boot.args).trim().to_owned();
+            }
+            return Some(index);
+        }
+        let append = self.append.clone().unwrap_or_default();
+        let action = self.boot(line, &append, &[]);
+        if !entries.is_empty() && !matches!(action, Action::Boot(_)) {
+            return None;
+        }
+        entries.push(Entry {
+            title: name.to_owned(),
+            id: None,
+            action,
+        });
+        Some(entries.len() - 1)
     }
 }
 

@@ -68,7 +68,7 @@ pub fn the_bootloader_reads_each_file_system(version: Version) -> Result<()> {
         linux.initrd_with(&format!("cat /proc/cmdline; echo {END}"), &initrd)?;
         let kernel = linux.kernel();
         let config = format!(
-            "set default=second\nmenuentry first {{ linux /missing; }}\n\
+            "set default=second\nset timeout=1\nmenuentry first {{ linux /missing; }}\n\
              menuentry second {{ linux /kernel {XEN_COMMAND_LINE} on={name}; initrd /initrd; }}\n"
         );
         let part = Part {

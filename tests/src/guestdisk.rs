@@ -15,7 +15,7 @@ pub enum Fs {
     Fat,
     Iso,
     Xfs,
-    /// XFS as it was before 2013, without checksums.
+    /// XFS as it was before 2013, without checksums and types in directories: what pygrub reads.
     XfsV4,
     Btrfs,
 }
@@ -168,7 +168,7 @@ fn image(directory: &Path, number: usize, part: &Part) -> Result<PathBuf> {
         Fs::Fat => "truncate -s 96M $2; mkfs.vfat $2; mcopy -s -i $2 $1/* ::".to_owned(),
         Fs::Iso => "xorriso -as mkisofs -quiet -R -J -o $2 $1".to_owned(),
         Fs::Xfs => xfs("")?,
-        Fs::XfsV4 => xfs("-m crc=0")?,
+        Fs::XfsV4 => xfs("-m crc=0 -n ftype=0")?,
         Fs::Btrfs => "truncate -s 160M $2; mkfs.btrfs -q --rootdir $1 $2".to_owned(),
     };
     run_quietly(shell(&script).args([&files, &image]))?;

@@ -11,10 +11,13 @@ pub mod arch;
 pub mod bios;
 pub mod boot;
 pub mod devices;
+#[cfg(test)]
+mod imports;
 pub mod log_tail;
 #[cfg(not(test))]
 pub mod logger;
 pub mod platform;
+pub mod rom;
 pub mod settings;
 pub mod steps;
 pub mod storage;

@@ -6,9 +6,9 @@ extern crate alloc;
 
 use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::{Frame, Outcome, bridge, cpu};
-use firstlight::bios::{self, Bios, int13, option_roms, post};
+use firstlight::bios::{Bios, int13, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
-use firstlight::boot::find;
+use firstlight::boot::{self, find};
 use firstlight::devices::reset;
 use firstlight::{logger, steps};
 use spin::{Mutex, Once};
@@ -27,7 +27,8 @@ core::arch::global_asm!(
 #[global_allocator]
 static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
 
-static BIOS: Once<Mutex<Bios>> = Once::new();
+/// What the services work on, and the boot.
+static STATE: Once<(Mutex<Bios>, Mutex<Boot>)> = Once::new();
 
 /// Where `entry.s` goes on: long mode, the image in its final place, interrupts off.
 ///
@@ -62,7 +63,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     let late = early.take_if(|kernel| kernel.needs_services());
     let mut bios = Bios::new(machine, settings);
     if let Some(ready) = early.and_then(|kernel| steps::load_kernel(&Pc, &kernel, &bios.machine)) {
-        keep(bios);
+        keep(bios, Boot::default());
         steps::enter_kernel(ready)
     }
     logger::step_done("given kernel");
@@ -74,15 +75,17 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     let found = find::devices(&Pc, &bios.machine, &bios.settings);
     int13::init(&Pc, &found.hard_disks);
     bios.hard_disks = found.hard_disks;
-    bios.boot = Boot::new(found.candidates, found.order);
+    let boot = Boot::new(found.candidates, found.order);
     logger::step_done("disks");
     bios.services.routing_table = tables.routing_table;
     bios.services
         .place_video_rom(&Pc, &bios.machine, tables.pnp_header);
     logger::step_done("video ROM");
     bridge::set_last_pci_bus(bios.machine.last_pci_bus());
-    let bios = keep(bios);
+    let (bios, boot) = keep(bios, boot);
     option_roms::at_post(bios, &Pc);
+    boot.lock()
+        .add(find::roms(&bios.lock().services.option_roms.vectors));
     logger::step_done("option ROMs");
     if let Some(ready) =
         late.and_then(|kernel| steps::load_kernel(&Pc, &kernel, &bios.lock().machine))
@@ -92,9 +95,9 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bridge::start_guest_boot()
 }
 
-/// Puts what the services work on where [`dispatch`] finds it.
-fn keep(bios: Bios) -> &'static Mutex<Bios> {
-    BIOS.call_once(|| Mutex::new(bios))
+/// Puts the state where [`dispatch`] finds it.
+fn keep(bios: Bios, boot: Boot) -> &'static (Mutex<Bios>, Mutex<Boot>) {
+    STATE.call_once(|| (Mutex::new(bios), Mutex::new(boot)))
 }
 
 /// Brings a machine that wakes up from S3 back to what the guest left, and lets the guest go on. Where it cannot, the machine
@@ -114,9 +117,9 @@ fn wake(bios: &Mutex<Bios>, frame: &mut Frame) {
 }
 
 fn dispatch(frame: &mut Frame) -> Outcome {
-    match BIOS.get() {
-        Some(bios) if frame.vector == bridge::WAKE => wake(bios, frame),
-        Some(bios) => return bios::dispatch(bios, &Pc, frame),
+    match STATE.get() {
+        Some((bios, _)) if frame.vector == bridge::WAKE => wake(bios, frame),
+        Some((bios, boot)) => return boot::dispatch(boot, bios, &Pc, frame),
         None => {}
     }
     Outcome::Return

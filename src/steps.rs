@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+#[cfg(feature = "xen")]
+use crate::arch::hypercalls::Hypercalls;
 use crate::arch::{Entries, Hardware};
 use crate::bios::post;
 use crate::boot::direct::{Given, Ready};
@@ -11,7 +13,7 @@ use crate::platform::{Described, Installed, Machine, qemu, wake};
 #[cfg(feature = "xen")]
 use crate::platform::{
     Platform,
-    xen::{self, hypercalls::Hypercalls, payload},
+    xen::{self, payload},
 };
 use crate::settings::Settings;
 use firstlight_tables::e820::E820Map;

@@ -13,8 +13,12 @@ pub mod frame;
 #[cfg(all(feature = "xen", not(test)))]
 pub mod handoff;
 pub mod hw;
+#[cfg(feature = "xen")]
+pub mod hypercalls;
 #[cfg(not(test))]
 pub mod kernel;
+#[cfg(feature = "xen")]
+pub mod leaves;
 #[cfg(not(test))]
 pub mod pc;
 #[cfg(not(test))]

@@ -1,9 +1,7 @@
 //! Hypercalls, through the page of stubs that Xen fills for us (public headers xen.h and arch-x86/cpuid.h).
 
-use crate::platform::xen::hypercalls::{
-    Errno, Hypercalls, MapEntry, Param, Shutdown, Vnuma, VnumaRange,
-};
-use crate::platform::xen::leaves::{self, Leaves};
+use super::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown, Vnuma, VnumaRange};
+use super::leaves::{self, Leaves};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::asm;

@@ -25,9 +25,8 @@ pub mod pnp;
 pub mod post;
 
 use crate::arch::{Frame, Hardware, Outcome};
-use crate::boot::bootstrap::{self, Boot};
-use crate::devices::option_rom::OptionRoms;
 use crate::platform::Machine;
+use crate::rom::OptionRoms;
 use crate::settings::Settings;
 use alloc::vec::Vec;
 use bda::Bda;
@@ -45,8 +44,6 @@ pub struct Bios {
     pub settings: Settings,
     /// Hard disks, in the order of their drive numbers from 80h.
     pub hard_disks: Vec<HardDisk>,
-    /// How far the boot has come.
-    pub boot: Boot,
     /// What the services other than the disk's keep.
     pub services: Services,
 }
@@ -58,7 +55,6 @@ impl Bios {
             machine,
             settings,
             hard_disks: Vec::new(),
-            boot: Boot::default(),
             services: Services::default(),
         }
     }
@@ -89,7 +85,7 @@ pub struct Services {
     pub console: console::Console,
 }
 
-/// Serves one call, or one hardware interrupt that Rust handles.
+/// Serves one call, or one hardware interrupt that Rust handles. INT 18h and INT 19h are the boot's, which calls this for the others.
 ///
 /// The lock is taken by each service for as long as it needs the state, and never over a call into real mode, since that code
 /// can raise any interrupt and so come back here.
@@ -105,8 +101,6 @@ pub fn dispatch<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> O
         0x15 => return int15::serve(bios, hw, frame),
         0x16 => return int16::serve(bios, hw, frame),
         0x17 => return int17::serve(bios, hw, frame),
-        0x18 => return bootstrap::next(bios, hw, frame),
-        0x19 => return bootstrap::start(bios, hw, frame),
         0x1a => return int1a::serve(bios, hw, frame),
         0x70 => int1a::interrupt(hw),
         0x74 => int15::mouse::interrupt(hw),

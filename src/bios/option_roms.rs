@@ -8,11 +8,10 @@ use super::int10::{self, Video, VideoRom};
 use super::pmm::Lends;
 use super::{Bios, Services, bda, ivt};
 use crate::arch::{Hardware, linear};
-use crate::boot::find;
-use crate::devices::option_rom::{OptionRoms, PlacedRom, Source};
 use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
 use crate::platform::qemu::fw_cfg::{FwCfg, key};
+use crate::rom::{OptionRoms, PlacedRom, Source};
 
 /// QEMU's own ROMs that start a given kernel, which this firmware does itself.
 const KERNEL_STARTERS: [&str; 5] = [
@@ -73,9 +72,6 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
         sources
     };
     run(bios, hw, &sources);
-    let bios = &mut *bios.lock();
-    bios.boot
-        .add(find::roms(&bios.services.option_roms.vectors));
 }
 
 /// Whether the ROM has nothing to do, since the kernel that it would start was this firmware's to start or to refuse.

@@ -100,58 +100,74 @@ impl Boot {
 }
 
 /// INT 19h: boots the first candidate that can be. At the start of the machine, the user may come before that.
-pub fn start<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn start<H: Hardware>(
+    boot: &Mutex<Boot>,
+    bios: &Mutex<Bios>,
+    hw: &H,
+    frame: &mut Frame,
+) -> Outcome {
     // The locks end with their statements: the dialog draws by INT 10h, and boot sectors are read by INT 13h.
-    let open = bios.lock().boot.dialog.take();
+    let open = boot.lock().dialog.take();
     if let Some(dialog) = open {
-        return go_on_with(dialog, bios, hw, frame);
+        return go_on_with(dialog, boot, bios, hw, frame);
     }
-    let first = !core::mem::replace(&mut bios.lock().boot.started, true);
-    if first && let Some(dialog) = dialog::prompt(bios, hw) {
-        return go_on_with(dialog, bios, hw, frame);
+    let first = !core::mem::replace(&mut boot.lock().started, true);
+    if first && let Some(dialog) = dialog::prompt(boot, bios, hw) {
+        return go_on_with(dialog, boot, bios, hw, frame);
     }
-    bios.lock().boot.start(None);
-    go_on(bios, hw, frame)
+    boot.lock().start(None);
+    go_on(boot, bios, hw, frame)
 }
 
 /// INT 18h: the candidate that was booted could not do it; boots the next one.
-pub fn next<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
-    let open = bios.lock().boot.dialog.take();
+pub fn next<H: Hardware>(
+    boot: &Mutex<Boot>,
+    bios: &Mutex<Bios>,
+    hw: &H,
+    frame: &mut Frame,
+) -> Outcome {
+    let open = boot.lock().dialog.take();
     if let Some(dialog) = open {
-        return go_on_with(dialog, bios, hw, frame);
+        return go_on_with(dialog, boot, bios, hw, frame);
     }
-    bios.lock().boot.give_up();
-    go_on(bios, hw, frame)
+    boot.lock().give_up();
+    go_on(boot, bios, hw, frame)
 }
 
 /// Asks the dialog that is open what it comes to.
 fn go_on_with<H: Hardware>(
     mut dialog: Dialog,
+    boot: &Mutex<Boot>,
     bios: &Mutex<Bios>,
     hw: &H,
     frame: &mut Frame,
 ) -> Outcome {
-    let chosen = match dialog.step(bios, hw) {
+    let chosen = match dialog.step(boot, bios, hw) {
         Choice::GoOn => None,
         Choice::Boot(index) => Some(index),
         choice => {
             if choice == Choice::Restart {
                 reset::machine(hw);
             }
-            bios.lock().boot.dialog = Some(dialog);
+            boot.lock().dialog = Some(dialog);
             return Outcome::WaitForInterrupt;
         }
     };
     dialog.close(bios, hw);
-    bios.lock().boot.start(chosen);
-    go_on(bios, hw, frame)
+    boot.lock().start(chosen);
+    go_on(boot, bios, hw, frame)
 }
 
-fn go_on<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
+fn go_on<H: Hardware>(
+    boot: &Mutex<Boot>,
+    bios: &Mutex<Bios>,
+    hw: &H,
+    frame: &mut Frame,
+) -> Outcome {
     loop {
-        let next = bios.lock().boot.take_next();
+        let next = boot.lock().take_next();
         let Some((index, candidate)) = next else {
-            return give_up(bios, hw, frame);
+            return give_up(boot, bios, hw, frame);
         };
         let result = match candidate.target {
             Target::Drive(drive) => load_boot_sector(hw, drive).map(|()| drive),
@@ -167,13 +183,13 @@ fn go_on<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome 
         match result {
             Ok(drive) => {
                 log::info!("booting {}", candidate.name);
-                bios.lock().boot.current = Some(index);
+                boot.lock().current = Some(index);
                 enter_boot_sector(frame, drive);
                 return Outcome::Return;
             }
             Err(reason) => {
                 log::info!("{}: {reason}", candidate.name);
-                bios.lock().boot.tried.push((index, reason));
+                boot.lock().tried.push((index, reason));
             }
         }
     }
@@ -214,14 +230,19 @@ fn enter_boot_sector(frame: &mut Frame, drive: u8) {
     };
 }
 
-fn give_up<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
-    let failures = bios.lock().boot.failures();
+fn give_up<H: Hardware>(
+    boot: &Mutex<Boot>,
+    bios: &Mutex<Bios>,
+    hw: &H,
+    frame: &mut Frame,
+) -> Outcome {
+    let failures = boot.lock().failures();
     // Before the screen, which may be slow: whoever runs the machine may have nothing but the log.
     log::error!("nothing could be booted");
     for (candidate, reason) in &failures {
         log::error!("{}: {reason}", candidate.name);
     }
-    go_on_with(dialog::report(bios, hw), bios, hw, frame)
+    go_on_with(dialog::report(bios, hw), boot, bios, hw, frame)
 }
 
 #[cfg(test)]

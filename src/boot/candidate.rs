@@ -1,7 +1,7 @@
 //! What could be booted.
 
-use crate::devices::option_rom::BootVector;
 use crate::devices::place::Place;
+use crate::rom::BootVector;
 use alloc::string::String;
 use core::fmt;
 

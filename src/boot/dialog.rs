@@ -3,6 +3,7 @@
 //! INT 19h and INT 18h halt until the next interrupt while a dialog is open, and ask it again after each: a timer tick is the
 //! longest that it sleeps.
 
+use super::bootstrap::Boot;
 use super::candidate::Target;
 use super::canvas::Canvas;
 use super::display::Display;
@@ -62,14 +63,14 @@ pub enum Choice {
 }
 
 /// The way to the menu, where there is one: at the start of the machine, before anything is booted.
-pub fn prompt<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Option<Dialog> {
+pub fn prompt<H: Hardware>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) -> Option<Dialog> {
     let (mut timeout, page) = {
         let bios = &*bios.lock();
         let (settings, qemu) = (&bios.settings, qemu(&bios.machine));
         let wish = settings.menu.or_else(|| Some(wishes::menu(hw, qemu?)));
         match wish {
             Some(settings::Menu::On) => {}
-            Some(settings::Menu::Choice) if bios.boot.candidates().len() > 1 => {}
+            Some(settings::Menu::Choice) if boot.lock().candidates().len() > 1 => {}
             _ => return None,
         }
         let timeout = settings
@@ -125,7 +126,7 @@ fn qemu(machine: &Machine) -> Option<&FwCfg> {
 
 impl Dialog {
     /// Takes the keys that have come, and shows what has changed.
-    pub fn step<H: Hardware>(&mut self, bios: &Mutex<Bios>, hw: &H) -> Choice {
+    pub fn step<H: Hardware>(&mut self, boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) -> Choice {
         if let Some(display) = &self.display {
             console::poll_keys_of(bios, hw, display.port());
         }
@@ -134,7 +135,7 @@ impl Dialog {
             Page::Prompt { key, .. } => {
                 let key = *key;
                 if keyboard::take_first(hw, |word| report::opens_menu(word, key)) {
-                    self.open_menu(bios, hw);
+                    self.open_menu(boot, bios, hw);
                     Choice::Stay
                 } else if self.timer.over() {
                     Choice::GoOn
@@ -144,7 +145,7 @@ impl Dialog {
             }
             Page::Report => match keyboard::take(hw) {
                 Some(menu::key::ESC) => {
-                    self.open_menu(bios, hw);
+                    self.open_menu(boot, bios, hw);
                     Choice::Stay
                 }
                 Some(_) => Choice::Restart,
@@ -154,7 +155,7 @@ impl Dialog {
             Page::Menu(menu) => keys(menu, bios, hw),
         };
         if choice == Choice::Stay {
-            let canvas = self.draw(bios);
+            let canvas = self.draw(boot);
             if let Some(display) = &mut self.display {
                 display.show(bios, hw, canvas);
             }
@@ -162,21 +163,21 @@ impl Dialog {
         choice
     }
 
-    fn open_menu<H: Hardware>(&mut self, bios: &Mutex<Bios>, hw: &H) {
+    fn open_menu<H: Hardware>(&mut self, boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) {
         keyboard::clear(hw);
-        let menu = Menu::new(TITLE.into(), entries(bios, hw), Bda::ticks().get(hw));
+        let menu = Menu::new(TITLE.into(), entries(boot, hw), Bda::ticks().get(hw));
         self.page = Page::Menu(menu);
         self.timer = Timer::new(hw, Timeout::Forever);
         self.display.get_or_insert_with(|| Display::open(bios, hw));
     }
 
-    fn draw(&self, bios: &Mutex<Bios>) -> Canvas {
+    fn draw(&self, boot: &Mutex<Boot>) -> Canvas {
         let left = self.timer.seconds_left();
         match &self.page {
             Page::Prompt { message, key } => {
                 report::draw_prompt(TITLE, message.as_deref(), *key, left)
             }
-            Page::Report => report::draw(TITLE, &bios.lock().boot.failures(), left),
+            Page::Report => report::draw(TITLE, &boot.lock().failures(), left),
             Page::Menu(menu) => menu.draw(),
         }
     }
@@ -215,9 +216,9 @@ fn log_tail() -> String {
 }
 
 /// What the menu says of each candidate. Media are read for it, by INT 13h.
-fn entries<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Vec<Entry> {
+fn entries<H: Hardware>(boot: &Mutex<Boot>, hw: &H) -> Vec<Entry> {
     let (candidates, failures) = {
-        let boot = &bios.lock().boot;
+        let boot = boot.lock();
         (boot.candidates().to_vec(), boot.reasons())
     };
     let entry = |(candidate, failure): (super::candidate::Candidate, Option<_>)| {

@@ -16,3 +16,22 @@ pub mod medium;
 pub mod menu;
 pub mod order;
 mod report;
+
+use crate::arch::{Frame, Hardware, Outcome};
+use crate::bios::{self, Bios};
+use bootstrap::Boot;
+use spin::Mutex;
+
+/// Serves one call or interrupt: the boot's own two, or one of the services'.
+pub fn dispatch<H: Hardware>(
+    boot: &Mutex<Boot>,
+    bios: &Mutex<Bios>,
+    hw: &H,
+    frame: &mut Frame,
+) -> Outcome {
+    match frame.vector {
+        0x18 => bootstrap::next(boot, bios, hw, frame),
+        0x19 => bootstrap::start(boot, bios, hw, frame),
+        _ => bios::dispatch(bios, hw, frame),
+    }
+}

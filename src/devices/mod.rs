@@ -3,7 +3,6 @@
 pub mod apic;
 pub mod chipset;
 pub mod mtrr;
-pub mod option_rom;
 pub mod parallel;
 pub mod pci;
 pub mod pic;

@@ -44,6 +44,7 @@ fn disks(hw: &Fake, regs: &mut RealRegs) {
 struct Machine {
     hw: Fake,
     bios: Mutex<Bios>,
+    boot: Mutex<Boot>,
     screen: Rc<RefCell<Vec<u8>>>,
 }
 
@@ -67,7 +68,7 @@ impl Machine {
         });
         let bios = bios();
         bios.lock().services.video = Video::Ready([0, 0xc000]);
-        bios.lock().boot = Boot::new(
+        let boot = Boot::new(
             vec![
                 candidate("first", Target::Drive(0x80)),
                 candidate("second", Target::Drive(0x81)),
@@ -77,7 +78,13 @@ impl Machine {
             ],
             Order::default(),
         );
-        Self { hw, bios, screen }
+        let boot = Mutex::new(boot);
+        Self {
+            hw,
+            bios,
+            boot,
+            screen,
+        }
     }
 
     fn with_menu(timeout: Timeout) -> Self {
@@ -93,7 +100,7 @@ impl Machine {
             ebx: 0x1234,
             ..Frame::default()
         };
-        let outcome = crate::bios::dispatch(&self.bios, &self.hw, &mut frame);
+        let outcome = crate::boot::dispatch(&self.boot, &self.bios, &self.hw, &mut frame);
         (outcome, frame)
     }
 
@@ -176,7 +183,7 @@ fn says_why_and_restarts_after_a_minute() {
 fn the_report_stays_as_long_as_the_user_says() {
     for (timeout, restarts) in [(Timeout::Forever, false), (Timeout::Ms(2000), true)] {
         let machine = Machine::new();
-        machine.bios.lock().boot = Boot::default();
+        *machine.boot.lock() = Boot::default();
         machine.bios.lock().settings.fail_timeout = Some(timeout);
         machine.call(0x19);
         machine.pass_ticks(30);
@@ -191,7 +198,7 @@ fn the_report_stays_as_long_as_the_user_says() {
 #[test]
 fn a_key_restarts_and_escape_leads_to_the_menu() {
     let machine = Machine::new();
-    machine.bios.lock().boot = Boot::default();
+    *machine.boot.lock() = Boot::default();
     // Typed before there was a report to answer.
     machine.keys(&[ENTER]);
     assert!(machine.screen().contains("no disk"));
@@ -264,7 +271,7 @@ fn with_no_time_only_a_key_from_before_counts() {
 fn a_menu_for_a_choice_needs_two() {
     let machine = Machine::with_menu(Timeout::Forever);
     machine.bios.lock().settings.menu = Some(Menu::Choice);
-    machine.bios.lock().boot.candidates.drain(..4);
+    machine.boot.lock().candidates.drain(..4);
     assert_eq!(machine.keys(&[]), Some(0x83));
 }
 

@@ -1,7 +1,7 @@
 //! PCI: finding every function once, giving each its addresses and interrupt, and the list that all drivers use.
 //!
 //! [`setup`](setup::setup) runs once, after the memory map is known. What it finds stays in
-//! [`Machine::pci`](crate::platform::Machine::pci); nothing scans the buses again.
+//! the machine; nothing scans the buses again.
 //!
 //! Sources: PCI Local Bus Specification 3.0, chapter 6; PCI-to-PCI Bridge Architecture Specification 1.2, chapter 3;
 //! PCI Firmware Specification 3.1, section 3.2 (interrupt lines).

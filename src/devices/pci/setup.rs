@@ -9,7 +9,6 @@ use super::{Bar, BarKind, Bridge, ConfigAccess, PciDevice, ROM_BAR, Window, reg,
 use crate::arch::{PhysMem, Ports};
 pub use crate::devices::chipset::Routing;
 use crate::devices::chipset::{self, Chipset, MMCONFIG, SCI_IRQ};
-use crate::platform::Machine;
 
 /// How functions are reached, and how they reach others.
 #[derive(Clone, Copy, Debug)]
@@ -99,18 +98,25 @@ pub fn restore(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevic
     }
 }
 
-/// The addresses that functions may have on QEMU's machines. `phys_bits` is how many bits a physical address has.
-pub fn windows(machine: &Machine, phys_bits: u8) -> Windows {
+/// The addresses that functions may have on QEMU's machines. RAM below 4 GiB ends at `low_ram_end`, and what lies above, with what
+/// is kept for more of it, at `high_end`; `phys_bits` is how many bits a physical address has.
+pub fn windows(
+    chipset: Chipset,
+    config: ConfigAccess,
+    low_ram_end: u64,
+    high_end: u64,
+    phys_bits: u8,
+) -> Windows {
     const MEMORY_END: u64 = 0xfec0_0000;
     const FOUR_GIB: u64 = 1 << 32;
     const GIB: u64 = 1 << 30;
-    let hole = machine.chipset.pci_hole_start(machine.low_ram_end);
-    let memory = match machine.config {
+    let hole = chipset.pci_hole_start(low_ram_end);
+    let memory = match config {
         ConfigAccess::Mmconfig(_) => alloc::vec![MMCONFIG.end..MEMORY_END, hole..MMCONFIG.start],
         ConfigAccess::Ports => alloc::vec![hole..MEMORY_END],
     };
     // QEMU's ACPI tables tell the guest of this start (pc_pci_hole64_start in hw/i386/pc.c).
-    let high = machine.high_end.max(FOUR_GIB).checked_next_multiple_of(GIB);
+    let high = high_end.max(FOUR_GIB).checked_next_multiple_of(GIB);
     let high = high.unwrap_or(u64::MAX);
     let limit = 1u64.checked_shl(phys_bits.into()).unwrap_or(u64::MAX);
     Windows {

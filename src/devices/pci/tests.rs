@@ -5,7 +5,6 @@ use super::plan::{Windows, plan};
 use super::setup::{Access, Input, restore, setup, windows};
 use super::*;
 use crate::devices::chipset::{Chipset, MMCONFIG};
-use crate::platform::Machine;
 
 fn pc(extra: impl IntoIterator<Item = Function>) -> FakePci {
     let mut functions = vec![
@@ -27,13 +26,7 @@ fn pc(extra: impl IntoIterator<Item = Function>) -> FakePci {
 }
 
 fn windows_of(chipset: Chipset, phys_bits: u8) -> Windows {
-    let machine = Machine {
-        chipset,
-        config: config(chipset),
-        low_ram_end: 256 << 20,
-        ..Machine::default()
-    };
-    windows(&machine, phys_bits)
+    windows(chipset, config(chipset), 256 << 20, 0, phys_bits)
 }
 
 fn config(chipset: Chipset) -> ConfigAccess {

@@ -80,7 +80,13 @@ pub fn set_up_pci(hw: &(impl Ports + PhysMem + Clock), machine: &mut Machine, ph
     let input = Input {
         access: machine.pci_access(),
         extra_roots: extra_roots.unwrap_or(0),
-        windows: windows(machine, phys_bits),
+        windows: windows(
+            machine.chipset,
+            machine.config,
+            machine.low_ram_end,
+            machine.high_end,
+            phys_bits,
+        ),
     };
     if machine.chipset != Chipset::None {
         machine.pci = setup(hw, &input);

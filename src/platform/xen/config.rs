@@ -1,10 +1,10 @@
 //! What the toolstack and the user wrote into xenstore for the loader (public header hvm/hvm_xs_strings.h,
 //! docs/misc/xenstore-paths.pandoc), as typed values. Nonsense in a key gives one warning and the key's default.
 
-use super::hypercalls::Hypercalls;
 use super::start_info::checked_range;
 use super::xenstore::{Store, StoreError};
 use crate::arch::Hardware;
+use crate::arch::hypercalls::Hypercalls;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;

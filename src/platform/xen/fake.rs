@@ -1,8 +1,8 @@
 //! Xen for host tests: parameters, a memory map, and a xenstore daemon at the other end of the ring.
 
-use super::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown, Vnuma};
 use crate::arch::PhysMem;
 use crate::arch::fake::Fake;
+use crate::arch::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown, Vnuma};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,10 +2,10 @@
 
 use super::config::{Config, collect};
 use super::hvm_info::{self, HvmInfo};
-use super::hypercalls::{Hypercalls, MapEntry, Param, Vnuma};
 use super::memory;
 use super::start_info::{self, Module, StartInfo};
 use super::xenstore::{Store, StoreError};
+use crate::arch::hypercalls::{Hypercalls, MapEntry, Param, Vnuma};
 use crate::arch::{Hardware, PhysMem};
 use crate::devices::chipset::Chipset;
 use crate::platform::{Cpus, Machine};

@@ -1,7 +1,7 @@
 //! The guest's memory map, from what the toolstack and the hypervisor say.
 
 use super::hvm_info::HvmInfo;
-use super::hypercalls::MapEntry;
+use crate::arch::hypercalls::MapEntry;
 use crate::bios::ebda;
 use firstlight_tables::e820::{E820Map, Full, Kind};
 

@@ -9,8 +9,6 @@ pub mod config;
 pub(crate) mod fake;
 pub mod guest;
 pub mod hvm_info;
-pub mod hypercalls;
-pub mod leaves;
 pub mod memory;
 pub mod payload;
 pub mod pci;
@@ -19,12 +17,12 @@ pub mod tables;
 pub mod xenstore;
 
 use crate::arch::Hardware;
+use crate::arch::hypercalls::Hypercalls;
 use crate::platform::qemu::fw_cfg::FwCfg;
 use crate::platform::{Machine, Platform};
 use crate::settings::Settings;
 use alloc::boxed::Box;
 use core::ops::Range;
-use hypercalls::Hypercalls;
 
 /// Learns what guest this is, and sets up its memory, its PCI functions and its chips.
 ///

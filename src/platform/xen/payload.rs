@@ -5,8 +5,8 @@
 
 use super::config::Firmware;
 use super::guest::Guest;
-use super::hypercalls::Hypercalls;
 use crate::arch::PhysMem;
+use crate::arch::hypercalls::Hypercalls;
 use crate::platform::Installed;
 use crate::settings::Settings;
 use alloc::vec::Vec;

@@ -2,8 +2,8 @@
 
 use super::guest::Guest;
 use super::hvm_info;
-use super::hypercalls::Hypercalls;
 use super::memory::RESERVED_START;
+use crate::arch::hypercalls::Hypercalls;
 use crate::arch::{PhysMem, Ports};
 use crate::devices::chipset::Rotation;
 use crate::devices::pci::setup::{

@@ -5,9 +5,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::guest::Guest;
-use super::leaves;
 use super::pci::LINK_IRQS;
-use crate::arch::{Cpuid, PhysMem, Ports};
+use crate::arch::{Cpuid, PhysMem, Ports, leaves};
 use crate::devices::mtrr;
 use crate::devices::pci::PciDevice;
 use crate::platform::legacy::Interrupts;

@@ -3,8 +3,8 @@
 //! One request at a time. The guest's own driver takes the ring over after us, so [`Store::release`] leaves both queues
 //! empty and their indices at zero, as a domain finds them that starts without us.
 
-use super::hypercalls::Hypercalls;
 use crate::arch::Hardware;
+use crate::arch::hypercalls::Hypercalls;
 use alloc::string::String;
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};

@@ -13,9 +13,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::pci::{Bdf, ConfigAccess, PciDevice, ROM_BAR, reg};
 use crate::arch::frame::INTERRUPT;
 use crate::arch::{Hardware, PhysMem, Ports, RealMode, RealRegs, linear};
+use crate::devices::pci::{Bdf, ConfigAccess, PciDevice, ROM_BAR, reg};
 use crate::platform::Machine;
 use firstlight_tables::loader::File;
 use firstlight_tables::place::sum;

@@ -1,6 +1,6 @@
 //! Xen's CPUID leaves (public header arch-x86/cpuid.h).
 
-use crate::arch::Cpuid;
+use super::Cpuid;
 
 const FIRST: u32 = 0x4000_0000;
 const END: u32 = 0x4001_0000;

@@ -141,8 +141,6 @@ layout! {
     0x100 print_screen: u8,
 }
 
-/// Equipment: a diskette drive is there (bits 7:6 then have their number minus one).
-pub const EQUIPMENT_FLOPPY: u16 = 1 << 0;
 /// Equipment: an x87 is there.
 pub const EQUIPMENT_FPU: u16 = 1 << 1;
 /// Equipment: a PS/2 mouse port is there.

@@ -10,8 +10,6 @@ pub const SEGMENT: u16 = 0xf000;
 
 /// Entry points at addresses that programs know, as offsets in segment F000h.
 pub mod entry {
-    /// POST after a reset.
-    pub const POST: u16 = 0xe05b;
     /// INT 02h, non-maskable interrupt.
     pub const INT_02: u16 = 0xe2c3;
     /// INT 13h, disks.
@@ -36,8 +34,6 @@ pub mod entry {
     pub const INT_17: u16 = 0xefd2;
     /// INT 10h, video.
     pub const INT_10: u16 = 0xf065;
-    /// Video parameter table of the CGA and MDA (INT 1Dh).
-    pub const VIDEO_TABLE: u16 = 0xf0a4;
     /// INT 12h, memory size.
     pub const INT_12: u16 = 0xf841;
     /// INT 11h, equipment.

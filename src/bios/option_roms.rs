@@ -1,7 +1,6 @@
 //! Starting option ROMs: with the services up, and with no lock held, since a ROM calls them.
 
 use alloc::vec;
-use alloc::vec::Vec;
 use spin::Mutex;
 
 use super::int10::{self, Video, VideoRom};
@@ -80,12 +79,6 @@ fn starts_given_kernel(hw: &impl Hardware, machine: &Machine, source: &Source) -
         matches!(source, Source::File { name, .. } if KERNEL_STARTERS.contains(&name.as_str()));
     let given = |fw_cfg: &FwCfg| fw_cfg.number::<4>(hw, key::KERNEL_SIZE) != 0;
     named && machine.fw_cfg.as_ref().is_some_and(given)
-}
-
-/// Runs the ROMs of network cards that have not run yet.
-pub fn for_network<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
-    let sources: Vec<Source> = OptionRoms::for_network(&bios.lock().machine);
-    run(bios, hw, &sources);
 }
 
 /// Runs the ROMs from `sources` that have not run yet; what they offer is then in `services.option_roms`.

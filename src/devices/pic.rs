@@ -30,8 +30,6 @@ pub mod irq {
     pub const FPU: u8 = 13;
     /// First IDE channel.
     pub const IDE_PRIMARY: u8 = 14;
-    /// Second IDE channel.
-    pub const IDE_SECONDARY: u8 = 15;
 }
 
 /// Sets both controllers up with vectors 08h and 70h, and lets through the lines whose bits are set in `enabled`.

@@ -18,7 +18,6 @@ pub const FROM_MOUSE: u8 = 1 << 5;
 
 const READ_MODE: u8 = 0x20;
 const WRITE_MODE: u8 = 0x60;
-const DISABLE_MOUSE: u8 = 0xa7;
 const ENABLE_MOUSE: u8 = 0xa8;
 const SELF_TEST: u8 = 0xaa;
 const SELF_TEST_PASSED: u8 = 0x55;
@@ -216,14 +215,6 @@ pub fn with_mouse<H: Ports + Clock, T>(
     let interrupt = if mouse_interrupt { MOUSE_INTERRUPT } else { 0 };
     write_mode(hw, mode & !(MOUSE_INTERRUPT | MOUSE_OFF) | interrupt)?;
     result
-}
-
-/// Turns the mouse's clock off.
-///
-/// # Errors
-/// The controller does not accept the command.
-pub fn disable_mouse(hw: &(impl Ports + Clock)) -> Result<(), Error> {
-    command(hw, DISABLE_MOUSE)
 }
 
 /// Asks the controller to reset the processor.

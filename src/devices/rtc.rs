@@ -18,8 +18,6 @@ const STATUS_A: u8 = 0x0a;
 const STATUS_B: u8 = 0x0b;
 const STATUS_C: u8 = 0x0c;
 const STATUS_D: u8 = 0x0d;
-/// The reset code that tells POST why the processor was reset.
-pub const SHUTDOWN_STATUS: u8 = 0x0f;
 const CENTURY: u8 = 0x32;
 
 /// Status A: 32.768 kHz time base, periodic interrupt at 1024 Hz.

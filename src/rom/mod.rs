@@ -2,8 +2,8 @@
 //!
 //! A ROM is copied to the next free 2 KiB boundary from C0000h up, checked, and initialised by a far call, after which it
 //! may be shorter. What it can boot (BEV) or connect as a disk (BCV) is recorded. The VGA card's comes first and is only
-//! copied: INT 10h starts it when it is needed. So are network cards' ROMs, of which each takes as long to start as all
-//! the rest of a boot: [`OptionRoms::run_pci`] runs one when the boot order comes to it.
+//! copied: INT 10h starts it when it is needed. Those of network cards, of which each takes as long to start as all the
+//! rest of a boot, are left alone.
 //!
 //! Sources: PCI Firmware Specification 3.1, chapter 5; Plug and Play BIOS Specification 1.0A, section 3; BIOS Boot
 //! Specification 1.01, chapter 3.
@@ -220,20 +220,6 @@ impl OptionRoms {
             .map(Source::Card);
         let files = files(machine, "genroms/").map(|(file, name)| Source::File { file, name });
         cards.chain(files).collect()
-    }
-
-    /// The ROMs of network cards, which run when the boot order comes to the card.
-    pub fn for_network(machine: &Machine) -> Vec<Source> {
-        let network =
-            |card: &&PciDevice| card.class >> 16 == CLASS_NETWORK && card.bars[ROM_BAR].size != 0;
-        machine
-            .pci
-            .iter()
-            .filter(network)
-            .copied()
-            .map(Box::new)
-            .map(Source::Card)
-            .collect()
     }
 
     /// Copies the ROM to memory, once; [`OptionRoms::run`] goes on with it.

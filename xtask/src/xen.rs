@@ -11,7 +11,8 @@ mod instructions;
 pub mod ovmf;
 mod transfer;
 
-use crate::{build, image};
+use crate::setup::{Consent, Need};
+use crate::{build, image, setup};
 use anyhow::{Context, Result};
 use bed::{Bed, Config};
 use dom0::Version;
@@ -29,6 +30,9 @@ const LOGIN: Duration = Duration::from_secs(1200);
 /// without one, the command ends when the guest's login prompt is there.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Install missing packages without asking
+    #[arg(long)]
+    yes: bool,
     /// The version of Xen.
     #[arg(long, default_value = "4.17")]
     xen: Version,
@@ -44,6 +48,14 @@ pub struct Args {
 
 /// Carries out `cargo xtask xen`.
 pub fn main(args: Args) -> Result<()> {
+    let mut needs = vec![Need::Qemu, Need::Bed];
+    if args.config.is_none() {
+        needs.push(Need::DebianDisk);
+    }
+    if !args.xen.has_shadow_paging() {
+        needs.push(Need::Hypervisor);
+    }
+    setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let loader = match args.loader.as_str() {
         "stock" => Loader::Stock,
         "firstlight" => Loader::File(build::firmware()?.hvmloader),

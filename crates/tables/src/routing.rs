@@ -70,12 +70,4 @@ impl Chipset {
             Self::Ich9 => 0x2918_8086,
         }
     }
-
-    /// The I/O APIC's number of inputs.
-    pub fn ioapic_inputs(self) -> u8 {
-        match self {
-            Self::Piix3 | Self::Ich9 => 24,
-            Self::XenPiix3 => 48,
-        }
-    }
 }

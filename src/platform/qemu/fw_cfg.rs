@@ -17,8 +17,6 @@ pub mod key {
     pub const SIGNATURE: u16 = 0x00;
     /// The machine's UUID, 16 bytes.
     pub const UUID: u16 = 0x02;
-    /// RAM size in bytes, 64 bits.
-    pub const RAM_SIZE: u16 = 0x03;
     /// Whether the user wants no graphical display, 16 bits.
     pub const NOGRAPHIC: u16 = 0x04;
     /// CPUs present at start, 16 bits.
@@ -39,14 +37,10 @@ pub mod key {
     pub const KERNEL_DATA: u16 = 0x11;
     /// The initrd.
     pub const INITRD_DATA: u16 = 0x12;
-    /// Where QEMU would put the command line, 32 bits.
-    pub const CMDLINE_ADDR: u16 = 0x13;
     /// Bytes of [`CMDLINE_DATA`] with its NUL, 32 bits.
     pub const CMDLINE_SIZE: u16 = 0x14;
     /// The kernel's command line and a NUL.
     pub const CMDLINE_DATA: u16 = 0x15;
-    /// Where QEMU would put the kernel's real-mode part, 32 bits.
-    pub const SETUP_ADDR: u16 = 0x16;
     /// Bytes of [`SETUP_DATA`], 32 bits.
     pub const SETUP_SIZE: u16 = 0x17;
     /// The kernel's real-mode part.

@@ -1,7 +1,7 @@
 //! QEMU: what its configuration device and CMOS tell.
 
 pub mod fw_cfg;
-mod memory;
+pub(super) mod memory;
 pub mod tables;
 pub mod wishes;
 

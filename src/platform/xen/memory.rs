@@ -2,15 +2,14 @@
 
 use super::hvm_info::HvmInfo;
 use crate::arch::hypercalls::MapEntry;
-use crate::bios::ebda;
+use crate::platform::qemu::memory::EBDA_START;
 use firstlight_tables::e820::{E820Map, Full, Kind};
 
 const FOUR_GIB: u64 = 1 << 32;
 /// The stock loader keeps everything from here to 4 GiB for itself, the toolstack's pages and the interrupt controllers;
 /// PCI memory ends here.
 pub const RESERVED_START: u64 = 0xfc00_0000;
-/// Conventional memory ends here; from here to the video memory lies the extended BIOS data area.
-const EBDA_START: u64 = (ebda::SEGMENT as u64) << 4;
+/// Video memory.
 const VGA_START: u64 = 0xa0000;
 /// The BIOS image's segment.
 const BIOS_START: u64 = 0xf0000;

@@ -2,6 +2,7 @@
 //!
 //! - [`guest`] starts one QEMU and waits for what it prints;
 //! - [`disk`] makes the disks it boots from;
+//! - [`libvirt`] starts domains by a libvirt of its own;
 //! - [`linux`] starts a small Linux that reports what it finds;
 //! - [`script`] describes calls of BIOS services, which `guest/executor.s` makes inside the guest;
 //! - [`report`] turns the executor's answers into named fields;
@@ -14,6 +15,7 @@ pub mod differences;
 pub mod disk;
 pub mod guest;
 pub mod guestdisk;
+pub mod libvirt;
 pub mod linux;
 pub mod pci;
 pub mod report;

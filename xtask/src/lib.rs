@@ -5,6 +5,7 @@ pub mod bench;
 pub mod build;
 pub mod cache;
 pub mod command;
+pub mod dist;
 pub mod image;
 pub mod inspect;
 pub mod kvm;

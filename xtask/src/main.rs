@@ -4,7 +4,7 @@
 //! function that carries the command out.
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, inspect, kvm, run, setup, test, xen};
+use xtask::{bench, build, dist, inspect, kvm, run, setup, test, xen};
 
 /// Developer commands of Firstlight, the boot firmware for virtual machines.
 #[derive(Parser)]
@@ -18,6 +18,7 @@ struct Cli {
 enum Command {
     Bench(bench::Args),
     Build(build::Args),
+    Dist(dist::Args),
     Inspect(inspect::Args),
     Kvm(kvm::Args),
     Run(run::Args),
@@ -32,6 +33,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(args) => bench::main(args),
         Command::Build(args) => build::main(args),
+        Command::Dist(args) => dist::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Kvm(args) => kvm::main(args),
         Command::Run(args) => run::main(args),

@@ -22,6 +22,12 @@ pub enum Need {
     FileSystems,
     /// Run the real pygrub, whose package is unpacked, and measure it.
     Pygrub,
+    /// Make Debian packages and an archive.
+    Packages,
+    /// Install and remove them in a Debian of their own.
+    Chroot,
+    /// Start domains by libvirt.
+    Libvirt,
     /// Make the small Linux that reports a guest's tables, and read these.
     Tables,
 }
@@ -65,6 +71,9 @@ impl Need {
                 "e2fsprogs",
                 "pciutils",
             ],
+            Need::Packages => &["dpkg", "gzip", "tar", "xz-utils"],
+            Need::Chroot => &["mmdebstrap", "debian-archive-keyring"],
+            Need::Libvirt => &["libvirt-clients", "libvirt-daemon", "util-linux"],
             Need::Hypervisor => &[
                 "binutils",
                 "bison",
@@ -127,6 +136,9 @@ pub fn main(args: Args) -> Result<()> {
             Need::FileSystems,
             Need::Pygrub,
             Need::Tables,
+            Need::Packages,
+            Need::Chroot,
+            Need::Libvirt,
         ],
         Consent::from_flag(args.yes),
     )?;
@@ -144,10 +156,12 @@ pub fn ensure(needs: &[Need], consent: Consent) -> Result<()> {
         .flat_map(|need| need.packages())
         .copied()
         .collect();
-    if needs
-        .iter()
-        .any(|need| matches!(need, Need::DebianDisk | Need::Hypervisor | Need::Bed))
-        && !is_root()?
+    if needs.iter().any(|need| {
+        matches!(
+            need,
+            Need::Chroot | Need::DebianDisk | Need::Hypervisor | Need::Bed
+        )
+    }) && !is_root()?
     {
         wanted.extend(UNPRIVILEGED);
     }

@@ -101,6 +101,9 @@ pub fn main(args: Args) -> Result<()> {
         Need::Pygrub,
         Need::Tables,
         Need::Bed,
+        Need::Packages,
+        Need::Chroot,
+        Need::Libvirt,
     ];
     if args.xen {
         needs.push(Need::Hypervisor);

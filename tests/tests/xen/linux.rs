@@ -5,8 +5,7 @@ use firstlight_tests::differences;
 use firstlight_tests::guest::workspace;
 use firstlight_tests::linux::is_content;
 use firstlight_tests::xen::{
-    Bed, DEBIAN_DISK, Guest, Loader, Version, bed, debian, facts, firstlight, linux_disk,
-    small_linux,
+    Bed, DEBIAN_DISK, Guest, Loader, Version, bed, facts, firstlight, linux_disk, small_linux,
 };
 use std::time::Duration;
 use xtask::linux::{Linux, REPORT_END, Report};
@@ -102,33 +101,6 @@ fn debian_by(
     let serial = bed.wait_for(&guest, " login: ", DEBIAN)?;
     is_content(&serial)?;
     Ok((serial, bed.dmesg()?))
-}
-
-/// The command line of a libvirt domain that starts an installer.
-const COMMAND_LINE: &str = "console=ttyS0 ks=http://example.com/f8-i386/os/";
-
-pub fn debian_kernel_given_directly(version: Version) -> Result<()> {
-    let mut bed = bed(version)?;
-    let files = tempfile::tempdir()?;
-    let mut guest = Guest::new("kernel", &firstlight())
-        .set("memory", 512)
-        .string("cmdline", COMMAND_LINE);
-    for (setting, file) in [("kernel", "/vmlinuz"), ("ramdisk", "/initrd.img")] {
-        let copy = files.path().join(setting);
-        xtask::image::copy_out(&debian()?, file, &copy)?;
-        guest = guest
-            .file_of_host(&copy, setting)
-            .string(setting, &format!("/job/{setting}"));
-    }
-    // What Debian's initrd shows when nothing names a root file system. QEMU gives both files byte by byte before that.
-    let serial = bed.boot(&guest, "(initramfs) ", 2 * DEBIAN)?;
-    let told = format!("Kernel command line: {COMMAND_LINE}\r\n");
-    ensure!(serial.contains(&told), "another command line:\n{serial}");
-    ensure!(
-        serial.contains("Hypervisor detected: Xen HVM"),
-        "no Xen:\n{serial}"
-    );
-    Ok(())
 }
 
 /// Starts a guest with the small Linux, which reports and then lives until it is destroyed. Returns its report.

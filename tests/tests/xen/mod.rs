@@ -7,10 +7,12 @@ use firstlight_tests::xen::{
 use std::time::Duration;
 
 mod bootloader;
+mod domain;
 mod linux;
 mod power;
 mod tables;
 pub use bootloader::*;
+pub use domain::*;
 pub use linux::*;
 pub use power::*;
 pub use tables::*;
@@ -331,7 +333,8 @@ macro_rules! tests {
             nonsense_in_xenstore_does_not_matter
             debian_to_login
             debian_to_login_by_seabios
-            debian_kernel_given_directly
+            a_domain_has_its_menu_its_order_and_its_sysinfo
+            a_domain_with_a_kernel
             linux_finds_the_stock_loaders_machine
             linux_saved_and_restored
             linux_restarts_from_inside

@@ -216,7 +216,7 @@ const DOMAIN: &str = "<domain type='xen'><sysinfo type='smbios'>
 </sysinfo></domain>";
 
 /// What dmidecode says of [`DOMAIN`], field by field.
-const OF_DOMAIN: &[&str] = &[
+pub(super) const OF_DOMAIN: &[&str] = &[
     "BIOS Information: Vendor: Acme Firmware Works",
     "BIOS Information: Version: 4.2",
     "BIOS Information: Release Date: 11/22/2026",

@@ -1,0 +1,84 @@
+//! The examples of domains, run by the host tool under QEMU.
+
+use anyhow::{Context, Result, ensure};
+use firstlight_host::domain::Domain;
+use firstlight_host::run;
+use firstlight_tests::guest::{Config, Firmware, Guest, Log, Machine, rom_path, workspace};
+use firstlight_tests::linux::dmidecode_says;
+use std::fs;
+use std::path::{Path, PathBuf};
+use xtask::linux::{Linux, REPORT_END, Report};
+
+/// Starts an example in which some names of files have others in their place. Its serial port is the test's.
+fn start(example: &str, names: &[(&str, &Path)]) -> Result<Guest> {
+    let file = workspace().join("docs/examples").join(example);
+    let mut text = fs::read_to_string(&file)?;
+    for (from, to) in names {
+        ensure!(text.contains(from), "{example} does not name {from}");
+        text = text.replacen(from, &to.display().to_string(), 1);
+    }
+    let options = run::Options {
+        rom: rom_path(),
+        ..run::Options::default()
+    };
+    let (mut guest, _) = run::guest(&Domain::parse(&text, &file)?, &options)?;
+    guest.serial.clear();
+    for disk in &mut guest.disks {
+        disk.snapshot = !disk.read_only;
+    }
+    Config::new(Machine::Pc, Firmware::Firstlight)
+        .with(|own| *own = guest)
+        .deadline_seconds(300)
+        .start()
+}
+
+/// The menu is offered, the disk is booted before the CD, and dmidecode shows what `<sysinfo>` says.
+#[test]
+fn a_bios_boot_has_its_menu_its_order_and_its_sysinfo() -> Result<()> {
+    let debian = std::env::var_os("FIRSTLIGHT_DEBIAN").map(PathBuf::from);
+    let debian = debian.context("FIRSTLIGHT_DEBIAN is not set: use `cargo xtask test`")?;
+    let cd = tempfile::NamedTempFile::new()?;
+    cd.as_file().set_len(1 << 20)?;
+    let mut guest = start(
+        "bios.xml",
+        &[("disk.img", &debian), ("boot.iso", cd.path())],
+    )?;
+    guest.wait_for(Log::Serial, "Esc or F12")?;
+    guest.wait_for(Log::Serial, " login: ")?;
+    guest.type_serial("root\n")?;
+    guest.wait_for(Log::Serial, ":~# ")?;
+    // Put together by the shell, so that the echo of what is typed is no answer.
+    guest.type_serial("clear; dmidecode; echo e''nd; nproc\n")?;
+    let said = guest.wait_for(Log::Serial, "\nend\r\n")?;
+    for value in [
+        "Vendor: Acme Firmware Works",
+        "Manufacturer: Acme",
+        "Product Name: Rack Guest",
+        "Serial Number: AC-0001",
+        "SKU Number: RG-7",
+        "Serial Number: BB-0001",
+        "Location In Chassis: Slot 3",
+        "SKU Number: CH-SKU",
+        "String 1: com.example:rack=12",
+    ] {
+        ensure!(said.contains(value), "no {value}:\n{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kernel_has_its_initrd_and_its_command_line() -> Result<()> {
+    let linux = Linux::get()?;
+    let files = [
+        ("vmlinuz", &*linux.kernel()),
+        ("initrd.img", &*linux.initrd()),
+    ];
+    let mut guest = start("direct-kernel.xml", &files)?;
+    let console = guest.wait_for(Log::Serial, REPORT_END)?;
+    let directory = tempfile::tempdir()?;
+    let report = Report::unpack(&console, &directory.path().join("report"))?;
+    let messages = report.text("dmesg.txt");
+    let line = "Kernel command line: console=ttyS0 ks=http://example.com/f8-i386/os/\n";
+    ensure!(messages.contains(line), "{messages}");
+    dmidecode_says(&report, &[])
+}

@@ -6,7 +6,7 @@ extern crate alloc;
 
 use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::{Frame, Outcome, bridge, cpu};
-use firstlight::bios::{Bios, int13, option_roms, post};
+use firstlight::bios::{Bios, console, int13, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::{self, find};
 use firstlight::devices::reset;
@@ -68,6 +68,9 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     }
     logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
+    if bios.settings.console_port().is_some() {
+        console::follow_timer(&Pc, bridge::entries().int08_console);
+    }
     post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);
     post::ports(&Pc);

@@ -10,6 +10,7 @@ fn main() {
     assemble(guest, "executor", 0);
     assemble(guest, "xen", 0x7c00);
     assemble(guest, "rom", 0);
+    assemble(guest, "letter", 0x7c00);
     // It has an ELF header of its own making.
     assemble(guest, "pvh", 0);
 }

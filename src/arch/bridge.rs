@@ -19,6 +19,7 @@ unsafe extern "C" {
     static int06: u8;
     static master_irqs: u8;
     static slave_irq: u8;
+    static int08_console: u8;
     static int18: u8;
     static int70: u8;
     static int74: u8;
@@ -44,6 +45,7 @@ pub fn entries() -> Entries {
             fseg_offset(addr_of!(master_irqs)) + MASTER_IRQ_SIZE * index as u16
         }),
         slave_irq: fseg_offset(addr_of!(slave_irq)),
+        int08_console: fseg_offset(addr_of!(int08_console)),
         int18: fseg_offset(addr_of!(int18)),
         int70: fseg_offset(addr_of!(int70)),
         int74: fseg_offset(addr_of!(int74)),

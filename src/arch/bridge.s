@@ -397,6 +397,18 @@ start_linux:
     movw $0xe000, %sp
     ljmpw $0x1020, $0
 
+# The timer while there is a serial console: Rust looks at the screen first, and goes on at INT 08h's own entry. Programs that
+# run in virtual-8086 mode are not followed.
+    .globl int08_console
+int08_console:
+    pushw %ax
+    smsw %ax
+    testb $1, %al
+    popw %ax
+    jnz int08
+    pushw $0x08
+    jmp bridge
+
 # Hardware interrupts that cost no mode switch. They work for virtual-8086 callers too.
 int08:
     pushl %eax

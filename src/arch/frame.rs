@@ -135,6 +135,8 @@ pub struct Entries {
     pub slave_irq: u16,
     /// INT 18h, boot failure.
     pub int18: u16,
+    /// INT 08h while there is a serial console.
+    pub int08_console: u16,
     /// INT 70h, real-time clock interrupt.
     pub int70: u16,
     /// INT 74h, mouse interrupt.

@@ -123,6 +123,7 @@ mod tests {
             master_irqs: [20, 21, 22, 23, 24, 25],
             slave_irq: 2,
             int18: 3,
+            int08_console: 12,
             int70: 4,
             int74: 5,
             int75: 6,

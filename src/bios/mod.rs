@@ -92,6 +92,7 @@ pub struct Services {
 pub fn dispatch<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     match frame.vector {
         0x05 => int05::serve(hw),
+        0x08 => return console::tick(bios, hw),
         0x09 => return int09::serve(bios, hw, frame),
         0x10 => return int10::serve(bios, hw, frame),
         0x11 => frame.set_ax(Bda::equipment().get(hw)),

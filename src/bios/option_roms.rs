@@ -30,11 +30,13 @@ impl Services {
     pub fn place_video_rom(&mut self, hw: &impl Hardware, machine: &Machine, pnp_header: u16) {
         self.option_roms = OptionRoms::new(pnp_header);
         if let Some(rom) = self.option_roms.place_vga(hw, machine) {
+            let card = text_mode(hw, machine, rom);
+            self.console.set_card(card);
             self.video = Video::Waiting(VideoRom {
                 segment: rom.segment,
                 bdf: rom.bdf.map_or(0, |bdf| bdf.0),
                 pnp_header,
-                card: text_mode(hw, machine, rom),
+                card,
             });
         }
     }

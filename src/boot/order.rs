@@ -97,9 +97,9 @@ impl Order {
     }
 
     /// The same with the setting `order`: words between commas, each a kind (`cdrom`), a device path, or the start of a name as
-    /// the menu shows it. `halt` leaves out what nothing names.
+    /// the menu shows it. A comma before a digit is part of a path. `halt` leaves out what nothing names.
     pub fn with_setting(mut self, text: &str) -> Self {
-        for word in text.split(',').map(str::trim) {
+        for word in words(text).map(str::trim) {
             match Wish::parse(word) {
                 _ if word.is_empty() => {}
                 Some(wish) => self.wishes.push(wish),
@@ -160,6 +160,27 @@ impl Order {
         firstlight_tables::sort::by_key(&mut candidates, |candidate| self.rank_of(candidate));
         candidates
     }
+}
+
+/// The words of the setting `order`.
+fn words(mut rest: &str) -> impl Iterator<Item = &str> {
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let path = rest.trim_start().starts_with('/');
+        let divides = |(at, character): &(usize, char)| {
+            let digit = rest.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit);
+            *character == ',' && !(path && digit)
+        };
+        let end = rest.char_indices().find(divides);
+        let (word, after) = match end {
+            Some((at, _)) => (&rest[..at], &rest[at + 1..]),
+            None => (rest, ""),
+        };
+        rest = after;
+        Some(word)
+    })
 }
 
 /// A place in the order.
@@ -237,6 +258,8 @@ mod tests {
         assert_eq!(order("/pci@i0cf8/scsi@4/disk@0,HD"), [2, 4, 1, 5, 3]);
         assert_eq!(order("zebra,,/,/pci@i0cf8/scsi@9"), [2, 1, 5, 3, 4]);
         assert_eq!(order("fd,halt"), [2, 5]);
+        let divided: Vec<_> = words("/pci@i0cf8/x@1,1/disk@0,0,hd,2 disks").collect();
+        assert_eq!(divided, ["/pci@i0cf8/x@1,1/disk@0,0", "hd", "2 disks"]);
     }
 
     #[test]

@@ -192,6 +192,16 @@ impl Vga {
         }
     }
 
+    /// `count` cells of the text screen from number `first` on.
+    pub fn cells(self, hw: &impl PhysMem, first: usize, count: usize) -> Vec<u16> {
+        let mut bytes = vec![0; count * size_of::<u32>()];
+        hw.read(self.memory + (first * size_of::<u32>()) as u64, &mut bytes);
+        let cells = bytes.chunks_exact(size_of::<u32>());
+        cells
+            .map(|cell| u16::from_le_bytes([cell[0], cell[1]]))
+            .collect()
+    }
+
     /// Shows or hides the text cursor.
     pub fn show_cursor(self, hw: &impl Ports, on: bool) {
         hw.out16(port::CRTC, if on { 0x0d0a } else { 0x200a });

@@ -273,7 +273,11 @@ impl Guest {
         }
     }
 
-    fn wait_until<T>(&mut self, what: &str, check: impl Fn(&Self) -> Option<T>) -> Result<T> {
+    /// Waits until `check` finds something; `what` says in the failure message what was waited for.
+    ///
+    /// # Errors
+    /// As [`Guest::wait_for`].
+    pub fn wait_until<T>(&mut self, what: &str, check: impl Fn(&Self) -> Option<T>) -> Result<T> {
         let outcome = wait::until(self.ends, wait::POLL, || {
             // What it wrote last still counts.
             let ended = self.running.ended()?;

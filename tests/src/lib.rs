@@ -4,6 +4,7 @@
 //! - [`disk`] makes the disks it boots from;
 //! - [`libvirt`] starts domains by a libvirt of its own;
 //! - [`linux`] starts a small Linux that reports what it finds;
+//! - [`media`] makes disks and CDs that say which one was booted;
 //! - [`script`] describes calls of BIOS services, which `guest/executor.s` makes inside the guest;
 //! - [`report`] turns the executor's answers into named fields;
 //! - [`services`] is the list of all calls the differential probe makes;
@@ -17,6 +18,7 @@ pub mod guest;
 pub mod guestdisk;
 pub mod libvirt;
 pub mod linux;
+pub mod media;
 pub mod pci;
 pub mod report;
 pub mod script;

@@ -3,6 +3,9 @@
 //!
 //! INT 10h itself stays the video ROM's; [`mirror`] looks at a call before it gets there. Where there is no video card, it also
 //! keeps the cursor in the BIOS data area, which is all that most programs ask of a screen.
+//!
+//! Programs that draw straight into text memory are followed by the timer: at each tick in which INT 10h had nothing to do, what is
+//! on the screen is compared with what the terminal shows. The timer's vector leads here only while there is a console.
 
 pub mod cp437;
 mod keys;
@@ -13,11 +16,19 @@ pub use screen::Screen;
 
 use super::Bios;
 use super::bda::Bda;
+use super::int10::Video;
+use super::ivt;
 use super::keyboard;
-use crate::arch::{Frame, Hardware};
+use crate::arch::{Frame, Hardware, Outcome, PhysMem};
 use crate::devices::serial::{PORTS, Serial};
+use crate::devices::vga::Vga;
 use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 use spin::Mutex;
+
+/// The timer's interrupt vector.
+const TIMER: u8 = 0x08;
 
 /// What the console remembers.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +39,10 @@ pub struct Console {
     failed: Option<u8>,
     /// The firmware draws by itself, and what INT 10h draws for it is not for the terminal.
     muted: bool,
+    /// INT 10h was called since the last tick, and may not have finished.
+    busy: bool,
+    /// The card, where its memory is known.
+    card: Option<Vga>,
     screen: Screen,
     keys: Decoder,
 }
@@ -52,6 +67,11 @@ impl Console {
         Some(serial)
     }
 
+    /// Takes note of the video card.
+    pub fn set_card(&mut self, card: Option<Vga>) {
+        self.card = card;
+    }
+
     /// Whether the firmware draws by itself now.
     pub fn mute(&mut self, muted: bool) {
         self.muted = muted;
@@ -66,6 +86,7 @@ pub fn mirror<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame, card: 
     if console.muted {
         return;
     }
+    console.busy = true;
     let mut out = String::new();
     console.screen.call(hw, frame, card, &mut out);
     if out.is_empty() {
@@ -74,6 +95,69 @@ pub fn mirror<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame, card: 
     if let Some(mut serial) = console.port(hw, port) {
         serial.send(out.as_bytes());
     }
+}
+
+/// Lets the timer come here before its own handler, `entry` in segment F000h.
+pub fn follow_timer(hw: &impl PhysMem, entry: u16) {
+    ivt::set(hw, TIMER, ivt::SEGMENT, entry);
+}
+
+/// INT 08h: takes keys, and shows what a program has drawn without INT 10h.
+pub fn tick<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Outcome {
+    poll_keys(bios, hw);
+    show_drawn(&mut bios.lock(), hw);
+    Outcome::Chain {
+        segment: ivt::SEGMENT,
+        offset: ivt::entry::INT_08,
+    }
+}
+
+fn show_drawn<H: Hardware>(bios: &mut Bios<H>, hw: &H) {
+    let port = bios.settings.console_port();
+    let card = bios.services.video != Video::Nobody;
+    let console = &mut bios.services.console;
+    let busy = core::mem::take(&mut console.busy);
+    if busy || console.muted || !card {
+        return;
+    }
+    let Some(cells) = text_screen(hw, console.card) else {
+        return;
+    };
+    let mut out = String::new();
+    console.screen.follow(hw, &cells, &mut out);
+    if !out.is_empty()
+        && let Some(mut serial) = console.port(hw, port)
+    {
+        serial.send(out.as_bytes());
+    }
+}
+
+/// The cells of the screen, where it is in a text mode of 80 columns.
+fn text_screen(hw: &impl PhysMem, card: Option<Vga>) -> Option<Vec<u16>> {
+    const MOST_ROWS: u8 = 50;
+    const PAGES_END: usize = 16 << 10;
+    let memory = match Bda::video_mode().get(hw) & 0x7f {
+        0x02 | 0x03 => 0xb_8000,
+        0x07 => 0xb_0000,
+        _ => return None,
+    };
+    let rows = Bda::video_rows().get(hw).saturating_add(1).min(MOST_ROWS);
+    if Bda::video_columns().get(hw) != 80 {
+        return None;
+    }
+    let count = 80 * usize::from(rows);
+    let first = usize::from(Bda::video_page_start().get(hw) / 2).min(PAGES_END - count);
+    if let Some(card) = card {
+        return Some(card.cells(hw, first, count));
+    }
+    let mut bytes = vec![0; 2 * count];
+    hw.read(memory + 2 * first as u64, &mut bytes);
+    let cells = bytes.chunks_exact(2);
+    Some(
+        cells
+            .map(|cell| u16::from_le_bytes([cell[0], cell[1]]))
+            .collect(),
+    )
 }
 
 /// Draws parts of rows on the terminal behind `port`: row, column, cells.
@@ -135,4 +219,51 @@ pub fn poll_keys_of<H: Hardware>(bios: &Mutex<Bios>, hw: &H, port: Option<u8>) {
     console.keys.time(now, |key| {
         keyboard::store(hw, key);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+    use crate::bios::bda;
+    use crate::bios::tests::bios;
+    use crate::settings::SerialConsole;
+
+    #[test]
+    fn what_is_drawn_directly_is_shown_at_the_next_quiet_tick() {
+        let (hw, bios) = (Fake::default(), bios());
+        bda::init(&hw, 0x9fc0, 639);
+        bda::video_at_start(&hw);
+        hw.fill(0xb_8000, 4000, 0);
+        {
+            let bios = &mut *bios.lock();
+            bios.settings.serial_console = Some(SerialConsole::Port(1));
+            bios.services.video = Video::Ready([0, 0xc000]);
+            // It works as it is.
+            bios.services.console.ready = Some(1);
+        }
+        hw.script_port(0x2fd, &[0x60]);
+        hw.write16(0xb_8000 + 2 * 81, 0x0741);
+        let sent = || {
+            let writes = hw.port_writes.borrow();
+            let bytes = writes.iter().filter(|(port, _)| *port == 0x2f8);
+            bytes
+                .map(|(_, byte)| char::from(*byte as u8))
+                .collect::<String>()
+        };
+        bios.lock().services.console.busy = true;
+        tick(&bios, &hw);
+        assert_eq!(sent(), "");
+        let outcome = tick(&bios, &hw);
+        assert_eq!(sent(), "\x1b[2;2H\x1b[0mA\x1b[1;1H");
+        let chain = Outcome::Chain {
+            segment: 0xf000,
+            offset: 0xfea5,
+        };
+        assert_eq!(outcome, chain);
+        Bda::video_mode().set(&hw, 0x12);
+        hw.write16(0xb_8000, 0x0742);
+        tick(&bios, &hw);
+        assert_eq!(sent(), "\x1b[2;2H\x1b[0mA\x1b[1;1H");
+    }
 }

@@ -4,6 +4,8 @@ use super::cp437::glyph;
 use crate::arch::{Frame, PhysMem, linear};
 use crate::bios::bda::Bda;
 use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt::Write;
 
 /// A cursor position: row, column, from zero.
@@ -16,10 +18,16 @@ pub struct Screen {
     cursor: Option<Position>,
     /// The attribute it writes with.
     attribute: Option<u8>,
+    /// What it shows, which is what the screen shows as long as programs draw by INT 10h. Empty before the first use.
+    shown: Vec<u16>,
 }
 
 /// Light grey on black.
 const NORMAL: u8 = 0x07;
+/// The largest screen that is followed: 80 × 50.
+const COLUMNS: usize = 80;
+const ROWS: usize = 50;
+const BLANK: u16 = 0x0720;
 /// In the cursor's start line: it is not shown.
 const HIDDEN_CURSOR: u8 = 0x20;
 /// The most characters that one call draws: an 80 × 50 screen.
@@ -44,7 +52,7 @@ impl Screen {
             }
             0x0a => self.repeat(hw, frame.al(), frame.cx(), None, out),
             0x0e => {
-                let end = self.teletype(hw, cursor(hw), frame.al(), out);
+                let end = self.teletype(hw, cursor(hw), frame.al(), None, out);
                 if !card {
                     set_cursor(hw, end);
                 }
@@ -67,14 +75,72 @@ impl Screen {
             self.set_attribute(attribute, out);
             out.push(glyph(character));
         }
+        self.note(at, cells.iter().copied());
         let end = usize::from(at.1) + cells.len();
         // Behind the last column terminals differ.
-        self.cursor = (end < 80).then_some((at.0, end as u8));
+        self.cursor = (end < COLUMNS).then_some((at.0, end as u8));
+    }
+
+    /// Draws what is on the screen and not on the terminal. `cells` are rows of 80.
+    pub fn follow(&mut self, hw: &impl PhysMem, cells: &[u16], out: &mut String) {
+        self.shown.resize(COLUMNS * ROWS, BLANK);
+        for (row, cells) in (0u8..).zip(cells.chunks(COLUMNS)) {
+            let differs = |index: &usize| {
+                let at = usize::from(row) * COLUMNS + index;
+                self.shown
+                    .get(at)
+                    .is_some_and(|shown| !looks_like(*shown, cells[*index]))
+            };
+            let first = (0..cells.len()).find(differs);
+            let last = (0..cells.len()).rfind(differs);
+            if let Some((first, last)) = first.zip(last) {
+                self.draw((row, first as u8), &cells[first..=last], out);
+            }
+        }
+        if !out.is_empty() {
+            self.go_to(cursor(hw), out);
+        }
+    }
+
+    /// Notes that `cells` are shown from `at` on.
+    fn note(&mut self, at: Position, cells: impl Iterator<Item = u16>) {
+        self.shown.resize(COLUMNS * ROWS, BLANK);
+        let start = usize::from(at.0) * COLUMNS + usize::from(at.1);
+        let places = self.shown.iter_mut().skip(start);
+        for (place, cell) in places.zip(cells) {
+            *place = cell;
+        }
+    }
+
+    /// The attribute of the cell at `at`, which a teletype keeps.
+    fn attribute_at(&self, at: Position) -> u8 {
+        let index = usize::from(at.0) * COLUMNS + usize::from(at.1);
+        let cell = self.shown.get(index).copied().unwrap_or(BLANK);
+        (cell >> 8) as u8
+    }
+
+    /// Notes that rows `top` to `bottom` have moved by `lines`, up if `up`, and that `blank` came after them.
+    fn note_scroll(&mut self, (top, bottom): (u8, u8), lines: u8, up: bool, blank: u16) {
+        self.shown.resize(COLUMNS * ROWS, BLANK);
+        let rows = usize::from(top) * COLUMNS..(usize::from(bottom) + 1) * COLUMNS;
+        let Some(rows) = self.shown.get_mut(rows) else {
+            return;
+        };
+        let step = (usize::from(lines) * COLUMNS).min(rows.len());
+        let end = rows.len() - step;
+        if up {
+            rows.copy_within(step.., 0);
+            rows[end..].fill(blank);
+        } else {
+            rows.copy_within(..end, step);
+            rows[..step].fill(blank);
+        }
     }
 
     /// Empties the terminal, and shows or hides its cursor.
     pub fn clear_all(&mut self, cursor: bool, out: &mut String) {
         out.push_str("\x1b[0m\x1b[2J\x1b[H");
+        self.shown = vec![BLANK; COLUMNS * ROWS];
         cursor_shape(if cursor { 0 } else { HIDDEN_CURSOR }, out);
         self.cursor = Some((0, 0));
         self.attribute = Some(NORMAL);
@@ -90,6 +156,7 @@ impl Screen {
         }
         if mode & KEEP_SCREEN == 0 {
             out.push_str("\x1b[0m\x1b[2J\x1b[H");
+            self.shown = vec![BLANK; COLUMNS * ROWS];
             self.cursor = Some((0, 0));
             self.attribute = Some(NORMAL);
         }
@@ -117,6 +184,8 @@ impl Screen {
                     bottom + 1
                 ),
             );
+            let blank = u16::from(frame.bh()) << 8 | u16::from(b' ');
+            self.note_scroll((top, bottom), lines, frame.ah() == 0x06, blank);
         }
         self.cursor = None;
     }
@@ -129,14 +198,17 @@ impl Screen {
         whole_rows: bool,
         out: &mut String,
     ) {
+        let blank = u16::from(frame.bh()) << 8 | u16::from(b' ');
         if whole_rows && top == 0 && bottom == last_row(hw) {
             out.push_str("\x1b[2J");
+            self.shown = vec![blank; COLUMNS * ROWS];
             return;
         }
         let width = frame.dl().min(columns(hw).saturating_sub(1)) as usize + 1;
         let width = width.saturating_sub(frame.cl().into());
         for row in top..=bottom {
             self.go_to((row, frame.cl()), out);
+            self.note((row, frame.cl()), core::iter::repeat_n(blank, width));
             if whole_rows {
                 out.push_str("\x1b[K");
             } else {
@@ -161,24 +233,31 @@ impl Screen {
             return;
         }
         self.go_to((row, column), out);
-        self.set_attribute(attribute.unwrap_or(NORMAL), out);
+        let attribute = attribute.unwrap_or(self.attribute_at((row, column)));
+        self.set_attribute(attribute, out);
         for _ in 0..count {
             out.push(glyph(character));
         }
+        let cell = u16::from_le_bytes([character, attribute]);
+        self.note((row, column), core::iter::repeat_n(cell, count.into()));
         let end = u16::from(column) + count;
         self.cursor = (end < columns(hw).into()).then_some((row, end as u8));
     }
 
-    /// Writes a character at `at` as a teletype does, and says where the cursor goes.
+    /// Writes a character at `at` as a teletype does, with the attribute that is there or another one, and says where the cursor
+    /// goes.
     fn teletype(
         &mut self,
         hw: &impl PhysMem,
         at: Position,
         character: u8,
+        attribute: Option<u8>,
         out: &mut String,
     ) -> Position {
         let (row, column) = at;
-        let next_row = row.saturating_add(1).min(last_row(hw));
+        let last = last_row(hw);
+        let next_row = row.saturating_add(1).min(last);
+        let attribute = attribute.unwrap_or(self.attribute_at(at));
         if character != 0x07 {
             self.go_to(at, out);
         }
@@ -194,6 +273,7 @@ impl Screen {
             }
             b'\n' => {
                 out.push('\n');
+                self.line_feed(row, last, attribute);
                 (next_row, column)
             }
             b'\r' => {
@@ -201,10 +281,12 @@ impl Screen {
                 (row, 0)
             }
             _ => {
-                self.set_attribute(self.attribute.unwrap_or(NORMAL), out);
+                self.set_attribute(attribute, out);
                 out.push(glyph(character));
+                self.note(at, [u16::from_le_bytes([character, attribute])].into_iter());
                 if column.saturating_add(1) >= columns(hw) {
                     out.push_str("\r\n");
+                    self.line_feed(row, last, attribute);
                     (next_row, 0)
                 } else {
                     (row, column + 1)
@@ -213,6 +295,14 @@ impl Screen {
         };
         self.cursor = Some(end);
         end
+    }
+
+    /// A line feed in the last row moves everything up.
+    fn line_feed(&mut self, row: u8, last: u8, attribute: u8) {
+        if row >= last {
+            let blank = u16::from_le_bytes([b' ', attribute]);
+            self.note_scroll((0, last), 1, true, blank);
+        }
     }
 
     /// AH=13h: a string at ES:BP; AL bit 0 moves the cursor, bit 1 says that attributes are in the string.
@@ -228,8 +318,7 @@ impl Screen {
             } else {
                 frame.bl()
             };
-            self.set_attribute(attribute, out);
-            at = self.teletype(hw, at, hw.read8(place), out);
+            at = self.teletype(hw, at, hw.read8(place), Some(attribute), out);
         }
         if !card && frame.al() & 1 != 0 {
             set_cursor(hw, at);
@@ -261,6 +350,12 @@ impl Screen {
         }
         self.attribute = Some(attribute);
     }
+}
+
+/// Whether two cells look the same: of a blank, only the background is seen.
+fn looks_like(one: u16, other: u16) -> bool {
+    let blank = |cell: u16| matches!(cell as u8, 0 | b' ' | 0xff);
+    one == other || blank(one) && blank(other) && (one ^ other) & 0x7000 == 0
 }
 
 /// Writes to a string, which cannot fail.
@@ -364,7 +459,65 @@ mod tests {
         assert_eq!(call(&mut screen, &hw, frame), "\x1b[0m\x1b[2J");
     }
 
+    #[test]
+    fn what_calls_draw_is_not_drawn_again() {
+        let (hw, mut screen) = (Fake::default(), Screen::default());
+        call(&mut screen, &hw, ax(3));
+        for byte in b"\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\nlast\r\nrow" {
+            call(&mut screen, &hw, ax(0x0e00 | u32::from(*byte)));
+        }
+        let mut cells = vec![BLANK; 80 * 25];
+        for (place, character) in cells[80 * 23..].iter_mut().zip(b"last") {
+            *place = 0x0700 | u16::from(*character);
+        }
+        for (place, character) in cells[80 * 24..].iter_mut().zip(b"row") {
+            *place = 0x0700 | u16::from(*character);
+        }
+        let mut out = String::new();
+        screen.follow(&hw, &cells, &mut out);
+        assert_eq!(out, "");
+        // A program draws by itself.
+        cells[80 * 2 + 7] = 0x1e00 | u16::from(b'X');
+        cells[80 * 2 + 9] = 0x1e00 | u16::from(b'Y');
+        screen.follow(&hw, &cells, &mut out);
+        assert_eq!(
+            out,
+            "\x1b[3;8H\x1b[0;1;33;44mX\x1b[0m \x1b[0;1;33;44mY\x1b[25;4H"
+        );
+        out.clear();
+        screen.follow(&hw, &cells, &mut out);
+        assert_eq!(out, "");
+    }
+
+    #[test]
+    fn a_teletype_keeps_the_colours_that_are_there() {
+        let (hw, mut screen) = (Fake::default(), Screen::default());
+        call(&mut screen, &hw, ax(3));
+        let frame = Frame {
+            eax: 0x0920,
+            ebx: 0x1e,
+            ecx: 80,
+            ..Frame::default()
+        };
+        call(&mut screen, &hw, frame);
+        assert_eq!(call(&mut screen, &hw, ax(0x0e41)), "\x1b[1;1HA");
+        assert_eq!(screen.shown[0], 0x1e41);
+    }
+
     proptest! {
+        #[test]
+        fn any_screen_is_followed(cells in proptest::collection::vec(any::<u16>(), 2000), calls in proptest::collection::vec(any::<[u32; 4]>(), 0..8)) {
+            let (hw, mut screen) = (Fake::default(), Screen::default());
+            for [eax, ebx, ecx, edx] in calls {
+                let frame = Frame { eax: eax & 0x1fff, ebx, ecx, edx, ..Frame::default() };
+                call(&mut screen, &hw, frame);
+            }
+            screen.follow(&hw, &cells, &mut String::new());
+            let mut again = String::new();
+            screen.follow(&hw, &cells, &mut again);
+            prop_assert_eq!(again, "");
+        }
+
         #[test]
         fn any_call_is_survived(eax: u32, ebx: u32, ecx: u32, edx: u32, rows: u8, columns: u16) {
             let (hw, mut screen) = (Fake::default(), Screen::default());

@@ -1,0 +1,290 @@
+//! The boot menu, the report and the serial console, as a user meets them: by keys, on the screen and on a terminal.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use firstlight_tests::disk::Disk;
+use firstlight_tests::guest::{Bus, Config, Drive, Firmware, Guest, Log, Machine, workspace};
+use firstlight_tests::media;
+use firstlight_tests::script::Script;
+use tempfile::TempDir;
+
+const PROMPT: &str = "for the boot menu";
+const MENU: &str = "Choose what to boot";
+const NOTHING_BOOTS: &str = "Nothing could be booted";
+
+/// Two disks that say 1 and 2.
+fn two_disks(machine: Machine, files: &TempDir) -> Result<Config> {
+    let mut config = Config::new(machine, Firmware::Firstlight);
+    for letter in ['1', '2'] {
+        config = config.disk(&media::disk(files.path(), letter)?);
+    }
+    Ok(config)
+}
+
+fn with_menu(config: Config, ms: u32) -> Config {
+    config.with(|guest| {
+        guest.boot.menu = Some(true);
+        guest.boot.menu_timeout = Some(ms);
+    })
+}
+
+/// What the boot programs have said.
+fn said(guest: &Guest) -> String {
+    let log = guest.log(Log::Debug);
+    log.split("firstlight:")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn wait_said(guest: &mut Guest, text: &str) -> Result<()> {
+    guest.wait_until(&format!("{text:?} said"), |guest| {
+        said(guest).starts_with(text).then_some(())
+    })
+}
+
+#[test]
+fn by_keys_on_the_terminal() -> Result<()> {
+    for machine in Machine::ALL {
+        let files = tempfile::tempdir()?;
+        let mut guest = with_menu(two_disks(machine, &files)?, 60_000).start()?;
+        guest.wait_for(Log::Serial, PROMPT)?;
+        guest.type_serial("\x1b")?;
+        guest.wait_for(Log::Serial, MENU)?;
+        // What the firmware knows, and back.
+        guest.type_serial("i")?;
+        guest.wait_for(Log::Serial, "256 MiB")?;
+        guest.type_serial("\x1b")?;
+        guest.wait_for_count(Log::Serial, MENU, 2)?;
+        guest.type_serial("\x1b[B\r")?;
+        wait_said(&mut guest, "21")?;
+    }
+    Ok(())
+}
+
+/// The screen under F12, with a picture of it for people to look at.
+#[test]
+fn by_keys_on_the_keyboard() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let mut guest = with_menu(two_disks(Machine::Pc, &files)?, 60_000).start()?;
+    guest.wait_for_screen(PROMPT)?;
+    guest.send_key("f12")?;
+    guest.wait_for_screen(MENU)?;
+    guest.send_key("down")?;
+    guest.wait_for_screen("drive@0/disk@1")?;
+    let screen = guest.screen()?;
+    let expected = std::fs::read_to_string(workspace().join("tests/screens/menu.txt"))?;
+    let picture = keep("menu.ppm", &guest.picture()?)?;
+    // The bar has the version. Lines are `Ä` here: the screen is read as if it were Latin-1.
+    let body = |text: &str| {
+        text.lines()
+            .skip(1)
+            .take(22)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    ensure!(
+        body(&screen) == body(&expected),
+        "the screen (see {}) is\n{screen}",
+        picture.display()
+    );
+    guest.send_key("2")?;
+    wait_said(&mut guest, "21")
+}
+
+fn keep(name: &str, picture: &[u8]) -> Result<PathBuf> {
+    let directory = workspace().join("target/screens");
+    std::fs::create_dir_all(&directory)?;
+    let path = directory.join(name);
+    std::fs::write(&path, picture)?;
+    Ok(path)
+}
+
+/// Esc goes on with the order, also where it is another key that opens the menu.
+#[test]
+fn another_key_and_another_message() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let mut guest = two_disks(Machine::Pc, &files)?
+        .setting("menu", "yes")
+        .setting("menu-timeout", "forever")
+        .setting("menu-key", "f2")
+        .setting("menu-message", "F2: what to boot")
+        .start()?;
+    guest.wait_for_screen("F2: what to boot")?;
+    ensure!(
+        guest.screen()?.contains("The boot waits"),
+        "{}",
+        guest.screen()?
+    );
+    // Other keys do not matter.
+    guest.send_key("a")?;
+    guest.send_key("f2")?;
+    guest.wait_for_screen(MENU)?;
+    std::thread::sleep(Duration::from_secs(1));
+    guest.send_key("esc")?;
+    wait_said(&mut guest, "12")
+}
+
+#[test]
+fn nobody_presses_a_key() -> Result<()> {
+    for ms in [0, 1, 1500] {
+        let files = tempfile::tempdir()?;
+        let mut guest = with_menu(two_disks(Machine::Pc, &files)?, ms).start()?;
+        wait_said(&mut guest, "12")?;
+        let shown = guest.log(Log::Serial).contains(PROMPT);
+        ensure!(shown == (ms > 0), "{ms} ms: the prompt was shown: {shown}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_menu_nothing_is_shown() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let mut guest = two_disks(Machine::Pc, &files)?.start()?;
+    wait_said(&mut guest, "1")?;
+    let serial = guest.log(Log::Serial);
+    let before = serial.split(NOTHING_BOOTS).next().unwrap_or_default();
+    ensure!(!before.contains("menu"), "{serial:?}");
+    Ok(())
+}
+
+#[test]
+fn thirty_devices() -> Result<()> {
+    let mut config = Config::new(Machine::Q35, Firmware::Firstlight);
+    for controller in 0..5 {
+        config = config.args(["-device", &format!("ahci,id=ahci{controller}")]);
+        for port in 0..6 {
+            let id = format!("d{controller}{port}");
+            let drive = format!("driver=null-co,read-zeroes=on,size=1048576,node-name={id}");
+            let device = format!(
+                "ide-hd,drive={id},bus=ahci{controller}.{port},model=Disk {controller}-{port}"
+            );
+            config = config.args(["-blockdev", &drive, "-device", &device]);
+        }
+    }
+    let mut guest = with_menu(config, 60_000).start()?;
+    guest.wait_for_screen(PROMPT)?;
+    guest.send_key("f12")?;
+    guest.wait_for_screen("18 more")?;
+    guest.send_key("end")?;
+    guest.wait_for_screen("Disk 4-5")?;
+    guest.send_key("ret")?;
+    let screen = guest.wait_for_screen(NOTHING_BOOTS)?;
+    ensure!(
+        screen.contains("Disk 4-5") && screen.contains("more"),
+        "{screen}"
+    );
+    Ok(())
+}
+
+/// QEMU's option, which libvirt's rebootTimeout becomes, says how long the report stays.
+#[test]
+fn the_report_stays_as_long_as_qemu_says() -> Result<()> {
+    let config = |ms| {
+        Config::new(Machine::Pc, Firmware::Firstlight)
+            .with(|guest| guest.boot.reboot_timeout = Some(ms))
+    };
+    let mut guest = config(1000).start()?;
+    guest.wait_for_count(Log::Serial, NOTHING_BOOTS, 3)?;
+    let mut guest = config(-1).start()?;
+    guest.wait_for(Log::Serial, "Press a key to restart.")?;
+    guest.type_serial("\x1b")?;
+    guest.wait_for(Log::Serial, "nothing to boot from")?;
+    guest.type_serial("r")?;
+    guest.wait_for_count(Log::Serial, NOTHING_BOOTS, 2)
+}
+
+/// Without a graphical display the text console is on COM1, without any setting.
+#[test]
+fn no_display_means_a_serial_console() -> Result<()> {
+    let nothing = Disk::blank(1 << 20)?;
+    // mov ax,0E00h + letter; int 10h; hlt
+    nothing.write(0, &[0xb8, b'Q', 0x0e, 0xcd, 0x10, 0xf4, 0xeb, 0xfd])?;
+    nothing.write(510, &[0x55, 0xaa])?;
+    let start = |graphics: bool| {
+        Config::new(Machine::Pc, Firmware::Firstlight)
+            .with(|guest| {
+                if !graphics {
+                    guest.machine_options.push("graphics=off".into());
+                }
+            })
+            .disk(&nothing.path())
+            .start()
+    };
+    start(false)?.wait_for(Log::Serial, "Q")?;
+    let mut guest = start(true)?;
+    guest.wait_for_screen("Q")?;
+    ensure!(
+        guest.log(Log::Serial).is_empty(),
+        "{:?}",
+        guest.log(Log::Serial)
+    );
+    Ok(())
+}
+
+/// A program that draws straight into text memory is shown on the terminal, and what INT 10h draws is shown once.
+#[test]
+fn what_is_drawn_without_the_bios_is_shown() -> Result<()> {
+    const SCREEN: u32 = 0xb_8000;
+    for card in ["VGA", "isa-vga"] {
+        let mut script = Script::new();
+        script.poke(SCREEN + 160 * 5 + 20, b"E\x1fD\x1fI\x1fT\x1f");
+        // A while in which interrupts come.
+        script.call(
+            "wait",
+            firstlight_tests::script::Call::new(0x15, 0x8600)
+                .cx(0x8)
+                .dx(0),
+        );
+        script.halt();
+        let disk = Disk::running(&script, 16 << 20)?;
+        let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+            .video(card)
+            .setting("serial-console", "yes")
+            .disk(&disk.path())
+            .start()?;
+        let serial = guest.wait_for(Log::Serial, "EDIT")?;
+        ensure!(serial.contains("\x1b[6;11H"), "{card}: {serial:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_console_on_another_port() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let second = files.path().join("com2");
+    let mut guest = with_menu(two_disks(Machine::Pc, &files)?, 60_000)
+        .setting("serial-console", "com2")
+        .args(["-serial", &format!("file:{}", second.display())])
+        .start()?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let text = std::fs::read(&second).unwrap_or_default();
+        if String::from_utf8_lossy(&text).contains(PROMPT) {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "nothing on COM2: {text:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ensure!(guest.log(Log::Serial).is_empty(), "COM1 has text");
+    guest.send_key("esc")?;
+    guest.wait_for_screen(MENU)?;
+    Ok(())
+}
+
+/// A CD in the drive is known by its name.
+#[test]
+fn media_are_known_by_their_labels() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    // An ISO image on a hard disk, as on a stick.
+    let image = media::cdrom(files.path(), 'D')?;
+    let config =
+        Config::new(Machine::Pc, Firmware::Firstlight).attach(Drive::new(Bus::Ide, &image));
+    let mut guest = with_menu(config, 60_000).start()?;
+    guest.wait_for_screen(PROMPT)?;
+    guest.send_key("esc")?;
+    guest.wait_for_screen("DISC_D")?;
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Every way to say what is booted first, checked by which boot programs run, one after the other.
+//!
+//! Each medium of these guests says its letter and gives the turn to the next ([`media`]), so one boot shows a whole order. A kind
+//! of device or a bus that is not driven yet is there as well, and leaves its turn: it comes in by [`DRIVEN`].
+
+use anyhow::{Result, ensure};
+use firstlight_tests::guest::{Bus, Config, Drive, Firmware, Log, Machine, Medium};
+use firstlight_tests::media;
+use tempfile::TempDir;
+
+/// What the report begins with, on the serial port.
+const NOTHING_BOOTS: &str = "Nothing could be booted";
+
+/// What can be booted from so far.
+const DRIVEN: &[(Bus, Medium)] = &[(Bus::Ide, Medium::Disk), (Bus::Sata, Medium::Disk)];
+
+/// A drive of a test's guest: its letter is that of the kind in QEMU's `-boot`, in upper case, or a digit.
+#[derive(Clone, Copy)]
+struct Device {
+    letter: char,
+    bus: Bus,
+    medium: Medium,
+    /// Whether it has something to boot.
+    bootable: bool,
+}
+
+impl Device {
+    fn new(letter: char, bus: Bus, medium: Medium) -> Self {
+        Self {
+            letter,
+            bus,
+            medium,
+            bootable: true,
+        }
+    }
+
+    /// What a boot of it says.
+    fn says(&self) -> Option<char> {
+        let driven = DRIVEN.contains(&(self.bus, self.medium));
+        (driven && self.bootable).then_some(self.letter)
+    }
+
+    fn drive(&self, files: &TempDir) -> Result<Drive> {
+        let directory = files.path();
+        let drive = match self.medium {
+            Medium::Disk => Drive::new(self.bus, &media::disk(directory, self.letter)?),
+            Medium::Cdrom => Drive::cdrom(self.bus, Some(&media::cdrom(directory, self.letter)?)),
+            Medium::Floppy => Drive::floppy(Some(&media::floppy(directory, self.letter)?)),
+        };
+        if let Some(file) = drive.source.as_ref().filter(|_| !self.bootable) {
+            let size = std::fs::metadata(file)?.len();
+            std::fs::File::create(file)?.set_len(size)?;
+        }
+        Ok(drive)
+    }
+}
+
+/// The letters that the guest's boot programs say until nothing is left.
+fn letters(config: Config) -> Result<String> {
+    let mut guest = config.start()?;
+    guest.wait_for(Log::Serial, NOTHING_BOOTS)?;
+    let log = guest.log(Log::Debug);
+    let said = log.split("firstlight:").next().unwrap_or_default();
+    Ok(said.to_owned())
+}
+
+fn expect(what: &str, config: Config, expected: &str) -> Result<()> {
+    let said = letters(config)?;
+    ensure!(
+        said == expected,
+        "{what}: {said:?} in place of {expected:?}"
+    );
+    Ok(())
+}
+
+/// A floppy disk, two hard disks and a CD.
+fn kinds() -> [Device; 4] {
+    [
+        Device::new('A', Bus::Floppy, Medium::Floppy),
+        Device::new('C', Bus::Ide, Medium::Disk),
+        Device::new('1', Bus::Ide, Medium::Disk),
+        Device::new('D', Bus::Ide, Medium::Cdrom),
+    ]
+}
+
+fn attached(devices: &[Device], files: &TempDir) -> Result<Config> {
+    devices.iter().try_fold(
+        Config::new(Machine::Pc, Firmware::Firstlight),
+        |config, device| Ok(config.attach(device.drive(files)?)),
+    )
+}
+
+/// The order of kinds, in which both hard disks follow each other.
+fn by_kinds(devices: &[Device], order: &str) -> String {
+    let kind = |device: &&Device, letter: char| match device.medium {
+        Medium::Floppy => letter == 'a',
+        Medium::Disk => letter == 'c',
+        Medium::Cdrom => letter == 'd',
+    };
+    order
+        .chars()
+        .flat_map(|letter| devices.iter().filter(move |device| kind(device, letter)))
+        .filter_map(Device::says)
+        .collect()
+}
+
+/// Every combination of what is bootable, each with another order by CMOS or by the setting.
+#[test]
+fn kinds_in_every_order() -> Result<()> {
+    const ORDERS: [&str; 6] = ["acd", "adc", "cad", "cda", "dac", "dca"];
+    for bootable in 0u8..16 {
+        let files = tempfile::tempdir()?;
+        let mut devices = kinds();
+        for (bit, device) in devices.iter_mut().enumerate() {
+            device.bootable = bootable & 1 << bit != 0;
+        }
+        let order = ORDERS[usize::from(bootable) % ORDERS.len()];
+        let config = attached(&devices, &files)?;
+        let config = if bootable % 2 == 0 {
+            config.args(["-boot", &format!("order={order}")])
+        } else {
+            let names = order.chars().map(|letter| match letter {
+                'a' => "floppy",
+                'c' => "hd",
+                _ => "cdrom",
+            });
+            config.setting("order", &names.collect::<Vec<_>>().join(","))
+        };
+        let expected = by_kinds(&devices, order);
+        expect(&format!("{bootable:04b} {order}"), config, &expected)?;
+    }
+    Ok(())
+}
+
+/// What is booted first is what SeaBIOS boots first.
+#[test]
+fn the_first_is_seabios_first() -> Result<()> {
+    for (order, index) in [("c", None), ("d", None), ("dc", Some(2)), ("a", Some(1))] {
+        let first = |firmware| -> Result<char> {
+            let files = tempfile::tempdir()?;
+            let mut config =
+                Config::new(Machine::Pc, firmware).args(["-boot", &format!("order={order}")]);
+            for (number, device) in kinds().into_iter().enumerate() {
+                if device.says().is_none() {
+                    continue;
+                }
+                let mut drive = device.drive(&files)?;
+                drive.boot_index = index.filter(|index| *index == number).map(|_| 1);
+                config = config.attach(drive);
+            }
+            let mut guest = config.start()?;
+            let said =
+                guest.wait_until("a letter", |guest| guest.log(Log::Debug).chars().next())?;
+            Ok(said)
+        };
+        let (ours, theirs) = (first(Firmware::Firstlight)?, first(Firmware::SeaBios)?);
+        ensure!(
+            ours == theirs,
+            "{order} {index:?}: {ours} in place of {theirs}"
+        );
+    }
+    Ok(())
+}
+
+/// Four disks, each at another place; `bootindex` gives each permutation that is tried.
+fn four_disks(indexes: [u32; 4], files: &TempDir) -> Result<Config> {
+    const AHCI: &str = "ahci,id=sata,bus=bridge,addr=3";
+    const FAR_AHCI: &str = "ahci,id=far,bus=root,addr=4";
+    let image = |letter| media::disk(files.path(), letter);
+    let disk = |bus: &str, letter: char, index: u32| -> Result<[String; 4]> {
+        let image = image(letter)?;
+        let drive = format!(
+            "if=none,id=disk{letter},format=raw,file={}",
+            image.display()
+        );
+        let device = format!("ide-hd,drive=disk{letter},bus={bus},bootindex={index}");
+        Ok(["-drive".into(), drive, "-device".into(), device])
+    };
+    Ok(Config::new(Machine::Pc, Firmware::Firstlight)
+        .args([
+            "-device",
+            "pci-bridge,id=bridge,chassis_nr=1,bus=pci.0,addr=8",
+        ])
+        .args(["-device", "pxb,id=root,bus_nr=64,bus=pci.0"])
+        .args(["-device", "ahci,id=near,bus=pci.0,addr=4"])
+        .args(["-device", AHCI, "-device", FAR_AHCI])
+        .args(disk("near.0", '1', indexes[0])?)
+        .args(disk("far.0", '2', indexes[1])?)
+        .args(disk("sata.2", '3', indexes[2])?)
+        .args(disk("ide.1", '4', indexes[3])?))
+}
+
+/// Equal slots on two root buses, behind a bridge, and on two kinds of controllers.
+#[test]
+fn single_devices_wherever_they_are() -> Result<()> {
+    for (indexes, expected) in [
+        ([1, 2, 3, 4], "1234"),
+        ([2, 1, 4, 3], "2143"),
+        ([4, 3, 2, 1], "4321"),
+        ([3, 4, 1, 2], "3412"),
+    ] {
+        let files = tempfile::tempdir()?;
+        expect(
+            &format!("{indexes:?}"),
+            four_disks(indexes, &files)?,
+            expected,
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_strict_order_stops_where_it_ends() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let disk = |letter, index| -> Result<Drive> {
+        let mut drive = Drive::new(Bus::Ide, &media::disk(files.path(), letter)?);
+        drive.boot_index = index;
+        Ok(drive)
+    };
+    let strict = |index| -> Result<Config> {
+        let config =
+            Config::new(Machine::Pc, Firmware::Firstlight).with(|guest| guest.boot.strict = true);
+        Ok(config.attach(disk('1', None)?).attach(disk('2', index)?))
+    };
+    expect("one is named", strict(Some(1))?, "2")?;
+    // QEMU says nothing then.
+    expect("none is named", strict(None)?, "12")?;
+    expect(
+        "the setting names it",
+        strict(Some(1))?.setting("order", "hd"),
+        "21",
+    )?;
+    let wrong = strict(Some(1))?.setting("order", "zebra");
+    expect("a name that matches nothing", wrong, "2")
+}
+
+/// Names as the menu shows them, paths, and what is said twice.
+#[test]
+fn the_setting_names_devices() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let start = |order: &str| -> Result<Config> {
+        let mut config = Config::new(Machine::Pc, Firmware::Firstlight).setting("order", order);
+        for letter in ['1', '2', '3'] {
+            let image = media::disk(files.path(), letter)?;
+            config = config.attach(Drive::new(Bus::Ide, &image));
+        }
+        Ok(config)
+    };
+    for (order, expected) in [
+        ("/pci@i0cf8/*@1,1/drive@1/disk@0", "312"),
+        ("qemu harddisk (ide primary slave)", "213"),
+        ("hd,/pci@i0cf8/ide@1,1/drive@1", "123"),
+        ("zebra,cdrom,QEMU HARDDISK (IDE secondary,hd,hd", "312"),
+        ("QEMU HARDDISK (IDE primary slave),halt", "2"),
+    ] {
+        expect(order, start(order)?, expected)?;
+    }
+    Ok(())
+}

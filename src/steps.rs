@@ -8,7 +8,7 @@ use crate::arch::hypercalls::Hypercalls;
 use crate::arch::{Entries, Hardware};
 use crate::bios::post;
 use crate::boot::direct::{Given, Ready};
-use crate::devices::{apic, mtrr};
+use crate::devices::{apic, feature_control, mtrr};
 use crate::platform::{Described, Installed, Machine, qemu, wake};
 #[cfg(feature = "xen")]
 use crate::platform::{
@@ -74,9 +74,13 @@ pub fn discover(board: &impl Board, start_info: u32) -> (Machine, Settings) {
 /// Gives every processor its memory types, lets legacy interrupts through to this one, and parks the others.
 pub fn start_processors(board: &impl Board, machine: &Machine) {
     let cpuid = |leaf| board.cpuid(leaf);
-    let msrs = mtrr::Capabilities::detect(cpuid, |msr| board.read_msr(msr))
+    let mut msrs = mtrr::Capabilities::detect(cpuid, |msr| board.read_msr(msr))
         .map(|capabilities| mtrr::plan(capabilities, machine.pci_hole.clone()))
         .unwrap_or_default();
+    let wanted = machine.feature_control(board.hw());
+    msrs.extend(feature_control::plan(wanted, cpuid, |msr| {
+        board.read_msr(msr)
+    }));
     for (msr, value) in &msrs {
         board.write_msr(*msr, *value);
     }

@@ -10,6 +10,7 @@ use crate::arch::{Hardware, linear};
 use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
 use crate::platform::qemu::fw_cfg::{FwCfg, key};
+use crate::platform::qemu::wishes::{self, CardRoms};
 use crate::rom::{OptionRoms, PlacedRom, Source};
 
 /// QEMU's own ROMs that start a given kernel, which this firmware does itself.
@@ -29,6 +30,13 @@ impl Services {
     /// the offset in segment F000h of the Plug and Play header, zero without one. Comes before all other ROMs.
     pub fn place_video_rom(&mut self, hw: &impl Hardware, machine: &Machine, pnp_header: u16) {
         self.option_roms = OptionRoms::new(pnp_header);
+        self.option_roms.check_sums = machine
+            .fw_cfg
+            .as_ref()
+            .is_none_or(|fw_cfg| wishes::rom_checksums(hw, fw_cfg));
+        if card_roms(hw, machine) == CardRoms::None {
+            return;
+        }
         if let Some(rom) = self.option_roms.place_vga(hw, machine) {
             let card = text_mode(hw, machine, rom);
             self.console.set_card(card);
@@ -70,9 +78,18 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
         let machine = &bios.lock().machine;
         let mut sources = OptionRoms::at_post(machine);
         sources.retain(|source| !starts_given_kernel(hw, machine, source));
+        if card_roms(hw, machine) < CardRoms::All {
+            sources.retain(|source| !matches!(source, Source::Card(_)));
+        }
         sources
     };
     run(bios, hw, &sources);
+}
+
+/// Which cards' ROMs the user wants to run.
+fn card_roms(hw: &impl Hardware, machine: &Machine) -> CardRoms {
+    let fw_cfg = machine.fw_cfg.as_ref();
+    fw_cfg.map_or(CardRoms::All, |fw_cfg| wishes::card_roms(hw, fw_cfg))
 }
 
 /// Whether the ROM has nothing to do, since the kernel that it would start was this firmware's to start or to refuse.

@@ -2,6 +2,7 @@
 
 pub mod apic;
 pub mod chipset;
+pub mod feature_control;
 pub mod mtrr;
 pub mod parallel;
 pub mod pci;

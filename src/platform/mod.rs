@@ -129,6 +129,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// What every processor's feature control register is to hold, where QEMU says so.
+    pub fn feature_control(&self, hw: &(impl Ports + PhysMem + Clock)) -> Option<u64> {
+        qemu::wishes::feature_control(hw, self.fw_cfg.as_ref()?)
+    }
+
     /// All PCI functions with this class and subclass.
     pub fn pci_class(&self, subclass: u16) -> impl Iterator<Item = &PciDevice> {
         self.pci

@@ -153,6 +153,8 @@ pub struct OptionRoms {
     pnp_header: u16,
     /// What the ROMs that ran so far offer.
     pub vectors: Vec<BootVector>,
+    /// A ROM whose bytes do not add up to zero is left out.
+    pub check_sums: bool,
     /// Cards whose ROM has run.
     ran: Vec<Bdf>,
 }
@@ -170,6 +172,7 @@ impl OptionRoms {
             next: AREA_START,
             pnp_header,
             vectors: Vec::new(),
+            check_sums: true,
             ran: Vec::new(),
         }
     }
@@ -257,7 +260,7 @@ impl OptionRoms {
         let placed = find_pc_image(hw, address, bar.size).and_then(|(start, size)| {
             let to = self.room(size)?;
             hw.copy(to, start, size);
-            check(hw, to, size)
+            check(hw, to, size, self.check_sums)
         });
         // A ROM may share its decoder with the function's other registers.
         config.write32(hw, card.bdf, at, address as u32);
@@ -278,7 +281,7 @@ impl OptionRoms {
         fw_cfg
             .read_to(hw, file.handle as u16, 0, to, file.size)
             .map_err(|_| RomError::Unreadable)?;
-        check(hw, to, file.size.into())
+        check(hw, to, file.size.into(), self.check_sums)
     }
 
     /// Where `size` bytes go.
@@ -396,16 +399,17 @@ fn length(hw: &impl PhysMem, image: u64, limit: u64) -> Result<u64, RomError> {
     }
 }
 
-/// Accepts the ROM that was put at `start` in at most `size` bytes, or clears it away.
-fn check(hw: &impl PhysMem, start: u64, size: u64) -> Result<PlacedRom, RomError> {
+/// Accepts the ROM that was put at `start` in at most `size` bytes, or clears it away. `sums`: one with a wrong checksum is not
+/// accepted.
+fn check(hw: &impl PhysMem, start: u64, size: u64, sums: bool) -> Result<PlacedRom, RomError> {
     let accepted = if hw.read16(start) != SIGNATURE {
         Err(RomError::NoSignature)
     } else {
         length(hw, start, size)
     };
-    let accepted = accepted.and_then(|length| match checksum(hw, start, length) {
-        0 => Ok(length),
-        _ => Err(RomError::BadChecksum),
+    let accepted = accepted.and_then(|length| match sums && checksum(hw, start, length) != 0 {
+        false => Ok(length),
+        true => Err(RomError::BadChecksum),
     });
     if accepted.is_err() {
         hw.fill(start, size, 0);

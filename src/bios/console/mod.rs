@@ -103,7 +103,7 @@ pub fn follow_timer(hw: &impl PhysMem, entry: u16) {
 }
 
 /// INT 08h: takes keys, and shows what a program has drawn without INT 10h.
-pub fn tick<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Outcome {
+pub fn tick<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Outcome {
     poll_keys(bios, hw);
     show_drawn(&mut bios.lock(), hw);
     Outcome::Chain {
@@ -112,7 +112,7 @@ pub fn tick<H: Hardware>(bios: &Mutex<Bios<H>>, hw: &H) -> Outcome {
     }
 }
 
-fn show_drawn<H: Hardware>(bios: &mut Bios<H>, hw: &H) {
+fn show_drawn<H: Hardware>(bios: &mut Bios, hw: &H) {
     let port = bios.settings.console_port();
     let card = bios.services.video != Video::Nobody;
     let console = &mut bios.services.console;

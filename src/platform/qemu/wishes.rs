@@ -1,5 +1,5 @@
-//! What the user tells QEMU about the boot menu, the report and the serial console, by the names that SeaBIOS gave these fw_cfg
-//! files. This firmware's own settings come first. Each is asked for when it is needed, since each costs an access.
+//! What the user tells QEMU about the boot menu, the report, the serial console and more, by the names that SeaBIOS gave these
+//! fw_cfg files. This firmware's own settings come first. Each is asked for when it is needed, since each costs an access.
 
 use super::fw_cfg::{FwCfg, key};
 use crate::arch::{Clock, PhysMem, Ports};
@@ -64,6 +64,36 @@ pub fn menu_message(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> Opti
 /// How long the report stays (`-boot reboot-timeout=`); QEMU always says, and by default for ever.
 pub fn fail_timeout(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> Option<Timeout> {
     timeout(hw, fw_cfg, b"etc/boot-fail-wait")
+}
+
+/// What every processor's feature control register is to hold.
+pub fn feature_control(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> Option<u64> {
+    fw_cfg.number_file(hw, b"etc/msr_feature_control")
+}
+
+/// Which cards' option ROMs are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CardRoms {
+    /// None.
+    None,
+    /// The video card's.
+    Video,
+    /// All.
+    All,
+}
+
+/// Which cards' option ROMs the user wants.
+pub fn card_roms(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> CardRoms {
+    match fw_cfg.number_file(hw, b"pci-optionrom-exec") {
+        Some(0) => CardRoms::None,
+        Some(1) => CardRoms::Video,
+        _ => CardRoms::All,
+    }
+}
+
+/// Whether an option ROM with a wrong checksum is left out.
+pub fn rom_checksums(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> bool {
+    fw_cfg.number_file(hw, b"etc/optionroms-checksum") != Some(0)
 }
 
 /// A file of milliseconds. Files of four and eight bytes are signed, and a negative time is for ever.

@@ -1,0 +1,99 @@
+//! The rest of what QEMU's user can say, by the fw_cfg files that SeaBIOS gave their names: see docs/settings.md.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use firstlight_tests::guest::{Config, Firmware, Log, Machine};
+use firstlight_tests::media;
+use firstlight_vm::{Chardev, FwCfg, FwCfgValue};
+use tempfile::TempDir;
+
+/// The option ROM of guest/rom.s: says I when it is initialised and B when it is booted, and gives up.
+static OPTION_ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rom.bin"));
+
+fn config() -> Config {
+    Config::new(Machine::Pc, Firmware::Firstlight)
+}
+
+/// Gives a file of one number.
+fn number(config: Config, files: &TempDir, name: &str, value: u8) -> Result<Config> {
+    let path = files.path().join(name.replace('/', "-"));
+    std::fs::write(&path, [value])?;
+    Ok(config.with(|guest| {
+        guest.fw_cfg.push(FwCfg {
+            name: name.into(),
+            value: FwCfgValue::File(path),
+        });
+    }))
+}
+
+/// QEMU gives a value for CPUs with local machine check exceptions. Its translator forgets what is written to the register, so that
+/// only the boot shows here; the host's tests show what is written.
+#[test]
+fn feature_control_of_two_cpus() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let disk = media::disk(files.path(), '1')?;
+    let mut guest = config()
+        .cpus(2)
+        .args(["-cpu", "qemu64,+lmce"])
+        .disk(&disk)
+        .start()?;
+    let log = guest.wait_for(Log::Debug, "1")?;
+    ensure!(!log.contains("feature control"), "{log}");
+    Ok(())
+}
+
+fn rom(files: &TempDir, right: bool) -> Result<PathBuf> {
+    let path = files.path().join("card.rom");
+    let mut rom = OPTION_ROM.to_vec();
+    let sum = rom.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    *rom.last_mut().expect("a ROM has bytes") = sum.wrapping_neg().wrapping_add(u8::from(!right));
+    std::fs::write(&path, rom)?;
+    Ok(path)
+}
+
+#[test]
+fn which_option_roms_run() -> Result<()> {
+    let (exec, sums) = ("pci-optionrom-exec", "etc/optionroms-checksum");
+    for (file, value, right, runs) in [
+        (None, 0, true, true),
+        (None, 0, false, false),
+        (Some(sums), 0, false, true),
+        (Some(sums), 1, false, false),
+        (Some(exec), 0, true, false),
+        (Some(exec), 1, true, false),
+        (Some(exec), 2, true, true),
+    ] {
+        let files = tempfile::tempdir()?;
+        let card = format!("edu,romfile={}", rom(&files, right)?.display());
+        let disk = media::disk(files.path(), '1')?;
+        let mut config = config().disk(&disk).args(["-device", &card]);
+        if let Some(file) = file {
+            config = number(config, &files, file, value)?;
+        }
+        let mut guest = config.start()?;
+        let log = guest.wait_for(Log::Debug, "1")?;
+        ensure!(
+            log.starts_with('I') == runs,
+            "{file:?} {value}, checksum right: {right}: {log:?}"
+        );
+    }
+    Ok(())
+}
+
+/// The log is on SeaBIOS's port as well, where there is one.
+#[test]
+fn the_log_is_on_seabios_port() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let log = files.path().join("402");
+    let mut guest = config()
+        .with(|guest| guest.debug_ports.push((0x402, Chardev::File(log.clone()))))
+        .start()?;
+    let text = "firstlight: nothing could be booted\n";
+    guest.wait_for(Log::Debug, text)?;
+    std::thread::sleep(Duration::from_millis(200));
+    let other = std::fs::read_to_string(&log)?;
+    ensure!(other.contains(text), "{other:?}");
+    Ok(())
+}

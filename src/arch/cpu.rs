@@ -6,6 +6,7 @@ use super::pc::Pc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::addr_of;
+use spin::Once;
 use x86_64::registers::model_specific::Msr;
 
 unsafe extern "C" {
@@ -47,10 +48,20 @@ pub fn halt() -> ! {
     }
 }
 
-/// CPUID: EAX, EBX, ECX, EDX of `leaf`, `subleaf`.
+/// Leaves that several steps ask for.
+const ASKED_OFTEN: [u32; 3] = [1, 0x8000_0000, 0x8000_0008];
+
+/// CPUID: EAX, EBX, ECX, EDX of `leaf`, `subleaf`. Each is an exit to a hypervisor, so some are asked for once.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
-    let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-    [r.eax, r.ebx, r.ecx, r.edx]
+    static ANSWERS: [Once<[u32; 4]>; ASKED_OFTEN.len()] = [const { Once::new() }; _];
+    let ask = || {
+        let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+        [r.eax, r.ebx, r.ecx, r.edx]
+    };
+    match ASKED_OFTEN.iter().position(|often| *often == leaf) {
+        Some(index) => *ANSWERS[index].call_once(ask),
+        None => ask(),
+    }
 }
 
 /// Reads the time stamp counter.

@@ -34,6 +34,13 @@ pub trait Ports {
         }
     }
 
+    /// Fills `bytes`, a multiple of four, from one 32-bit port, as `rep insd` does: one exit to KVM, which reads ahead.
+    fn in32_repeated(&self, port: u16, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_exact_mut(4) {
+            chunk.copy_from_slice(&self.in32(port).to_le_bytes());
+        }
+    }
+
     /// Writes all `bytes` to one 8-bit port, as `rep outsb` does.
     fn out8_repeated(&self, port: u16, bytes: &[u8]) {
         for byte in bytes {

@@ -53,6 +53,13 @@ impl Ports for Pc {
                 inout("rcx") words.len() => _, options(nostack));
         }
     }
+    fn in32_repeated(&self, port: u16, bytes: &mut [u8]) {
+        // SAFETY: writes the whole 32-bit words of the slice and nothing else, forwards.
+        unsafe {
+            asm!("cld", "rep insd", in("dx") port, inout("rdi") bytes.as_mut_ptr() => _,
+                inout("rcx") bytes.len() / 4 => _, options(nostack));
+        }
+    }
     fn out8_repeated(&self, port: u16, bytes: &[u8]) {
         // SAFETY: reads exactly the slice, forwards.
         unsafe {

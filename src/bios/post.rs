@@ -127,6 +127,7 @@ mod tests {
         hw.script_port(0x3f9, &[2]);
         hw.script_port(0x3fa, &[2]);
         hw.script_port(0x378, &[0xaa]);
+        hw.script_port(0x379, &[0xdf]);
         ports(&hw);
         assert_eq!(Bda::equipment().get(&hw), 0x4200);
         assert_eq!(Bda::com_ports().get(&hw), [0x3f8, 0, 0, 0]);

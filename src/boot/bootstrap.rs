@@ -8,6 +8,7 @@ use super::dialog::{self, Choice, Dialog};
 use super::order::Order;
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::bios::Bios;
+use crate::bios::ivt;
 use crate::devices::reset;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -170,7 +171,7 @@ fn go_on<H: Hardware>(
             return give_up(boot, bios, hw, frame);
         };
         let result = match candidate.target {
-            Target::Drive(drive) => load_boot_sector(hw, drive).map(|()| drive),
+            Target::Drive(drive) => load_boot_sector(bios, hw, drive).map(|()| drive),
             Target::Rom(vector) => {
                 let pnp_header = bios.lock().services.option_roms.pnp_header();
                 log::info!("booting {}", candidate.name);
@@ -195,20 +196,35 @@ fn go_on<H: Hardware>(
     }
 }
 
-fn load_boot_sector<H: Hardware>(hw: &H, drive: u8) -> Result<(), Reason> {
+fn load_boot_sector<H: Hardware>(bios: &Mutex<Bios>, hw: &H, drive: u8) -> Result<(), Reason> {
     const READ_ONE_SECTOR: u32 = 0x0201;
     const FIRST_SECTOR: u32 = 0x0001;
     const SIGNATURE: u16 = 0xaa55;
-    let mut regs = RealRegs {
-        eax: READ_ONE_SECTOR,
-        ecx: FIRST_SECTOR,
-        edx: drive.into(),
-        ebx: BOOT_SECTOR.into(),
-        ..RealRegs::default()
+    let (eax, flags) = if ivt::is_ours(hw, 0x13, ivt::entry::INT_13) {
+        // The way through real mode would be some twenty exits to a hypervisor.
+        let mut frame = Frame {
+            vector: 0x13,
+            eax: READ_ONE_SECTOR,
+            ecx: FIRST_SECTOR,
+            edx: drive.into(),
+            ebx: BOOT_SECTOR.into(),
+            ..Frame::default()
+        };
+        crate::bios::dispatch(bios, hw, &mut frame);
+        (frame.eax, frame.flags)
+    } else {
+        let mut regs = RealRegs {
+            eax: READ_ONE_SECTOR,
+            ecx: FIRST_SECTOR,
+            edx: drive.into(),
+            ebx: BOOT_SECTOR.into(),
+            ..RealRegs::default()
+        };
+        hw.call_int(0x13, &mut regs);
+        (regs.eax, regs.flags)
     };
-    hw.call_int(0x13, &mut regs);
-    if regs.flags & crate::arch::frame::CARRY != 0 {
-        return Err(Reason::Unreadable((regs.eax >> 8) as u8));
+    if flags & crate::arch::frame::CARRY != 0 {
+        return Err(Reason::Unreadable((eax >> 8) as u8));
     }
     if hw.read16(u64::from(BOOT_SECTOR) + 510) != SIGNATURE {
         return Err(Reason::NoSignature);

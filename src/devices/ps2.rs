@@ -16,6 +16,10 @@ const INPUT_FULL: u8 = 1 << 1;
 /// Status: the byte that waits is the mouse's.
 pub const FROM_MOUSE: u8 = 1 << 5;
 
+/// Status of a controller, and so of a keyboard, that nobody has used since the machine's reset: not locked, the last access a
+/// command, no self test yet, nothing waits.
+const AFTER_RESET: u8 = 1 << 4 | 1 << 3;
+
 const READ_MODE: u8 = 0x20;
 const WRITE_MODE: u8 = 0x60;
 const ENABLE_MOUSE: u8 = 0xa8;
@@ -132,19 +136,27 @@ fn write_mode(hw: &(impl Ports + Clock), mode: u8) -> Result<(), Error> {
     send(hw, mode)
 }
 
-/// Tests the controller, resets the keyboard, and leaves both so that a key press raises IRQ 1 with a set 1 scan code.
+/// Tests the controller, and leaves it and the keyboard so that a key press raises IRQ 1 with a set 1 scan code. A keyboard of which
+/// a reset of the machine is not known is reset.
 ///
 /// # Errors
 /// [`Error::Absent`] without a controller; otherwise what did not answer.
 pub fn init(hw: &(impl Ports + Clock)) -> Result<(), Error> {
-    drain(hw)?;
-    command(hw, SELF_TEST)?;
+    let fresh = status(hw).ok_or(Error::Absent)? == AFTER_RESET;
+    if !fresh {
+        drain(hw)?;
+    }
+    hw.out8(COMMAND, SELF_TEST);
     match receive(hw, false, ANSWER_TIMEOUT_US)? {
         SELF_TEST_PASSED => {}
         other => return Err(Error::Unexpected(other)),
     }
-    write_mode(hw, SYSTEM | MOUSE_OFF | TRANSLATE)?;
-    let keyboard = reset_keyboard(hw);
+    let keyboard = if fresh {
+        Ok(())
+    } else {
+        write_mode(hw, SYSTEM | MOUSE_OFF | TRANSLATE)?;
+        reset_keyboard(hw)
+    };
     // The controller is of use to the guest even where no keyboard is plugged in.
     write_mode(hw, KEYBOARD_INTERRUPT | SYSTEM | MOUSE_OFF | TRANSLATE)?;
     keyboard

@@ -17,7 +17,6 @@ const YEAR: u8 = 0x09;
 const STATUS_A: u8 = 0x0a;
 const STATUS_B: u8 = 0x0b;
 const STATUS_C: u8 = 0x0c;
-const STATUS_D: u8 = 0x0d;
 const CENTURY: u8 = 0x32;
 
 /// Status A: 32.768 kHz time base, periodic interrupt at 1024 Hz.
@@ -95,12 +94,11 @@ fn change(hw: &impl Ports, index: u8, clear: u8, set: u8) -> u8 {
     old
 }
 
-/// Sets the time base and 24-hour mode, leaves the time as it is, and clears pending interrupts.
+/// Sets the time base and 24-hour mode, leaves the time as it is, and clears pending interrupts. What a reset leaves so costs no write.
 pub fn init(hw: &impl Ports) {
-    write(hw, STATUS_A, STATUS_A_DEFAULT);
+    change(hw, STATUS_A, !UPDATE_IN_PROGRESS, STATUS_A_DEFAULT);
     change(hw, STATUS_B, SET | PERIODIC | ALARM, HOURS_24);
     read(hw, STATUS_C);
-    read(hw, STATUS_D);
 }
 
 /// Waits for the end of an update, since the time is undefined while one runs.

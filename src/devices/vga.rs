@@ -1,8 +1,8 @@
 //! VGA cards in text mode 3, without their ROM: what a program finds that draws on the screen before it calls INT 10h.
 //!
 //! A VGA ROM's own start is some 38,000 register accesses, nearly all of them the font, a byte at a time. The cards of virtual
-//! machines show their memory in a BAR as well, and there the font and the blank screen are plain memory. The registers that remain are
-//! written by string instructions, each of which is one exit to a hypervisor that knows them, whatever its length.
+//! machines show their memory in a BAR as well, and there the font and the blank screen are plain memory. Of the registers only those are
+//! written that a reset leaves different, and only the colours that text mode shows.
 //!
 //! Sources: IBM VGA technical reference (Personal System/2 Hardware Interface Technical Reference, Video Subsystem), for the
 //! registers and the values of mode 3; QEMU docs/specs/standard-vga for the BAR, in which the four planes take turns byte by
@@ -68,9 +68,14 @@ pub struct Registers {
     crtc: [u8; 25],
     attribute: [u8; 21],
     dac_mask: u8,
-    /// Red, green and blue, six bits each, for as many colours as there are.
+    /// Red, green and blue, six bits each, of all colours.
     dac: Vec<u8>,
 }
+
+/// The attribute controller's registers in mode 3. The first 16 say which colours are shown.
+const TEXT_ATTRIBUTE: [u8; 21] = [
+    0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x0c, 0, 0x0f, 8, 0,
+];
 
 impl Registers {
     /// Mode 3: 80 × 25 characters of 9 × 16 dots, cursor at the top left.
@@ -83,12 +88,9 @@ impl Registers {
                 0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0,
                 0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
             ],
-            attribute: [
-                0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x0c, 0,
-                0x0f, 8, 0,
-            ],
+            attribute: TEXT_ATTRIBUTE,
             dac_mask: 0xff,
-            dac: (0..64).flat_map(ega_colour).collect(),
+            dac: Vec::new(),
         }
     }
 
@@ -112,6 +114,37 @@ impl Registers {
         now
     }
 
+    /// Gives the colours of the EGA that [`Registers::write_to_fresh`] left black their values, as a mode set by the ROM does.
+    fn complete_palette(&mut self) {
+        for (number, colour) in (0..64).zip(self.dac.as_chunks_mut::<3>().0) {
+            if *colour == [0, 0, 0] {
+                *colour = ega_colour(number);
+            }
+        }
+    }
+
+    /// Sets those registers of a card that a reset has left at zero, and the 16 colours that text mode shows.
+    fn write_to_fresh(&self, hw: &impl Ports) {
+        hw.out8(port::MISC_WRITE, self.misc);
+        write_differing(hw, port::SEQUENCER, &self.sequencer);
+        write_differing(hw, port::GRAPHICS, &self.graphics);
+        write_differing(hw, port::CRTC, &self.crtc);
+        for (index, value) in (0..).zip(self.attribute).filter(|(_, value)| *value != 0) {
+            hw.out8(port::ATTRIBUTE, index);
+            hw.out8(port::ATTRIBUTE, value);
+        }
+        hw.out8(port::ATTRIBUTE, SHOW);
+        hw.out8(port::DAC_MASK, self.dac_mask);
+        for number in &self.attribute[..16] {
+            let [red, green, blue] = ega_colour(*number);
+            if [red, green, blue] != [0, 0, 0] {
+                hw.out16(port::DAC_WRITE_INDEX, u16::from_le_bytes([*number, red]));
+                hw.out8(port::DAC_DATA, green);
+                hw.out8(port::DAC_DATA, blue);
+            }
+        }
+    }
+
     fn write(&self, hw: &impl Ports) {
         hw.out8(port::MISC_WRITE, self.misc);
         write_indexed(hw, port::SEQUENCER, &self.sequencer);
@@ -129,6 +162,13 @@ impl Registers {
         hw.out8(port::DAC_MASK, self.dac_mask);
         hw.out8(port::DAC_WRITE_INDEX, 0);
         hw.out8_repeated(port::DAC_DATA, &self.dac);
+    }
+}
+
+/// Writes the registers that are not zero.
+fn write_differing(hw: &impl Ports, port: u16, values: &[u8]) {
+    for (index, value) in (0..).zip(values).filter(|(_, value)| **value != 0) {
+        hw.out16(port, u16::from_le_bytes([index, *value]));
     }
 }
 
@@ -209,7 +249,13 @@ impl Vga {
 
     /// Sets text mode 3 with an empty screen. `font` has 16 bytes for each of 256 characters.
     pub fn set_text_mode(self, hw: &(impl Ports + PhysMem), font: &[u8; FONT]) {
-        Registers::text_mode().write(hw);
+        let registers = Registers::text_mode();
+        if hw.in8(port::MISC_READ) == 0 {
+            registers.write_to_fresh(hw);
+        } else {
+            let dac = (0..64).flat_map(ega_colour).collect();
+            Registers { dac, ..registers }.write(hw);
+        }
         hw.write_as(self.memory, &BLANK);
         let mut done = size_of_val(&BLANK);
         while done < TEXT_MEMORY {
@@ -226,10 +272,9 @@ impl Vga {
     pub fn save(self, hw: &(impl Ports + PhysMem)) -> Saved {
         let mut memory = vec![0; TEXT_MEMORY];
         hw.read(self.memory, &mut memory);
-        Saved {
-            registers: Registers::read(hw),
-            memory,
-        }
+        let mut registers = Registers::read(hw);
+        registers.complete_palette();
+        Saved { registers, memory }
     }
 
     /// Undoes what changed since [`Vga::save`].
@@ -289,6 +334,7 @@ mod tests {
     #[test]
     fn text_mode_has_the_font_beside_a_blank_screen() {
         let hw = Fake::default();
+        hw.script_port(port::MISC_READ, &[0]);
         let rom = rom(0);
         let Some((_, font)) = font_in(&rom) else {
             panic!("no font")
@@ -303,7 +349,19 @@ mod tests {
         assert_eq!(hw.read32(0xe000_fffc), 0x0720);
         let writes = hw.port_writes.borrow();
         assert!(writes.contains(&(0x3c2, 0x67)));
-        assert!(writes.len() < 300, "{} writes", writes.len());
+        assert!(writes.len() < 120, "{} writes", writes.len());
+    }
+
+    #[test]
+    fn colours_that_were_left_out_come_with_the_rom() {
+        let mut registers = Registers {
+            dac: vec![0; 256 * 3],
+            ..Registers::text_mode()
+        };
+        registers.dac[3..6].fill(7);
+        registers.complete_palette();
+        assert_eq!(registers.dac[3..9], [7, 7, 7, 0, 0x2a, 0]);
+        assert_eq!(registers.dac[64 * 3..], [0; 192 * 3]);
     }
 
     #[test]

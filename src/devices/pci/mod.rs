@@ -157,6 +157,18 @@ impl ConfigAccess {
         read32 write32 in32 out32 u32, "32", 0;
     }
 
+    /// Reads the 32 bits at `reg`, a multiple of eight, and the next 32 behind them: one access where the space is memory-mapped, which
+    /// QEMU takes as two.
+    pub fn read_pair(self, hw: &(impl Ports + PhysMem), bdf: Bdf, reg: u16) -> u64 {
+        match self {
+            Self::Ports => {
+                let low = self.read32(hw, bdf, reg);
+                u64::from(low) | u64::from(self.read32(hw, bdf, reg + 4)) << 32
+            }
+            Self::Mmconfig(base) => hw.read64(mmconfig_address(base, bdf, reg)),
+        }
+    }
+
     /// Writes 32 bits at `reg` and reads back what the function made of them.
     pub fn write_and_read32(
         self,

@@ -20,16 +20,75 @@ const SPARE_IO: u64 = 0x1000;
 /// Memory a hot-plug bridge keeps free, in each of its windows; what Linux keeps by default.
 const SPARE_MEMORY: u64 = 2 << 20;
 
-/// Functions of QEMU's machines of which the register layout is known, and which BARs they have, as a mask: nothing else
-/// is worth asking. (Intel 290550, 290562 and 316972 datasheets; QEMU's docs/specs/standard-vga.rst.)
-const KNOWN_BARS: [(u16, u16, u8); 6] = [
-    (0x8086, 0x7010, 1 << 4),
-    (0x8086, 0x7111, 1 << 4),
-    (0x8086, 0x7113, 0),
-    (0x8086, 0x2922, 1 << 4 | 1 << 5),
-    (0x8086, 0x2930, 1 << 4),
-    (0x1234, 0x1111, 1 << 0 | 1 << 2 | 1 << ROM_BAR),
+/// Which BARs QEMU's standard VGA has, as a mask: no other is worth asking (QEMU's docs/specs/standard-vga.rst).
+const STANDARD_VGA: (u16, u16) = (0x1234, 0x1111);
+const STANDARD_VGA_BARS: u8 = 1 << 0 | 1 << 2 | 1 << ROM_BAR;
+
+/// A function of the two chipsets, of which all is known but where its BARs are: each register that need not be read is two exits to a
+/// hypervisor.
+struct Known {
+    vendor: u16,
+    device: u16,
+    class: u32,
+    multifunction: bool,
+    bars: &'static [(usize, Bar)],
+    pin: u8,
+}
+
+const fn io(size: u64) -> Bar {
+    Bar {
+        kind: BarKind::Io,
+        size,
+        ..Bar::NONE
+    }
+}
+
+const fn memory(size: u64) -> Bar {
+    Bar { size, ..Bar::NONE }
+}
+
+const fn known(
+    device: u16,
+    class: u32,
+    multifunction: bool,
+    bars: &'static [(usize, Bar)],
+    pin: u8,
+) -> Known {
+    Known {
+        vendor: 0x8086,
+        device,
+        class,
+        multifunction,
+        bars,
+        pin,
+    }
+}
+
+/// Intel datasheets 290549 (82441FX), 290550 (82371SB), 290562 (82371AB), 316966 (Q35), 316972 (ICH9), as QEMU has these chips.
+const KNOWN: [Known; 8] = [
+    known(0x1237, 0x06_0000, false, &[], 0),
+    known(0x29c0, 0x06_0000, false, &[], 0),
+    known(0x7000, 0x06_0100, true, &[], 0),
+    known(0x2918, 0x06_0100, true, &[], 0),
+    known(0x7010, 0x01_0180, false, &[(4, io(16))], 0),
+    known(0x7113, 0x06_8000, false, &[], 1),
+    known(
+        0x2922,
+        0x01_0601,
+        false,
+        &[(4, io(32)), (5, memory(4096))],
+        1,
+    ),
+    known(0x2930, 0x0c_0500, false, &[(4, io(64))], 1),
 ];
+
+impl Known {
+    /// What is known of `device`, where that is a function of bus 0: cards elsewhere may be passed through.
+    fn find(device: &PciDevice) -> Option<&'static Self> {
+        let is = |known: &&Known| device.is(known.vendor, known.device);
+        KNOWN.iter().find(is).filter(|_| device.bdf.bus() == 0)
+    }
+}
 
 /// Finds all functions and numbers all buses. `extra_roots` is how many root buses there are beside bus 0.
 ///
@@ -84,15 +143,25 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
             bdf,
             vendor: id as u16,
             device: (id >> 16) as u16,
-            class: self.config.read32(self.hw, bdf, reg::CLASS) >> 8,
+            class: 0,
             bars: [Bar::NONE; 7],
             pin: 0,
             irq: None,
             bridge: None,
             parent,
         };
-        let multifunction = bdf.function() == 0
-            && self.config.read32(self.hw, bdf, reg::HEADER) & MULTIFUNCTION != 0;
+        if let Some(known) = Known::find(&device) {
+            device.class = known.class;
+            device.pin = known.pin;
+            for (index, bar) in known.bars {
+                device.bars[*index] = *bar;
+            }
+            self.devices.push(device);
+            return Some(known.multifunction && bdf.function() == 0);
+        }
+        let (class, header) = self.class_and_header(bdf);
+        device.class = class >> 8;
+        let multifunction = bdf.function() == 0 && header & MULTIFUNCTION != 0;
         let class = device.subclass();
         if !matches!(class, CLASS_HOST_BRIDGE | CLASS_ISA_BRIDGE) {
             self.size_bars(&mut device);
@@ -107,6 +176,21 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
             self.bridge(self.devices.len() - 1);
         }
         Some(multifunction)
+    }
+
+    /// The registers [`reg::CLASS`] and [`reg::HEADER`]; the latter is only asked for where it costs nothing or counts.
+    fn class_and_header(&self, bdf: Bdf) -> (u32, u32) {
+        if let ConfigAccess::Mmconfig(_) = self.config {
+            let both = self.config.read_pair(self.hw, bdf, reg::CLASS);
+            return (both as u32, (both >> 32) as u32);
+        }
+        let read = |reg| self.config.read32(self.hw, bdf, reg);
+        let header = if bdf.function() == 0 {
+            read(reg::HEADER)
+        } else {
+            0
+        };
+        (read(reg::CLASS), header)
     }
 
     fn bridge(&mut self, index: usize) {
@@ -194,10 +278,12 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
 
     fn size_bars(&self, device: &mut PciDevice) {
         let is_bridge = device.subclass() == CLASS_PCI_BRIDGE;
-        let known = KNOWN_BARS
-            .iter()
-            .find(|(vendor, id, _)| device.is(*vendor, *id));
-        let mask = known.map_or(0x7f, |(_, _, mask)| *mask);
+        let standard_vga = device.is(STANDARD_VGA.0, STANDARD_VGA.1);
+        let mask = if standard_vga {
+            STANDARD_VGA_BARS
+        } else {
+            0x7f
+        };
         let count = if is_bridge { 2 } else { 6 };
         let mut index = 0;
         while index < count {

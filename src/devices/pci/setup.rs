@@ -165,8 +165,18 @@ fn apply(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevice], in
         config.write8(hw, bdf, reg::INTERRUPT, irq);
     }
     chipset::init_device(hw, config, device, &access.routing);
+    if decodes_nothing(device) {
+        return;
+    }
     let command = access.command | command_bits(device);
     config.write16(hw, bdf, reg::COMMAND, command);
+}
+
+/// Host and ISA bridges do their work whatever their command register says.
+fn decodes_nothing(device: &PciDevice) -> bool {
+    const HOST_BRIDGE: u16 = 0x0600;
+    const ISA_BRIDGE: u16 = 0x0601;
+    matches!(device.subclass(), HOST_BRIDGE | ISA_BRIDGE)
 }
 
 /// A kind of address is decoded only if every BAR of that kind has one.

@@ -259,9 +259,7 @@ impl<H: Hardware> Channel<H> {
     }
 
     fn read_block(&self, block: &mut [u8]) {
-        for chunk in block.chunks_exact_mut(4) {
-            chunk.copy_from_slice(&self.hw.in32(self.ports.command).to_le_bytes());
-        }
+        self.hw.in32_repeated(self.ports.command, block);
     }
 
     /// Runs a command that moves sectors through the data register, 32 bits at a time, which every PCI controller can.

@@ -4,9 +4,10 @@
 
 extern crate alloc;
 
+use alloc::sync::Arc;
 use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::{Frame, Outcome, bridge, cpu};
-use firstlight::bios::{Bios, console, int13, option_roms, post};
+use firstlight::bios::{Bios, console, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::{self, find};
 use firstlight::devices::reset;
@@ -76,8 +77,8 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     post::ports(&Pc);
     logger::step_done("BIOS data and chips");
     let found = find::devices(&Pc, &bios.machine, &bios.settings);
-    int13::init(&Pc, &found.hard_disks);
-    bios.hard_disks = found.hard_disks;
+    found.drives.announce(&Pc);
+    bios.drives = Arc::new(Mutex::new(found.drives));
     let boot = Boot::new(found.candidates, found.order);
     logger::step_done("disks");
     bios.services.routing_table = tables.routing_table;

@@ -11,6 +11,7 @@ fn main() {
     assemble(guest, "xen", 0x7c00);
     assemble(guest, "rom", 0);
     assemble(guest, "letter", 0x7c00);
+    assemble(guest, "slow", 0x7c00);
     // It has an ELF header of its own making.
     assemble(guest, "pvh", 0);
 }

@@ -27,6 +27,7 @@ unsafe extern "C" {
     static int76: u8;
     static pmm_entry: u8;
     static pnp_entry: u8;
+    static pending_interrupts: u8;
     static bios32_entry: u8;
     static pci32_last_bus: u8;
 }
@@ -214,6 +215,16 @@ extern "C" fn enter(frame: &mut Frame) -> u32 {
 /// Runs an interrupt handler at `regs.cs:regs.ip` until it returns by IRET.
 pub fn call_handler(regs: &mut RealRegs) {
     call_guest(regs, Kind::Interrupt, [0; 4]);
+}
+
+/// Opens a window for interrupts in real mode, until none is pending.
+pub fn serve_interrupts() {
+    let mut regs = RealRegs {
+        cs: (F_SEGMENT >> 4) as u16,
+        ip: fseg_offset(addr_of!(pending_interrupts)),
+        ..RealRegs::default()
+    };
+    call_with(&mut regs, &[0; 4]);
 }
 
 /// Runs real-mode code at `regs.cs:regs.ip` until it returns by RETF, with `words` on its stack, the last one lowest.

@@ -409,6 +409,14 @@ int08_console:
     pushw $0x08
     jmp bridge
 
+# Called by Rust while it waits: interrupts that are pending are served between NOP and CLI.
+    .globl pending_interrupts
+pending_interrupts:
+    sti
+    nop
+    cli
+    lretw
+
 # Hardware interrupts that cost no mode switch. They work for virtual-8086 callers too.
 int08:
     pushl %eax

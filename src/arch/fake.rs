@@ -23,6 +23,7 @@ pub trait FakeDevice {
     }
 }
 
+type OnInterrupts = Box<dyn Fn(&Fake)>;
 type OnInt = Box<dyn Fn(&Fake, u8, &mut RealRegs)>;
 
 /// A machine with sparse memory, which reads as zero where nothing was written. Clones are the same machine.
@@ -60,6 +61,8 @@ pub struct Parts {
     /// Reads and writes of ports.
     pub port_accesses: Cell<u64>,
     dma_taken: Cell<u64>,
+    on_interrupts: RefCell<Option<OnInterrupts>>,
+    interrupts_allowed: Cell<bool>,
 }
 
 impl Fake {
@@ -73,6 +76,11 @@ impl Fake {
     /// Lets `handler` serve the interrupts that are raised in real mode.
     pub fn on_int(&self, handler: impl Fn(&Fake, u8, &mut RealRegs) + 'static) {
         *self.on_int.borrow_mut() = Some(Box::new(handler));
+    }
+
+    /// Lets `handler` run where pending interrupts are served.
+    pub fn on_interrupts(&self, handler: impl Fn(&Fake) + 'static) {
+        *self.on_interrupts.borrow_mut() = Some(Box::new(handler));
     }
 
     /// Lets `device` answer its ports, before any script does.
@@ -213,6 +221,19 @@ impl RealMode for Fake {
         if let Some(handler) = &*self.on_int.borrow() {
             handler(self, vector, regs);
         }
+    }
+    fn serve_interrupts(&self) {
+        if self.allow_interrupts(false) {
+            let handler = self.on_interrupts.borrow_mut().take();
+            if let Some(handler) = handler {
+                handler(self);
+                *self.on_interrupts.borrow_mut() = Some(handler);
+            }
+            self.allow_interrupts(true);
+        }
+    }
+    fn allow_interrupts(&self, allowed: bool) -> bool {
+        self.interrupts_allowed.replace(allowed)
     }
 }
 

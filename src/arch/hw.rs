@@ -182,7 +182,7 @@ pub struct RealRegs {
 
 /// Calls out of the firmware into real mode.
 ///
-/// No lock that a BIOS service takes may be held over a call: the callee can raise any interrupt.
+/// No lock that a BIOS service waits for may be held over a call: the callee can raise any interrupt.
 pub trait RealMode {
     /// Far-calls the entry point `regs.cs:regs.ip` of an option ROM, on a stack in segment 0 and with limits of 4 GiB.
     fn call_rom(&self, regs: &mut RealRegs);
@@ -190,6 +190,14 @@ pub trait RealMode {
     fn call_far_with(&self, regs: &mut RealRegs, words: &[u16; 4]);
     /// Raises interrupt `vector` through the guest's interrupt vector table.
     fn call_int(&self, vector: u8, regs: &mut RealRegs);
+
+    /// Serves hardware interrupts that are pending, in real mode as the guest would, where [`allow_interrupts`] lets it.
+    ///
+    /// [`allow_interrupts`]: Self::allow_interrupts
+    fn serve_interrupts(&self);
+    /// Lets [`serve_interrupts`](Self::serve_interrupts) do what it says, or not, and returns what was before. Only for a
+    /// service that holds no lock but one which handlers find taken.
+    fn allow_interrupts(&self, allowed: bool) -> bool;
 }
 
 /// CPUID as a function: EAX in, EAX to EDX out.

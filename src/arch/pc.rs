@@ -3,7 +3,7 @@
 use super::hw::{Clock, DmaMemory, PhysMem, Ports, RealMode, RealRegs};
 use super::{bridge, cpu, dma};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use x86_64::structures::port::{PortRead, PortWrite};
 
 /// The machine we run on.
@@ -252,7 +252,19 @@ impl RealMode for Pc {
         regs.cs = self.read16(4 * u64::from(vector) + 2);
         bridge::call_handler(regs);
     }
+    fn serve_interrupts(&self) {
+        // Not again from a service that a handler calls.
+        if self.allow_interrupts(false) {
+            bridge::serve_interrupts();
+            self.allow_interrupts(true);
+        }
+    }
+    fn allow_interrupts(&self, allowed: bool) -> bool {
+        INTERRUPTS_ALLOWED.swap(allowed, Ordering::Relaxed)
+    }
 }
+
+static INTERRUPTS_ALLOWED: AtomicBool = AtomicBool::new(false);
 
 impl DmaMemory for Pc {
     fn dma_memory(&self, len: usize, align: usize) -> Option<u64> {

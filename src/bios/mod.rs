@@ -28,9 +28,9 @@ use crate::arch::{Frame, Hardware, Outcome};
 use crate::platform::Machine;
 use crate::rom::OptionRoms;
 use crate::settings::Settings;
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 use bda::Bda;
-use int13::HardDisk;
+use int13::Drives;
 use spin::Mutex;
 
 /// [`Frame::vector`] of a far call to the POST memory manager's entry, in `bridge.s`.
@@ -42,8 +42,8 @@ pub struct Bios {
     pub machine: Machine,
     /// What the user set.
     pub settings: Settings,
-    /// Hard disks, in the order of their drive numbers from 80h.
-    pub hard_disks: Vec<HardDisk>,
+    /// All drives, behind a lock of their own, which is held while one works and [`Bios`] is not.
+    pub drives: Arc<Mutex<Drives>>,
     /// What the services other than the disk's keep.
     pub services: Services,
 }
@@ -54,7 +54,7 @@ impl Bios {
         Self {
             machine,
             settings,
-            hard_disks: Vec::new(),
+            drives: Arc::default(),
             services: Services::default(),
         }
     }

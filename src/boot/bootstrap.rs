@@ -107,6 +107,12 @@ pub fn start<H: Hardware>(
     hw: &H,
     frame: &mut Frame,
 ) -> Outcome {
+    let drives = bios.lock().drives.clone();
+    if drives.try_lock().is_none() {
+        // A handler that ran while a drive worked boots anew, and nobody waits for the drive any more.
+        log::error!("booted while a drive works: restarting");
+        reset::machine(hw);
+    }
     // The locks end with their statements: the dialog draws by INT 10h, and boot sectors are read by INT 13h.
     let open = boot.lock().dialog.take();
     if let Some(dialog) = open {

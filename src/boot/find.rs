@@ -3,7 +3,7 @@
 use super::candidate::{Candidate, Kind, Reason, Target};
 use super::order::{CMOS_FIRST, CMOS_THIRD, Order};
 use crate::arch::Handle;
-use crate::bios::int13::{FIRST_DISK, HardDisk};
+use crate::bios::int13::Drives;
 use crate::devices::pci::PciDevice;
 use crate::devices::place::Place;
 use crate::devices::rtc;
@@ -22,8 +22,8 @@ const BOOTORDER_LIMIT: u32 = 64 * 1024;
 
 /// What there is to boot.
 pub struct Bootable {
-    /// The hard disks in the order of their drive numbers.
-    pub hard_disks: Vec<HardDisk>,
+    /// All drives, with their numbers.
+    pub drives: Drives,
     /// All other candidates than option ROMs in the order in which they are tried.
     pub candidates: Vec<Candidate>,
     /// The order that the platform wants.
@@ -43,11 +43,11 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
         pci: &machine.pci,
         config: machine.config,
     };
-    let mut disks = Vec::new();
+    let mut devices = Vec::new();
     let mut candidates = Vec::new();
     for found in drivers::probe(&around, |_| true) {
         match found {
-            Found::Device(device) => disks.push(device),
+            Found::Device(device) => devices.push(device),
             Found::Unusable {
                 kind,
                 name,
@@ -61,30 +61,33 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
             }),
         }
     }
-    candidates.extend(network_cards(&machine.pci));
     // Numbered so that the one to boot first is 80h, which many boot programs take for granted.
-    firstlight_tables::sort::by_key(&mut disks, |disk| {
-        let info = disk.info();
+    firstlight_tables::sort::by_key(&mut devices, |device| {
+        let info = device.info();
         order.rank(info.kind.into(), &info.name, Some(&info.place))
     });
-    let mut hard_disks = Vec::new();
+    let mut drives = Drives::default();
     let mut bounce = None;
-    // Drive numbers end at FFh.
-    for (device, drive) in disks.into_iter().zip(FIRST_DISK..=u8::MAX) {
-        let disk = HardDisk::new(
-            hw,
-            Disk::new(device, *bounce.get_or_insert_with(|| Bounce::new(hw))),
-        );
+    for device in devices {
+        let bounce = *bounce.get_or_insert_with(|| Bounce::new(hw));
+        let info = device.info().clone();
+        let Some(number) = drives.add(hw, Disk::new(device, bounce)) else {
+            log::warn!("{}: no drive number is left", info.name);
+            continue;
+        };
         candidates.push(Candidate {
-            kind: disk.info().kind.into(),
-            name: disk.info().name.clone(),
-            place: Some(disk.info().place.clone()),
-            target: Target::Drive(drive),
+            kind: info.kind.into(),
+            name: info.name,
+            place: Some(info.place),
+            target: match info.kind {
+                storage::Kind::CdRom => Target::Nothing(Reason::NotSupported),
+                _ => Target::Drive(number),
+            },
         });
-        hard_disks.push(disk);
     }
+    candidates.extend(network_cards(&machine.pci));
     Bootable {
-        hard_disks,
+        drives,
         candidates: order.arrange(candidates),
         order,
     }

@@ -1,23 +1,28 @@
 //! Waiting for a device when looking is expensive.
 
-use crate::arch::Clock;
+use crate::arch::Hardware;
 
 /// Polls before the clock is asked: a device that answers at once costs no clock access.
 const FREE_POLLS: u32 = 24;
 /// Most pauses between two polls. A pause takes some 40 to 150 cycles, so that a poll comes every 15 to 50 us at last.
 const MOST_PAUSES: u32 = 1024;
 
+/// How often interrupts are served during a long wait: a tick of the timer is 55 ms, a byte of a serial port at 115,200 baud
+/// 87 us, of which a FIFO holds 16.
+const SERVE_US: u64 = 2000;
+
 /// Asks `ready` until it answers something or `timeout_us` have passed, ever more sparsely.
 ///
 /// Each register read is a VM exit, and while the hypervisor serves it the device's own thread may have to wait. So the polls
-/// begin close together, for a device that is already done, and then leave it alone.
+/// begin close together, for a device that is already done, and then leave it alone. A long wait serves interrupts, where that is
+/// allowed.
 pub fn sparsely<T>(
-    clock: &impl Clock,
+    hw: &impl Hardware,
     timeout_us: u64,
     mut ready: impl FnMut() -> Option<T>,
 ) -> Option<T> {
     let mut pauses = 8;
-    let mut start = None;
+    let mut times = None;
     let mut polls = 0;
     loop {
         if let Some(value) = ready() {
@@ -25,13 +30,18 @@ pub fn sparsely<T>(
         }
         polls += 1;
         if polls > FREE_POLLS {
-            let now = clock.now_us();
-            if now.wrapping_sub(*start.get_or_insert(now)) >= timeout_us {
+            let now = hw.now_us();
+            let (start, served) = times.get_or_insert((now, now));
+            if now.wrapping_sub(*start) >= timeout_us {
                 return ready();
+            }
+            if now.wrapping_sub(*served) >= SERVE_US {
+                hw.serve_interrupts();
+                *served = hw.now_us();
             }
         }
         for _ in 0..pauses {
-            clock.relax();
+            hw.relax();
         }
         pauses = (pauses * 2).min(MOST_PAUSES);
     }

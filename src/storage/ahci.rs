@@ -1,4 +1,4 @@
-//! SATA disks behind AHCI controllers, and CD drives as far as telling that they are there.
+//! SATA disks and CD drives behind AHCI controllers.
 //!
 //! True when this code first runs: PCI setup has given the controller its memory and allowed it to master the bus. One command
 //! slot a port is enough for a caller that waits. The end of a command is seen in memory, where the controller puts the drive's
@@ -9,8 +9,9 @@
 #[cfg(test)]
 mod tests;
 
-use super::ata::identify::{self, Flush, IDENTIFY_LEN, Identity};
+use super::ata::identify::{self, CdIdentity, Flush, IDENTIFY_LEN, Identity};
 use super::drivers::Function;
+use super::scsi::{self, Data, ScsiDisk, Status, Transport};
 use super::{BlockDevice, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
 use crate::arch::Handle;
 use crate::devices::place::Place;
@@ -80,6 +81,8 @@ const AREA_ALIGN: usize = 0x400;
 /// Place of the register message that ends a command, and its type.
 const RECEIVED_REGISTERS: u64 = RECEIVED + 0x40;
 const REGISTERS_TYPE: u8 = 0x34;
+/// Place of a packet device's command block.
+const PACKET_BLOCK: u64 = TABLE + 0x40;
 /// Place of the descriptors.
 const DESCRIPTORS: u64 = TABLE + 0x80;
 /// Most bytes of one descriptor.
@@ -88,7 +91,10 @@ const DESCRIPTOR_MAX: u64 = 4 << 20;
 /// Most sectors of one command, with 48-bit addresses and without: of 4 KiB each, they take 32 descriptors of 40.
 const MOST_SECTORS: u32 = 0x8000;
 const MOST_SECTORS_28: u32 = 256;
-const COMMAND_US: u64 = 10_000_000;
+/// Most bytes of one command of a CD drive, which fit the descriptors as well.
+const MOST_BYTES: u32 = 16 << 20;
+/// A drive tells what it is within this time, and is ready for that after a reset.
+const IDENTIFY_US: u64 = 4_000_000;
 const PORT_US: u64 = 500_000;
 const LINK_US: u64 = 1_000_000;
 
@@ -98,6 +104,7 @@ const READ_DMA_EXT: u8 = 0x25;
 const WRITE_DMA_EXT: u8 = 0x35;
 const READ_DMA: u8 = 0xc8;
 const WRITE_DMA: u8 = 0xca;
+const PACKET: u8 = 0xa0;
 const FLUSH_CACHE: u8 = 0xe7;
 const FLUSH_CACHE_EXT: u8 = 0xea;
 
@@ -116,10 +123,13 @@ struct Command {
     buffer: u64,
     len: u64,
     writes: bool,
+    /// The command block for a packet device.
+    packet: Option<[u8; 16]>,
+    deadline_us: u64,
 }
 
 impl Command {
-    fn without_data(opcode: u8) -> Self {
+    fn without_data(opcode: u8, deadline_us: u64) -> Self {
         Self {
             opcode,
             lba: 0,
@@ -127,6 +137,8 @@ impl Command {
             buffer: 0,
             len: 0,
             writes: false,
+            packet: None,
+            deadline_us,
         }
     }
 }
@@ -168,7 +180,7 @@ impl<H: Handle> Port<H> {
         self.set(SERR, u32::MAX);
         self.set(IS, u32::MAX);
         self.set(CMD, RECEIVE);
-        self.wait(COMMAND_US, |port| port.get(TFD) & TFD_BUSY == 0)?;
+        self.wait(IDENTIFY_US, |port| port.get(TFD) & TFD_BUSY == 0)?;
         self.set(CMD, RECEIVE | CMD_START);
         Ok(())
     }
@@ -189,15 +201,21 @@ impl<H: Handle> Port<H> {
     /// Writes command header, message and descriptors.
     fn prepare(&self, command: &Command) {
         const FIS_DWORDS: u32 = 5;
+        const IS_PACKET: u32 = 1 << 5;
         const WRITE: u32 = 1 << 6;
         const HOST_TO_DEVICE: u8 = 0x27;
         const IS_COMMAND: u8 = 1 << 7;
         const LBA_MODE: u8 = 1 << 6;
+        const PACKET_DMA: u8 = 1 << 0;
         let lba = command.lba.to_le_bytes();
         let short = matches!(command.opcode, READ_DMA | WRITE_DMA);
         let device = LBA_MODE | if short { lba[3] & 15 } else { 0 };
+        let features = match command.packet {
+            Some(_) if command.len != 0 => PACKET_DMA,
+            _ => 0,
+        };
         let mut message = [0; 20];
-        message[..4].copy_from_slice(&[HOST_TO_DEVICE, IS_COMMAND, command.opcode, 0]);
+        message[..4].copy_from_slice(&[HOST_TO_DEVICE, IS_COMMAND, command.opcode, features]);
         message[4..8].copy_from_slice(&[lba[0], lba[1], lba[2], device]);
         if !short {
             message[8..11].copy_from_slice(&lba[3..6]);
@@ -205,6 +223,9 @@ impl<H: Handle> Port<H> {
         }
         message[12] = command.count as u8;
         self.hw.write(self.area + TABLE, &message);
+        if let Some(packet) = command.packet {
+            self.hw.write(self.area + PACKET_BLOCK, &packet);
+        }
         let mut entries = 0;
         let mut addr = command.buffer;
         let end = addr + command.len;
@@ -217,30 +238,41 @@ impl<H: Handle> Port<H> {
             entries += 1;
         }
         let write = if command.writes { WRITE } else { 0 };
-        self.hw
-            .write32(self.area + LIST, FIS_DWORDS | write | entries << 16);
+        let packet = command.packet.map_or(0, |_| IS_PACKET);
+        self.hw.write32(
+            self.area + LIST,
+            FIS_DWORDS | packet | write | entries << 16,
+        );
         self.hw.write32(self.area + LIST + 4, 0);
         self.hw.write64(self.area + LIST + 8, self.area + TABLE);
     }
 
-    /// Runs a command in slot 0.
-    fn run(&self, command: &Command) -> Result<(), DiskError> {
+    /// Runs a command in slot 0, and returns the drive's status and error.
+    fn run(&self, command: &Command) -> Result<(u8, u8), DiskError> {
         // A drive that is asked for data by PIO ends with another message.
         let by_message = !matches!(command.opcode, IDENTIFY_DEVICE | IDENTIFY_PACKET_DEVICE);
         self.prepare(command);
         self.hw.write32(self.area + RECEIVED_REGISTERS, 0);
         self.set(IS, u32::MAX);
         self.set(CI, 1);
+        let mut answer = (0, 0);
         if by_message {
             // Should the message not come, the register decides below.
-            let _ = poll::sparsely(&self.hw, COMMAND_US, || {
+            let _ = poll::sparsely(&self.hw, command.deadline_us, || {
                 (self.hw.read8(self.area + RECEIVED_REGISTERS) == REGISTERS_TYPE).then_some(())
             });
-            let [_, _, status, error] =
-                self.hw.read32(self.area + RECEIVED_REGISTERS).to_le_bytes();
-            check(status, error)?;
+            let received = self.hw.read32(self.area + RECEIVED_REGISTERS);
+            let [_, _, status, error] = received.to_le_bytes();
+            answer = (status, error);
+            if status & STATUS_ERROR != 0 {
+                return Ok(answer);
+            }
         }
-        let timeout_us = if by_message { PORT_US } else { COMMAND_US };
+        let timeout_us = if by_message {
+            PORT_US
+        } else {
+            command.deadline_us
+        };
         let mut polls = 0;
         poll::sparsely(&self.hw, timeout_us, || {
             polls += 1;
@@ -252,17 +284,23 @@ impl<H: Handle> Port<H> {
         .unwrap_or(Err(DiskError::Timeout))?;
         if !by_message {
             let task_file = self.get(TFD).to_le_bytes();
-            check(task_file[0], task_file[1])?;
+            answer = (task_file[0], task_file[1]);
         }
-        Ok(())
+        Ok(answer)
+    }
+
+    /// Runs a command that either works or fails.
+    fn carry_out(&self, command: &Command) -> Result<(), DiskError> {
+        let (status, error) = self.run(command)?;
+        check(status, error)
     }
 
     fn identify(&self, opcode: u8) -> Result<[u8; IDENTIFY_LEN], DiskError> {
         let mut data = [0; IDENTIFY_LEN];
-        self.run(&Command {
+        self.carry_out(&Command {
             buffer: self.area + IDENTITY,
             len: IDENTIFY_LEN as u64,
-            ..Command::without_data(opcode)
+            ..Command::without_data(opcode, IDENTIFY_US)
         })?;
         self.hw.read(self.area + IDENTITY, &mut data);
         Ok(data)
@@ -341,16 +379,34 @@ fn identify_drive<H: Handle>(
             },
         }),
         SIGNATURE_PACKET => {
-            let model = identify::cd(&port.identify(IDENTIFY_PACKET_DEVICE)?);
-            model.map(|model| Found::Unusable {
-                kind: Kind::CdRom,
-                name: format!("{model} ({name})"),
-                place,
-                why: super::NOT_SUPPORTED.into(),
-            })
+            let identity = identify::cd(&port.identify(IDENTIFY_PACKET_DEVICE)?);
+            identity
+                .and_then(|identity| cd(port, identity, dma, name, place))
+                .map(|cd| Found::Device(Box::new(cd)))
         }
         _ => None,
     })
+}
+
+fn cd<H: Handle>(
+    port: Port<H>,
+    identity: CdIdentity,
+    dma: Dma,
+    name: String,
+    place: Place,
+) -> Option<ScsiDisk<H, Atapi<H>>> {
+    let found = scsi::Found {
+        name,
+        place,
+        edd: None,
+        most_bytes: MOST_BYTES,
+        dma: Some(dma),
+    };
+    let identity = scsi::Identity {
+        kind: Kind::CdRom,
+        model: identity.model,
+    };
+    ScsiDisk::new(port.hw.clone(), Atapi { port }, identity, found)
 }
 
 /// A disk.
@@ -395,7 +451,7 @@ impl<H: Handle> BlockDevice for Disk<H> {
     }
 
     fn transfer(&mut self, request: &Request) -> Result<(), DiskError> {
-        self.port.run(&Command {
+        self.port.carry_out(&Command {
             opcode: match (self.lba48, request.writes()) {
                 (true, false) => READ_DMA_EXT,
                 (true, true) => WRITE_DMA_EXT,
@@ -407,6 +463,8 @@ impl<H: Handle> BlockDevice for Disk<H> {
             buffer: request.buffer,
             len: u64::from(request.count) * u64::from(self.info.sector_size),
             writes: request.writes(),
+            packet: None,
+            deadline_us: request.deadline_us,
         })
     }
 
@@ -416,7 +474,39 @@ impl<H: Handle> BlockDevice for Disk<H> {
             Flush::Short => FLUSH_CACHE,
             Flush::Ext => FLUSH_CACHE_EXT,
         };
-        self.port.run(&Command::without_data(opcode))
+        self.port
+            .carry_out(&Command::without_data(opcode, super::FLUSH_US))
+    }
+
+    fn recover(&mut self) -> Result<(), DiskError> {
+        self.port.recover()
+    }
+}
+
+/// The way to a packet device.
+struct Atapi<H> {
+    port: Port<H>,
+}
+
+impl<H: Handle> Transport for Atapi<H> {
+    fn run(&mut self, command: &scsi::Command) -> Result<Status, DiskError> {
+        let (buffer, len) = match command.data {
+            Data::None => (0, 0),
+            Data::In { buffer, len } | Data::Out { buffer, len } => (buffer, len.into()),
+        };
+        let (status, _) = self.port.run(&Command {
+            buffer,
+            len,
+            writes: matches!(command.data, Data::Out { .. }),
+            packet: Some(command.block),
+            ..Command::without_data(PACKET, command.deadline_us)
+        })?;
+        if status & STATUS_ERROR == 0 {
+            return Ok(Status::Good);
+        }
+        // The port takes no further command until it was stopped, and the device is to be asked what it has.
+        self.port.recover()?;
+        Ok(Status::Check(None))
     }
 
     fn recover(&mut self) -> Result<(), DiskError> {

@@ -1,4 +1,4 @@
-//! ATA disks on the PIIX and ICH IDE controllers, and CD drives as far as telling that they are there.
+//! ATA disks and ATAPI CD drives on the PIIX and ICH IDE controllers.
 //!
 //! True when this code first runs: PCI setup has given the controller its ports and allowed it to master the bus. A whole
 //! request is one command and one bus master transfer straight into the caller's buffer; the data register is for drives and
@@ -12,6 +12,7 @@ pub(crate) mod identify;
 mod tests;
 
 use super::drivers::Function;
+use super::scsi::{self, Data, ScsiDisk, Status, Transport};
 use super::{
     AtaPorts, BlockDevice, DiskError, DiskInfo, Dma, EddBus, EddPath, Found, Kind, Limits, Request,
 };
@@ -23,8 +24,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 pub use channel::IdeChannel;
-use channel::{Channel, Command};
-use identify::{Flush, Identity};
+use channel::{Channel, Command, Packet, PacketData};
+use identify::{CdIdentity, Flush, Identity};
 
 /// PCI class and subclass of IDE controllers.
 pub const PCI_CLASS: u16 = 0x0101;
@@ -76,6 +77,13 @@ pub fn channels(device: &PciDevice) -> [IdeChannel; 2] {
 pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
     function.enable_bus_master();
     let channels = channels(function.device());
+    // Of functions with the same legacy ports it is the last one that answers there, and whose bus master serves.
+    let later: Vec<u16> = function.around.pci[function.index + 1..]
+        .iter()
+        .filter(|device| device.subclass() == PCI_CLASS)
+        .flat_map(self::channels)
+        .map(|channel| channel.command)
+        .collect();
     // Drives of a controller share the descriptor table: requests come one after the other.
     let prd = channels[0]
         .bus_master
@@ -86,6 +94,9 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
         .count();
     let mut found = Vec::new();
     for ports in channels {
+        if later.contains(&ports.command) {
+            continue;
+        }
         let channel = Channel {
             hw: function.hw(),
             ports,
@@ -130,17 +141,13 @@ impl<H: Handle> Unit<'_, H> {
                 },
             }),
             Err(_) if self.channel.packet_signature() => {
-                let model = self
+                let identity = self
                     .channel
                     .identify(IDENTIFY_PACKET_DEVICE, self.second)
                     .ok()
                     .and_then(|data| identify::cd(&data))?;
-                Some(Found::Unusable {
-                    kind: Kind::CdRom,
-                    name: format!("{model} ({})", self.name()),
-                    place,
-                    why: super::NOT_SUPPORTED.into(),
-                })
+                self.cd(place, identity, prd)
+                    .map(|cd| Found::Device(Box::new(cd)))
             }
             Err(_) => None,
         }
@@ -176,11 +183,42 @@ impl<H: Handle> Unit<'_, H> {
         }
     }
 
+    /// The bus master, for a drive that can use it.
+    fn bus_master(&self, wanted: bool, prd: Option<u64>) -> Option<BusMaster> {
+        let registers = self.channel.ports.bus_master.filter(|_| wanted);
+        let found = registers.zip(prd);
+        found.map(|(registers, table)| BusMaster { registers, table })
+    }
+
+    fn cd(
+        &self,
+        place: Place,
+        identity: CdIdentity,
+        prd: Option<u64>,
+    ) -> Option<ScsiDisk<H, Atapi<H>>> {
+        let dma = self.bus_master(identity.dma, prd);
+        let transport = Atapi {
+            channel: self.channel.clone(),
+            second: self.second,
+            block_len: identity.block_len,
+            dma,
+        };
+        let found = scsi::Found {
+            name: self.name(),
+            place,
+            edd: Some(self.edd(b"ATAPI   ")),
+            most_bytes: MOST_BYTES,
+            dma: dma.map(|_| Dma::BELOW_4G),
+        };
+        let identity = scsi::Identity {
+            kind: Kind::CdRom,
+            model: identity.model,
+        };
+        ScsiDisk::new(self.channel.hw.clone(), transport, identity, found)
+    }
+
     fn disk(&self, place: Place, identity: Identity, prd: Option<u64>) -> Disk<H> {
-        let bus_master = self.channel.ports.bus_master.filter(|_| identity.dma);
-        let dma = bus_master
-            .zip(prd)
-            .map(|(registers, table)| BusMaster { registers, table });
+        let dma = self.bus_master(identity.dma, prd);
         let sectors = if identity.lba48 {
             MOST_BYTES / identity.sector_size
         } else {
@@ -267,6 +305,7 @@ impl<H: Handle> Disk<H> {
             lba: request.lba,
             count: request.count,
             ext,
+            deadline_us: request.deadline_us,
         }
     }
 
@@ -330,9 +369,57 @@ impl<H: Handle> BlockDevice for Disk<H> {
             Flush::Ext => FLUSH_CACHE_EXT,
         };
         self.channel.begin();
-        let result = self.channel.run(&Command::plain(opcode, self.second));
+        let result = self
+            .channel
+            .run(&Command::plain(opcode, self.second, super::FLUSH_US));
         self.channel.end();
         result
+    }
+
+    fn recover(&mut self) -> Result<(), DiskError> {
+        let result = self.channel.reset(self.second);
+        self.channel.end();
+        result
+    }
+}
+
+/// The way to a packet device.
+struct Atapi<H> {
+    channel: Channel<H>,
+    second: bool,
+    /// Bytes of a command block.
+    block_len: u8,
+    dma: Option<BusMaster>,
+}
+
+impl<H: Handle> Transport for Atapi<H> {
+    fn run(&mut self, command: &scsi::Command) -> Result<Status, DiskError> {
+        let data = match (command.data, self.dma) {
+            (Data::None, _) => PacketData::None,
+            (Data::In { buffer, len } | Data::Out { buffer, len }, Some(dma)) => {
+                write_prd(&self.channel.hw, dma.table, buffer, len.into());
+                PacketData::Dma {
+                    bus_master: dma.registers,
+                    prd: dma.table,
+                    writes: matches!(command.data, Data::Out { .. }),
+                }
+            }
+            (Data::In { buffer, len }, None) => PacketData::Pio { buffer, len },
+            // CDs are read.
+            (Data::Out { .. }, None) => return Err(DiskError::BadRequest),
+        };
+        self.channel.begin();
+        let result = self.channel.run_packet(&Packet {
+            second: self.second,
+            block: &command.block[..self.block_len.into()],
+            data,
+            deadline_us: command.deadline_us,
+        });
+        self.channel.end();
+        Ok(match result? {
+            true => Status::Good,
+            false => Status::Check(None),
+        })
     }
 
     fn recover(&mut self) -> Result<(), DiskError> {

@@ -8,6 +8,11 @@ use core::ops::Range;
 
 /// Times that a command is tried.
 const ATTEMPTS: u32 = 3;
+/// How long a device that has never moved a sector may be silent. Two such silences and a recovery take less than 10 s, after
+/// which the next one is booted.
+const FIRST_US: u64 = 4_000_000;
+/// How long a device that works may be silent: storage behind a hypervisor may be far away or rationed.
+const WORKING_US: u64 = 32_000_000;
 /// Addresses where devices and shadow memory are, which no device is sent to.
 const NO_DMA: Range<u64> = 0xa_0000..0x10_0000;
 
@@ -75,6 +80,8 @@ pub struct Disk {
     bounce: Bounce,
     /// The device did not recover from its last failure.
     failed: bool,
+    /// It has moved sectors, and has not been silent since.
+    works: bool,
 }
 
 impl Disk {
@@ -84,6 +91,7 @@ impl Disk {
             device,
             bounce,
             failed: false,
+            works: false,
         }
     }
 
@@ -92,7 +100,7 @@ impl Disk {
         self.device.info()
     }
 
-    /// Sees whether `count` sectors from `lba` exist.
+    /// Sees whether `count` sectors from `lba` exist on the medium that is known.
     ///
     /// # Errors
     /// [`DiskError::BadRequest`] where they do not.
@@ -141,6 +149,7 @@ impl Disk {
         mut left: u32,
         mut buffer: u64,
     ) -> Result<(), DiskError> {
+        self.see_medium()?;
         self.verify(lba, left)?;
         while left > 0 {
             let count = self
@@ -171,15 +180,25 @@ impl Disk {
         if bounced && op == Op::Write {
             hw.copy(target, buffer, len);
         }
-        self.command(|device, last_try| {
+        let deadline_us = if self.works { WORKING_US } else { FIRST_US };
+        let result = self.command(|device, last_try| {
             device.transfer(&Request {
                 op,
                 lba,
                 count,
                 buffer: target,
                 last_try,
+                deadline_us,
             })
-        })?;
+        });
+        match result {
+            Ok(()) => self.works = true,
+            Err(DiskError::Timeout) => self.works = false,
+            // Learns what the new one is. What was wanted of the old one is for the caller to know.
+            Err(DiskError::MediumChanged) => drop(self.medium()),
+            Err(_) => {}
+        }
+        result?;
         if bounced && op == Op::Read {
             hw.copy(buffer, target, len);
         }
@@ -231,7 +250,23 @@ impl Disk {
     /// # Errors
     /// The drive does not say.
     pub fn medium(&mut self) -> Result<Medium, DiskError> {
-        self.device.medium()
+        let mut medium = Medium::Same;
+        self.command(|device, _| {
+            medium = device.medium()?;
+            Ok(())
+        })?;
+        Ok(medium)
+    }
+
+    /// Looks for a medium in a drive of which none is known.
+    ///
+    /// # Errors
+    /// There is none, or the drive does not say.
+    pub fn see_medium(&mut self) -> Result<(), DiskError> {
+        if self.info().sectors == 0 && self.medium()? == Medium::Absent {
+            return Err(DiskError::NoMedium);
+        }
+        Ok(())
     }
 
     /// Leaves the device to the guest's own driver.

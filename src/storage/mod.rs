@@ -8,6 +8,7 @@ pub mod ata;
 mod disk;
 pub mod drivers;
 mod floppy;
+pub mod scsi;
 
 pub use disk::{Bounce, Disk};
 
@@ -186,6 +187,8 @@ pub struct Request {
     pub buffer: u64,
     /// The command failed before and is given up if it fails again: the time for a slower way that may work.
     pub last_try: bool,
+    /// How long the device may be silent.
+    pub deadline_us: u64,
 }
 
 impl Request {
@@ -257,6 +260,9 @@ pub enum Found {
         why: String,
     },
 }
+
+/// How long making data lasting may take.
+const FLUSH_US: u64 = 32_000_000;
 
 /// What the boot report says of a drive that no driver reads.
 const NOT_SUPPORTED: &str = "booting from it is not supported yet";

@@ -3,9 +3,10 @@
 //! Sources: Enhanced Disk Drive Specification 3.0 (T13/1226D), sections 8.4 to 8.22; Phoenix Enhanced Disk Drive
 //! Specification 1.1 for the 66-byte form of the result.
 
-use super::HardDisk;
-use crate::arch::{PhysMem, linear};
-use crate::storage::{DiskInfo, EddBus, EddPath};
+use super::{Answer, BAD_COMMAND, EXTENSION_OFFSET, Reply};
+use crate::arch::{Frame, PhysMem, linear};
+use crate::bios::ebda;
+use crate::storage::{AtaPorts, DiskInfo, EddBus, EddPath};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The disk address packet of functions 42h, 43h, 44h and 47h.
@@ -82,6 +83,8 @@ const LEN_1: u16 = 0x1a;
 const LEN_2: u16 = 0x1e;
 const LEN_PHOENIX: u16 = 0x42;
 const LEN_T13: u16 = 0x4a;
+/// Options of a packet device: removable, and commanded by packets.
+const PACKET_DEVICE: u16 = 1 << 5 | 1 << 6;
 /// Offset of the device path.
 const PATH_OFFSET: u64 = 30;
 
@@ -90,27 +93,52 @@ pub fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte))
 }
 
-/// The basic result for a disk.
-fn parameters(info: &DiskInfo, size: u16) -> Parameters {
-    let geometry = info.geometry;
-    let most = u64::from(geometry.heads) * u64::from(geometry.sectors) * 0x3fff;
-    let beyond = info.sectors > most;
-    Parameters {
-        size,
-        flags: if beyond { 0 } else { 1 << 1 },
-        cylinders: if beyond { 0x3fff } else { geometry.cylinders },
-        heads: geometry.heads,
-        track_sectors: geometry.sectors,
-        sectors: info.sectors,
-        sector_size: info.sector_size as u16,
+/// Flags of a drive whose media change: removable, says so, can be locked; the numbers stand for any medium.
+const REMOVABLE: u16 = 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6;
+
+impl Parameters {
+    /// The result for a hard disk.
+    pub fn of_disk(info: &DiskInfo) -> Self {
+        let geometry = info.geometry;
+        let most = u64::from(geometry.heads) * u64::from(geometry.sectors) * 0x3fff;
+        let beyond = info.sectors > most;
+        Self {
+            size: LEN_1,
+            flags: if beyond { 0 } else { 1 << 1 },
+            cylinders: if beyond { 0x3fff } else { geometry.cylinders },
+            heads: geometry.heads,
+            track_sectors: geometry.sectors,
+            sectors: info.sectors,
+            sector_size: info.sector_size as u16,
+        }
+    }
+
+    /// The result for a CD drive, whatever is in it.
+    pub fn of_cd(info: &DiskInfo) -> Self {
+        Self {
+            size: LEN_1,
+            flags: REMOVABLE,
+            cylinders: u32::MAX,
+            heads: u32::MAX,
+            track_sectors: u32::MAX,
+            sectors: u64::MAX,
+            sector_size: info.sector_size as u16,
+        }
     }
 }
 
-/// The extension for a disk behind an ATA channel.
-fn extension(disk: &HardDisk) -> Option<Extension> {
-    let ports = disk.info().edd?.ata?;
-    let kind = u16::from(disk.translation_code());
+/// AH=41h: version 3.0, with fixed disk access, locking and ejecting, and enhanced disk drive support.
+pub fn installation_check(frame: &mut Frame) -> Reply {
+    frame.set_bx(0xaa55);
+    frame.set_cx(0x0007);
+    Reply::Ah(0x30)
+}
+
+/// The extension for a drive behind an ATA channel, with its kind of translation.
+fn extension(ports: &AtaPorts, packet: bool, translation: u8) -> Extension {
+    let kind = u16::from(translation);
     let translated = u16::from(kind != 0);
+    let removable = if packet { PACKET_DEVICE } else { 0 };
     let mut extension = Extension {
         command: ports.command,
         control: ports.control,
@@ -120,13 +148,13 @@ fn extension(disk: &HardDisk) -> Option<Extension> {
         multiple: 1,
         dma: 0,
         pio: 0,
-        options: 1 << 4 | translated << 3 | kind << 9,
+        options: removable | 1 << 4 | translated << 3 | kind << 9,
         reserved: 0,
         revision: 0x11,
         checksum: 0,
     };
     extension.checksum = checksum(extension.as_bytes());
-    Some(extension)
+    extension
 }
 
 /// The device path: `key` to `checksum`, 36 bytes in the Phoenix form and 44 in T13's.
@@ -153,32 +181,36 @@ fn device_path(edd: &EddPath, t13: bool) -> ([u8; 44], usize) {
     (path, len)
 }
 
-/// AH=48h: writes the result to the caller's buffer at `addr`, as long as the caller has room; the extension goes to
-/// `segment:offset`. `None` when there is no room for anything.
+/// AH=48h: writes the result to the caller's buffer at DS:SI, as long as the caller has room; what it says of the way to the
+/// drive goes to the EBDA.
 pub fn write_parameters(
     hw: &impl PhysMem,
-    disk: &HardDisk,
-    addr: u64,
-    segment: u16,
-    offset: u16,
-) -> Option<()> {
-    let info = disk.info();
+    frame: &Frame,
+    mut parameters: Parameters,
+    path: Option<&EddPath>,
+    translation: u8,
+) -> Answer {
+    let addr = linear(frame.ds, frame.si());
     let room = hw.read16(addr);
     if room < LEN_1 {
-        return None;
+        return Err(BAD_COMMAND);
     }
-    let described = extension(disk).zip(info.edd).filter(|_| room >= LEN_2);
-    // Guests take the path's presence from its key, so the length stays that of EDD 2, as in SeaBIOS.
-    let size = if described.is_some() { LEN_2 } else { LEN_1 };
-    hw.write_as(addr, &parameters(info, size));
-    let Some((extension, path)) = described else {
-        return Some(());
+    let ata = path.and_then(|path| Some((path, path.ata.as_ref()?)));
+    let Some((path, ports)) = ata.filter(|_| room >= LEN_2) else {
+        hw.write_as(addr, &parameters);
+        return Ok(Reply::Done);
     };
-    hw.write_as(linear(segment, offset), &extension);
-    hw.write_as(addr + u64::from(LEN_1), &[offset, segment]);
+    // Guests take the path's presence from its key, so the length stays that of EDD 2, as in SeaBIOS.
+    parameters.size = LEN_2;
+    hw.write_as(addr, &parameters);
+    let segment = ebda::segment(hw);
+    let packet = &path.interface == b"ATAPI   ";
+    let extension = extension(ports, packet, translation);
+    hw.write_as(linear(segment, EXTENSION_OFFSET), &extension);
+    hw.write_as(addr + u64::from(LEN_1), &[EXTENSION_OFFSET, segment]);
     if room >= LEN_PHOENIX {
-        let (path, len) = device_path(&path, room == LEN_T13);
+        let (path, len) = device_path(path, room == LEN_T13);
         hw.write(addr + PATH_OFFSET, &path[..len]);
     }
-    Some(())
+    Ok(Reply::Done)
 }

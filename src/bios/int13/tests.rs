@@ -1,7 +1,10 @@
+use super::disk::HardDisk;
+use super::geometry::Translation;
 use super::*;
-use crate::arch::PhysMem;
 use crate::arch::fake::Fake;
+use crate::arch::{PhysMem, RealMode};
 use crate::bios::tests::bios;
+use crate::bios::{ebda, ivt};
 use crate::storage::ata::fake::{FakeChannel, FakeDrive, disk};
 use core::cell::RefCell;
 use std::rc::Rc;
@@ -11,7 +14,7 @@ const PACKET: u64 = 0x600;
 
 struct Guest {
     hw: Fake,
-    bios: Mutex<Bios>,
+    bios: Rc<Mutex<Bios>>,
     channel: Rc<RefCell<FakeChannel>>,
 }
 
@@ -28,11 +31,16 @@ impl Guest {
                 Translation::automatic(device.info().geometry, device.info().sectors)
             });
             let disk = HardDisk::translated(device, translation);
-            bios.hard_disks.push(disk);
             crate::bios::bda::init(&hw, ebda::SEGMENT, 639);
-            init(&hw, &bios.hard_disks);
+            let mut drives = bios.drives.lock();
+            drives.push(disk);
+            drives.announce(&hw);
         }
-        Self { hw, bios, channel }
+        Self {
+            hw,
+            bios: Rc::new(bios),
+            channel,
+        }
     }
 
     fn call(&self, ax: u16, cx: u16, dx: u16) -> Frame {
@@ -268,6 +276,102 @@ fn enhanced_parameters() {
     ask(74);
     assert_eq!(guest.hex(PACKET + 30, 3), "DDBE2C");
     assert_eq!(guest.hex(PACKET + 72, 3), "00C5EE");
+}
+
+/// A slow device lets interrupts through; a call from a handler finds the other services free and INT 13h busy.
+#[test]
+fn handlers_are_served_while_a_device_works() {
+    let guest = Guest::new(10 * MIB, None);
+    guest.channel.borrow_mut().latency = 200;
+    let bios = guest.bios.clone();
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let answers = seen.clone();
+    guest.hw.on_interrupts(move |hw| {
+        assert!(bios.try_lock().is_some());
+        assert!(!hw.allow_interrupts(false));
+        for drive in [0x80, 0x00] {
+            let mut frame = Frame {
+                vector: 0x13,
+                eax: 0x0201,
+                edx: drive,
+                ..Frame::default()
+            };
+            crate::bios::dispatch(&bios, hw, &mut frame);
+            answers.borrow_mut().push((frame.ah(), carry(&frame)));
+        }
+    });
+    let read = |flags| {
+        let mut frame = Frame {
+            vector: 0x13,
+            eax: 0x0201,
+            ecx: 1,
+            edx: 0x80,
+            es: 0x2000,
+            flags,
+            ..Frame::default()
+        };
+        serve(&guest.bios, &guest.hw, &mut frame);
+        assert_eq!((frame.ah(), carry(&frame), guest.status()), (0, false, 0));
+    };
+    read(0);
+    assert!(seen.borrow().is_empty(), "interrupts were off");
+    read(frame::INTERRUPT);
+    assert_eq!(seen.borrow()[..2], [(0xaa, true), (0x80, true)]);
+    assert!(!guest.hw.allow_interrupts(false));
+}
+
+#[test]
+fn drive_numbers_by_kind() {
+    let guest = Guest::new(10 * MIB, None);
+    let hw = Fake::default();
+    let cd = crate::storage::ata::fake::cd(&hw).0;
+    let drives = guest.bios.lock().drives.clone();
+    assert_eq!(drives.lock().add(&hw, cd), Some(0xe0));
+    let cd = crate::storage::ata::fake::cd(&hw).0;
+    assert_eq!(drives.lock().put_first(&hw, cd), Some(0xe0));
+    assert!(matches!(drives.lock().get(0xe1), Some(Drive::Cd(_))));
+    drives.lock().take_first(crate::storage::Kind::CdRom);
+    assert!(drives.lock().get(0xe1).is_none());
+    let (disk, _) = disk(&Fake::default(), FakeDrive::disk(100));
+    assert_eq!(drives.lock().put_first(&guest.hw, disk), Some(0x80));
+    assert!(
+        matches!(drives.lock().get(0x81), Some(Drive::Disk(disk)) if disk.info().sectors == 10 * MIB)
+    );
+}
+
+#[test]
+fn cds_know_the_enhanced_functions_only() {
+    let hw = Fake::default();
+    let (cd, channel) = crate::storage::ata::fake::cd(&hw);
+    let bios = Rc::new(bios());
+    bios.lock().drives.lock().add(&hw, cd);
+    let guest = Guest { hw, bios, channel };
+    let call = |ax| {
+        let frame = guest.call(ax, 0x0001, 0x00e0);
+        (frame.ah(), frame.al(), carry(&frame))
+    };
+    assert_eq!(call(0x4100), (0x30, 0, false));
+    guest.packet(0x10, 2, (0x2000, 0), 3, 0);
+    assert_eq!(call(0x4200), (0, 0, false));
+    assert_eq!(guest.hw.read64(0x2_0000), 3);
+    assert_eq!(guest.hw.read64(0x2_0ff8), 4);
+    for (ax, answer) in [
+        (0x0201, (1, 1, true)),
+        (0x0800, (1, 0, true)),
+        (0x1500, (1, 0, true)),
+        (0x4300, (3, 0, true)),
+        (0x4501, (0xb0, 0, true)),
+        (0x4500, (0, 1, false)),
+        (0x4600, (0xb1, 0, true)),
+        (0x4501, (0, 0, false)),
+        (0x4900, (0, 0, false)),
+    ] {
+        assert_eq!(call(ax), answer, "{ax:04x}");
+    }
+    guest.hw.write16(PACKET, 0x1a);
+    assert_eq!(call(0x4800), (0, 0, false));
+    assert_eq!(guest.hw.read16(PACKET + 2), 0x74);
+    assert_eq!(guest.hw.read16(PACKET + 24), 2048);
 }
 
 proptest::proptest! {

@@ -213,9 +213,10 @@ fn finds_disks_and_cd_drives() {
             .place
             .is("/pci@i0cf8/pci8086,2922@1f,2/drive@0/disk@0")
     );
-    let Found::Unusable { kind, place, .. } = &found[1] else {
+    let Found::Device(cd) = &found[1] else {
         panic!("no CD drive");
     };
+    let DiskInfo { kind, place, .. } = cd.info();
     assert_eq!(*kind, Kind::CdRom);
     assert!(place.is("/pci@i0cf8/pci8086,2922@1f,2/drive@2/disk@0"));
     assert_eq!(hw.in8(0x1f7), 0xff, "no legacy ports are involved");

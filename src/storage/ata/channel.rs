@@ -59,8 +59,8 @@ const BUS_ERROR: u8 = 1 << 1;
 /// Written to the bus master status: clears error and interrupt, and says that both drives are set up for DMA.
 const STATUS_CLEAR: u8 = 0x66;
 
-/// A drive serves a command within this time, or never. Linux waits 30 s, but it does not keep interrupts off.
-const COMMAND_US: u64 = 10_000_000;
+/// A drive tells what it is within this time.
+const IDENTIFY_US: u64 = 4_000_000;
 /// A drive that was busy when we came, or was just reset.
 const READY_US: u64 = 5_000_000;
 /// Polls of the bus master between two looks at the device: a device that fails may leave the bus master running.
@@ -79,19 +79,57 @@ pub struct Command {
     pub count: u32,
     /// 48-bit address.
     pub ext: bool,
+    /// How long the drive may be silent.
+    pub deadline_us: u64,
 }
 
 impl Command {
     /// A command without an address.
-    pub fn plain(opcode: u8, second: bool) -> Self {
+    pub fn plain(opcode: u8, second: bool, deadline_us: u64) -> Self {
         Self {
             opcode,
             second,
             lba: 0,
             count: 0,
             ext: false,
+            deadline_us,
         }
     }
+}
+
+/// A command for a packet device.
+pub struct Packet<'a> {
+    /// Drive 1 of the channel.
+    pub second: bool,
+    /// The command block, as long as the drive wants it.
+    pub block: &'a [u8],
+    /// What it moves.
+    pub data: PacketData,
+    /// How long the drive may be silent.
+    pub deadline_us: u64,
+}
+
+/// How a packet's data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketData {
+    /// There is none.
+    None,
+    /// Through the bus master.
+    Dma {
+        /// First of its registers.
+        bus_master: u16,
+        /// The descriptors.
+        prd: u64,
+        /// From memory to the drive.
+        writes: bool,
+    },
+    /// Through the data register, to memory.
+    Pio {
+        /// Where to.
+        buffer: u64,
+        /// At most so many bytes.
+        len: u32,
+    },
 }
 
 /// Access to one channel's registers.
@@ -202,7 +240,7 @@ impl<H: Hardware> Channel<H> {
     /// What the drive reports.
     pub fn run(&self, command: &Command) -> Result<(), DiskError> {
         self.issue(command)?;
-        let status = self.wait(COMMAND_US)?;
+        let status = self.wait(command.deadline_us)?;
         self.check(status, false)
     }
 
@@ -217,13 +255,32 @@ impl<H: Hardware> Channel<H> {
         prd: u64,
         writes: bool,
     ) -> Result<(), DiskError> {
-        let direction = if writes { 0 } else { TO_MEMORY };
+        self.prepare_dma(bus_master, prd);
+        self.issue(command)?;
+        let (bus_status, status) = self.move_by_dma(bus_master, writes, command.deadline_us)?;
+        self.check(status, writes)?;
+        if bus_status & BUS_ERROR != 0 || status & DATA_REQUEST != 0 {
+            return Err(DiskError::Controller);
+        }
+        Ok(())
+    }
+
+    fn prepare_dma(&self, bus_master: u16, prd: u64) {
         self.hw.out32(bus_master + 4, prd as u32);
         self.hw.out8(bus_master + 2, STATUS_CLEAR);
-        self.issue(command)?;
+    }
+
+    /// Lets the bus master work for a drive that has its command, and returns both their statuses.
+    fn move_by_dma(
+        &self,
+        bus_master: u16,
+        writes: bool,
+        deadline_us: u64,
+    ) -> Result<(u8, u8), DiskError> {
+        let direction = if writes { 0 } else { TO_MEMORY };
         self.hw.out8(bus_master, direction | START);
         let mut polls = 0;
-        let done = poll::sparsely(&self.hw, COMMAND_US, || {
+        let done = poll::sparsely(&self.hw, deadline_us, || {
             let status = self.hw.in8(bus_master + 2);
             polls += 1;
             let stopped = status & ACTIVE == 0 || status & BUS_ERROR != 0;
@@ -236,21 +293,91 @@ impl<H: Hardware> Channel<H> {
         self.hw.out8(bus_master, direction);
         let bus_status = done.ok_or(DiskError::Timeout)?;
         let status = self.get(7);
-        let status = if status & BUSY != 0 {
-            self.wait(READY_US)?
-        } else {
-            status
+        if status & BUSY != 0 {
+            return Ok((bus_status, self.wait(READY_US)?));
+        }
+        Ok((bus_status, status))
+    }
+
+    /// Runs a command of a packet device; whether the device carried it out, or has something to say.
+    ///
+    /// # Errors
+    /// The drive is silent, or the bus master fails.
+    pub fn run_packet(&self, packet: &Packet) -> Result<bool, DiskError> {
+        const PACKET: u8 = 0xa0;
+        /// Most bytes of one block of data; it is even.
+        const MOST: u32 = 0xfffe;
+        let (dma, most) = match packet.data {
+            PacketData::None => (0, 0),
+            PacketData::Dma { .. } => (1, 0),
+            PacketData::Pio { len, .. } => (0, len.min(MOST)),
         };
-        self.check(status, writes)?;
-        if bus_status & BUS_ERROR != 0 || status & DATA_REQUEST != 0 {
+        if let PacketData::Dma {
+            bus_master, prd, ..
+        } = packet.data
+        {
+            self.prepare_dma(bus_master, prd);
+        }
+        self.set(6, DEVICE | u8::from(packet.second) << 4);
+        self.wait(READY_US)?;
+        self.set(1, dma);
+        self.set(4, most as u8);
+        self.set(5, (most >> 8) as u8);
+        self.set(7, PACKET);
+        let status = self.wait(READY_US)?;
+        if status & ERROR != 0 {
+            return Ok(false);
+        }
+        if status & DATA_REQUEST == 0 {
             return Err(DiskError::Controller);
         }
-        Ok(())
+        self.write_block(packet.block);
+        match packet.data {
+            PacketData::None => {
+                let status = self.wait(packet.deadline_us)?;
+                Ok(status & ERROR == 0)
+            }
+            PacketData::Dma {
+                bus_master, writes, ..
+            } => {
+                let (bus_status, status) =
+                    self.move_by_dma(bus_master, writes, packet.deadline_us)?;
+                if bus_status & BUS_ERROR != 0 {
+                    return Err(DiskError::Controller);
+                }
+                Ok(status & ERROR == 0)
+            }
+            PacketData::Pio { buffer, len } => self.read_packet(buffer, len, packet.deadline_us),
+        }
+    }
+
+    /// Takes what a packet device has, block by block, each as long as the device says.
+    fn read_packet(&self, buffer: u64, len: u32, deadline_us: u64) -> Result<bool, DiskError> {
+        let mut done = 0;
+        loop {
+            let status = self.wait(deadline_us)?;
+            if status & (ERROR | DATA_REQUEST) != DATA_REQUEST {
+                return Ok(status & ERROR == 0);
+            }
+            let bytes = u32::from(self.get(4)) | u32::from(self.get(5)) << 8;
+            if bytes == 0 {
+                return Err(DiskError::Controller);
+            }
+            for _ in 0..bytes.div_ceil(2) {
+                let [low, high] = self.hw.in16(self.ports.command).to_le_bytes();
+                for byte in [low, high] {
+                    if done < len {
+                        self.hw.write8(buffer + u64::from(done), byte);
+                    }
+                    done = done.saturating_add(1);
+                }
+            }
+        }
     }
 
     /// Waits until the drive has or wants a block of data.
-    fn wait_data(&self, writes: bool) -> Result<(), DiskError> {
-        let status = self.wait(COMMAND_US)?;
+    fn wait_data(&self, writes: bool, deadline_us: u64) -> Result<(), DiskError> {
+        let status = self.wait(deadline_us)?;
         self.check(status, writes)?;
         if status & DATA_REQUEST == 0 {
             return Err(DiskError::Controller);
@@ -260,6 +387,13 @@ impl<H: Hardware> Channel<H> {
 
     fn read_block(&self, block: &mut [u8]) {
         self.hw.in32_repeated(self.ports.command, block);
+    }
+
+    fn write_block(&self, block: &[u8]) {
+        for chunk in block.chunks_exact(4) {
+            let value = [chunk[0], chunk[1], chunk[2], chunk[3]];
+            self.hw.out32(self.ports.command, u32::from_le_bytes(value));
+        }
     }
 
     /// Runs a command that moves sectors through the data register, 32 bits at a time, which every PCI controller can.
@@ -278,19 +412,16 @@ impl<H: Hardware> Channel<H> {
         self.issue(command)?;
         for index in 0..u64::from(command.count) {
             let addr = buffer + index * u64::from(sector_size);
-            self.wait_data(writes)?;
+            self.wait_data(writes, command.deadline_us)?;
             if writes {
                 self.hw.read(addr, sector);
-                for chunk in sector.chunks_exact(4) {
-                    let value = [chunk[0], chunk[1], chunk[2], chunk[3]];
-                    self.hw.out32(self.ports.command, u32::from_le_bytes(value));
-                }
+                self.write_block(sector);
             } else {
                 self.read_block(sector);
                 self.hw.write(addr, sector);
             }
         }
-        let status = self.wait(COMMAND_US)?;
+        let status = self.wait(command.deadline_us)?;
         self.check(status, writes)
     }
 
@@ -300,8 +431,8 @@ impl<H: Hardware> Channel<H> {
     /// The drive refuses, which is how a packet device answers IDENTIFY DEVICE.
     pub fn identify(&self, opcode: u8, second: bool) -> Result<[u8; IDENTIFY_LEN], DiskError> {
         let mut data = [0; IDENTIFY_LEN];
-        self.issue(&Command::plain(opcode, second))?;
-        self.wait_data(false)?;
+        self.issue(&Command::plain(opcode, second, IDENTIFY_US))?;
+        self.wait_data(false, IDENTIFY_US)?;
         self.read_block(&mut data);
         self.get(7);
         Ok(data)

@@ -87,6 +87,10 @@ pub struct FakeChannel {
     status: u8,
     data: VecDeque<u8>,
     writing: Option<(u64, u32)>,
+    /// A packet is awaited, whose data goes by DMA or not.
+    packet: Option<bool>,
+    /// What a packet's DMA will move.
+    reply: Option<Vec<u8>>,
     bus_master: [u8; 3],
     prd: u32,
     dma: Option<(u64, u32, bool)>,
@@ -114,6 +118,8 @@ impl FakeChannel {
             status: READY,
             data: VecDeque::new(),
             writing: None,
+            packet: None,
+            reply: None,
             bus_master: [0; 3],
             prd: 0,
             dma: None,
@@ -191,12 +197,24 @@ impl FakeChannel {
             0xc8 | 0x25 => self.dma = Some((lba, count, false)),
             0xca | 0x35 => self.dma = Some((lba, count, true)),
             0xe7 | 0xea => {}
+            0xa0 if drive.packet => {
+                self.packet = Some(self.regs[1] & 1 != 0);
+                self.status = HAS_DATA;
+            }
             _ => self.fail(4),
         }
     }
 
     fn take_data(&mut self, bytes: &[u8]) {
         self.data.extend(bytes);
+        if let Some(dma) = self.packet {
+            if self.data.len() == 12 {
+                let block: Vec<u8> = self.data.drain(..).collect();
+                self.packet = None;
+                self.serve_packet(&block, dma);
+            }
+            return;
+        }
         if self.data.len() < 512 {
             return;
         }
@@ -212,7 +230,45 @@ impl FakeChannel {
         }
     }
 
+    /// A CD of 100 sectors, which hold their number in every 64-bit word.
+    fn serve_packet(&mut self, block: &[u8], dma: bool) {
+        let lba = u32::from_be_bytes([block[2], block[3], block[4], block[5]]);
+        let reply = match block[0] {
+            0x00 => Vec::new(),
+            0x25 => [99u32, 2048].map(u32::to_be_bytes).concat(),
+            0x28 => (lba..lba + u32::from(block[8]))
+                .flat_map(|lba| u64::from(lba).to_le_bytes().repeat(256))
+                .collect(),
+            _ => return self.fail(0x50),
+        };
+        self.status = READY;
+        if dma {
+            self.reply = Some(reply);
+        } else if !reply.is_empty() {
+            let len = reply.len() as u16;
+            [self.regs[4], self.regs[5]] = len.to_le_bytes();
+            self.data = reply.into();
+            self.status = HAS_DATA;
+        }
+    }
+
+    /// Moves a packet's data by the descriptors.
+    fn run_packet_dma(&mut self, hw: &Fake, reply: &[u8]) {
+        self.bus_master[2] &= !1;
+        let (mut entry, mut rest) = (u64::from(self.prd), reply);
+        while !rest.is_empty() {
+            let (addr, len) = (hw.read32(entry), hw.read32(entry + 4) & 0xffff);
+            let len = if len == 0 { 0x1_0000 } else { len as usize };
+            let (now, later) = rest.split_at(len.min(rest.len()));
+            hw.write(addr.into(), now);
+            (rest, entry) = (later, entry + 8);
+        }
+    }
+
     fn run_dma(&mut self, hw: &Fake) {
+        if let Some(reply) = self.reply.take() {
+            return self.run_packet_dma(hw, &reply);
+        }
         let Some((lba, count, to_disk)) = self.dma.take() else {
             return;
         };
@@ -381,6 +437,16 @@ pub fn disk(hw: &Fake, drive: FakeDrive) -> (Disk, Rc<RefCell<FakeChannel>>) {
     let channel = FakeChannel::attach(hw, Some(drive), None);
     let Some(Found::Device(device)) = probed(hw, true).pop() else {
         panic!("no disk");
+    };
+    channel.borrow_mut().first().commands.clear();
+    (Disk::new(device, Bounce::new(hw)), channel)
+}
+
+/// A CD drive, ready for use, and the channel behind it.
+pub fn cd(hw: &Fake) -> (Disk, Rc<RefCell<FakeChannel>>) {
+    let channel = FakeChannel::attach(hw, Some(FakeDrive::cd()), None);
+    let Some(Found::Device(device)) = probed(hw, true).pop() else {
+        panic!("no CD drive");
     };
     channel.borrow_mut().first().commands.clear();
     (Disk::new(device, Bounce::new(hw)), channel)

@@ -150,11 +150,26 @@ pub fn disk(data: &[u8; IDENTIFY_LEN]) -> Result<Identity, IdentityError> {
     })
 }
 
-/// Reads a packet device's answer to IDENTIFY PACKET DEVICE: its model, if it is a CD or DVD drive.
-pub fn cd(data: &[u8; IDENTIFY_LEN]) -> Option<String> {
+/// A CD or DVD drive's properties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CdIdentity {
+    /// Model number, without the padding.
+    pub model: String,
+    /// Bytes of the command blocks that it takes.
+    pub block_len: u8,
+    /// Does DMA.
+    pub dma: bool,
+}
+
+/// Reads a packet device's answer to IDENTIFY PACKET DEVICE, if it is a CD or DVD drive.
+pub fn cd(data: &[u8; IDENTIFY_LEN]) -> Option<CdIdentity> {
     let words = Words(data);
     let kind = words.word(0);
-    (kind >> 14 == 2 && kind >> 8 & 0x1f == TYPE_CD).then(|| words.text(27, 20))
+    (kind >> 14 == 2 && kind >> 8 & 0x1f == TYPE_CD).then(|| CdIdentity {
+        model: words.text(27, 20),
+        block_len: if kind & 3 == 1 { 16 } else { 12 },
+        dma: words.word(49) & 1 << 8 != 0,
+    })
 }
 
 #[cfg(test)]
@@ -237,7 +252,8 @@ pub mod tests {
     #[test]
     fn cd_drives_by_their_type() {
         let data = with(&sample(0), &[(0, 0x8580)]);
-        assert_eq!(cd(&data).as_deref(), Some("QEMU HARDDISK"));
+        let drive = cd(&data).unwrap();
+        assert_eq!((&*drive.model, drive.block_len), ("QEMU HARDDISK", 12));
         assert_eq!(cd(&with(&data, &[(0, 0x8180)])), None);
         assert_eq!(cd(&sample(100)), None);
     }

@@ -1,4 +1,4 @@
-use super::fake::{FakeChannel, FakeDrive, PORTS, controller, disk, probed};
+use super::fake::{FakeChannel, FakeDrive, PORTS, cd, controller, disk, probed};
 use super::*;
 use crate::arch::fake::{DMA_START, Fake};
 use crate::storage::{Bounce, Disk};
@@ -27,9 +27,10 @@ fn finds_drives_and_skips_empty_places_cheaply() {
     };
     assert_eq!(disk.info().sectors, 100);
     assert!(disk.info().place.is("/pci@i0cf8/ide@1,1/drive@0/disk@0"));
-    let Found::Unusable { kind, place, .. } = &found[1] else {
+    let Found::Device(cd) = &found[1] else {
         panic!("no CD drive");
     };
+    let DiskInfo { kind, place, .. } = cd.info();
     assert_eq!(*kind, Kind::CdRom);
     assert!(place.is("/pci@i0cf8/ide@1,1/drive@0/disk@1"));
     assert!(hw.port_accesses.get() <= 300);
@@ -188,4 +189,52 @@ fn descriptors_end_at_64_kib() {
         entries,
         [0x200_0001_fe00, 0x2_0000, 0x3_0000, 0x8000_0200_0004_0000]
     );
+}
+
+#[test]
+fn cds_are_read_by_dma_and_by_the_data_register() {
+    let hw = Fake::default();
+    let (mut cd, _channel) = cd(&hw);
+    cd.read(&hw, 5, 40, BUFFER).unwrap();
+    assert_eq!(cd.info().sectors, 100);
+    assert_eq!(first_word(&hw, BUFFER), 5);
+    assert_eq!(first_word(&hw, BUFFER + 40 * 2048 - 8), 44);
+    assert_eq!(cd.read(&hw, 99, 2, BUFFER), Err(DiskError::BadRequest));
+
+    let hw = Fake::default();
+    FakeChannel::attach(&hw, Some(FakeDrive::cd()), None);
+    let Some(Found::Device(device)) = probed(&hw, false).pop() else {
+        panic!("no CD drive");
+    };
+    let mut cd = Disk::new(device, Bounce::new(&hw));
+    cd.read(&hw, 7, 2, BUFFER + 1).unwrap();
+    assert_eq!(first_word(&hw, BUFFER + 1), 7);
+    assert_eq!(first_word(&hw, BUFFER + 1 + 4088), 8);
+}
+
+/// QEMU's `piix4-ide` beside the PIIX3's own: the last one answers, and its bus master works.
+#[test]
+fn functions_on_the_same_legacy_ports_are_told_apart() {
+    let hw = Fake::default();
+    FakeChannel::attach(&hw, Some(FakeDrive::disk(100)), None);
+    let registers = |port| [None, None, None, None, Some(port)];
+    let first = controller(0x80, registers(0xd000));
+    let second = controller(0x80, registers(0xc000));
+    let around = crate::storage::drivers::Around {
+        hw: hw.clone(),
+        pci: &[first, second],
+        config: crate::devices::pci::ConfigAccess::Ports,
+    };
+    let found = |index| {
+        probe(&Function {
+            around: &around,
+            index,
+        })
+    };
+    assert!(found(0).is_empty());
+    let Some(Found::Device(device)) = found(1).pop() else {
+        panic!("no disk");
+    };
+    let mut disk = Disk::new(device, Bounce::new(&hw));
+    assert_eq!(disk.read(&hw, 3, 1, BUFFER), Ok(()));
 }

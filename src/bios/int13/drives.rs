@@ -1,0 +1,111 @@
+//! The map from drive numbers to drives.
+
+use super::cd::Cd;
+use super::disk::{self, HardDisk};
+use super::floppy::Floppy;
+use crate::arch::{PhysMem, Ports};
+use crate::storage::{Disk, Kind};
+use alloc::vec::Vec;
+
+/// Drive number of the first hard disk; diskettes are those before.
+pub const FIRST_DISK: u8 = 0x80;
+/// Drive number of the first CD drive, as in SeaBIOS.
+const FIRST_CD: u8 = 0xe0;
+
+/// All drives. Those of a kind are numbered without gaps.
+#[derive(Default)]
+pub struct Drives {
+    floppies: Vec<Floppy>,
+    disks: Vec<HardDisk>,
+    cds: Vec<Cd>,
+}
+
+/// A drive as the map has it.
+pub enum Drive<'a> {
+    /// 00h to 7Fh.
+    Floppy(&'a mut Floppy),
+    /// 80h to DFh.
+    Disk(&'a mut HardDisk),
+    /// E0h to FFh.
+    Cd(&'a mut Cd),
+}
+
+impl Drives {
+    /// The drive with this number, if there is one.
+    pub fn get(&mut self, number: u8) -> Option<Drive<'_>> {
+        match number {
+            FIRST_CD.. => {
+                let cd = self.cds.get_mut(usize::from(number - FIRST_CD))?;
+                Some(Drive::Cd(cd))
+            }
+            FIRST_DISK.. => {
+                let disk = self.disks.get_mut(usize::from(number - FIRST_DISK))?;
+                Some(Drive::Disk(disk))
+            }
+            _ => {
+                let floppy = self.floppies.get_mut(usize::from(number))?;
+                Some(Drive::Floppy(floppy))
+            }
+        }
+    }
+
+    /// Adds a drive behind those of its kind, and returns its number; `None` where the numbers have run out.
+    pub fn add(&mut self, hw: &impl Ports, disk: Disk) -> Option<u8> {
+        let number = self.next(disk.info().kind)?;
+        match disk.info().kind {
+            Kind::Floppy => self.floppies.push(Floppy::new(disk)),
+            Kind::HardDisk => self.disks.push(HardDisk::new(hw, disk)),
+            Kind::CdRom => self.cds.push(Cd::new(disk)),
+        }
+        Some(number)
+    }
+
+    /// The number of the next drive of a kind.
+    fn next(&self, kind: Kind) -> Option<u8> {
+        let (first, end, count) = match kind {
+            Kind::Floppy => (0, u16::from(FIRST_DISK), self.floppies.len()),
+            Kind::HardDisk => (FIRST_DISK.into(), FIRST_CD.into(), self.disks.len()),
+            Kind::CdRom => (FIRST_CD.into(), 0x100, self.cds.len()),
+        };
+        let number = u16::try_from(count).ok()?.checked_add(first)?;
+        u8::try_from(number).ok().filter(|_| number < end)
+    }
+
+    /// Puts a drive before those of its kind, whose numbers go up by one: what a CD emulates is drive 00h or 80h. It is drive
+    /// `None` where there is no number for the last one then.
+    pub fn put_first(&mut self, hw: &impl Ports, disk: Disk) -> Option<u8> {
+        let kind = disk.info().kind;
+        self.next(kind)?;
+        match kind {
+            Kind::Floppy => self.floppies.insert(0, Floppy::new(disk)),
+            Kind::HardDisk => self.disks.insert(0, HardDisk::new(hw, disk)),
+            Kind::CdRom => self.cds.insert(0, Cd::new(disk)),
+        }
+        Some(match kind {
+            Kind::Floppy => 0,
+            Kind::HardDisk => FIRST_DISK,
+            Kind::CdRom => FIRST_CD,
+        })
+    }
+
+    /// Takes the first drive of a kind out; the numbers of the others go down by one.
+    pub fn take_first(&mut self, kind: Kind) {
+        match kind {
+            Kind::Floppy if !self.floppies.is_empty() => drop(self.floppies.remove(0)),
+            Kind::HardDisk if !self.disks.is_empty() => drop(self.disks.remove(0)),
+            Kind::CdRom if !self.cds.is_empty() => drop(self.cds.remove(0)),
+            _ => {}
+        }
+    }
+
+    /// Enters the hard disks into the BIOS data area, and the first two into the tables at INT 41h and 46h.
+    pub fn announce(&self, hw: &impl PhysMem) {
+        disk::announce(hw, &self.disks);
+    }
+
+    /// Adds a hard disk as tests want it.
+    #[cfg(test)]
+    pub fn push(&mut self, disk: HardDisk) {
+        self.disks.push(disk);
+    }
+}

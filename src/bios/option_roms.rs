@@ -1,5 +1,6 @@
 //! Starting option ROMs: with the services up, and with no lock held, since a ROM calls them.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use spin::Mutex;
 
@@ -7,11 +8,12 @@ use super::int10::{self, Video, VideoRom};
 use super::pmm::Lends;
 use super::{Bios, Services, bda, ivt};
 use crate::arch::{Hardware, linear};
+use crate::devices::pci::Bdf;
 use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
 use crate::platform::qemu::fw_cfg::{FwCfg, key};
 use crate::platform::qemu::wishes::{self, CardRoms};
-use crate::rom::{OptionRoms, PlacedRom, Source};
+use crate::rom::{self, OptionRoms, PlacedRom, RomError, Source};
 
 /// QEMU's own ROMs that start a given kernel, which this firmware does itself.
 const KERNEL_STARTERS: [&str; 5] = [
@@ -100,21 +102,48 @@ fn starts_given_kernel(hw: &impl Hardware, machine: &Machine, source: &Source) -
     named && machine.fw_cfg.as_ref().is_some_and(given)
 }
 
-/// Runs the ROMs from `sources` that have not run yet; what they offer is then in `services.option_roms`.
-pub fn run<H: Hardware>(bios: &Mutex<Bios>, hw: &H, sources: &[Source]) {
-    for source in sources {
-        let (mut roms, placed) = {
-            let bios = &mut *bios.lock();
-            let mut roms = core::mem::take(&mut bios.services.option_roms);
-            let placed = roms.place(hw, &bios.machine, source);
-            bios.services.pmm.lends = Lends::All;
-            (roms, placed)
-        };
-        if let Some(rom) = placed {
-            roms.run(hw, rom, source);
+/// Runs the ROM of the card at `bdf`, unless it has run; what it offers is then in `services.option_roms`.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn of_card(bios: &Mutex<Bios>, hw: &impl Hardware, bdf: Bdf) -> Result<(), RomError> {
+    let card = {
+        let bios = bios.lock();
+        if bios.services.option_roms.has_run(bdf) {
+            return Ok(());
         }
-        let services = &mut bios.lock().services;
-        services.option_roms = roms;
-        services.pmm.lends = Lends::Nothing;
+        let mut cards = bios.machine.pci.iter();
+        cards.find(|card| card.bdf == bdf).copied()
+    };
+    run_one(
+        bios,
+        hw,
+        &Source::Card(Box::new(card.ok_or(RomError::None)?)),
+    )
+}
+
+/// Runs the ROMs from `sources`; what they offer is then in `services.option_roms`.
+pub fn run(bios: &Mutex<Bios>, hw: &impl Hardware, sources: &[Source]) {
+    for source in sources {
+        if let Err(error) = run_one(bios, hw, source) {
+            rom::warn(source, error);
+        }
     }
+}
+
+fn run_one(bios: &Mutex<Bios>, hw: &impl Hardware, source: &Source) -> Result<(), RomError> {
+    let (mut roms, placed) = {
+        let bios = &mut *bios.lock();
+        let mut roms = core::mem::take(&mut bios.services.option_roms);
+        let placed = roms.place(hw, &bios.machine, source);
+        bios.services.pmm.lends = Lends::All;
+        (roms, placed)
+    };
+    if let Ok(rom) = placed {
+        roms.run(hw, rom, source);
+    }
+    let services = &mut bios.lock().services;
+    services.option_roms = roms;
+    services.pmm.lends = Lends::Nothing;
+    placed.map(|_| ())
 }

@@ -5,6 +5,7 @@
 
 use super::candidate::{Candidate, Reason, Target};
 use super::dialog::{self, Choice, Dialog};
+use super::network;
 use super::order::Order;
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::bios::Bios;
@@ -181,9 +182,15 @@ fn go_on<H: Hardware>(
             Target::Rom(vector) => {
                 let pnp_header = bios.lock().services.option_roms.pnp_header();
                 log::info!("booting {}", candidate.name);
-                // It comes back when it cannot.
+                // It comes back when it cannot, or calls INT 18h.
+                boot.lock().current = Some(index);
                 vector.call(hw, pnp_header);
                 Err(Reason::GaveUp)
+            }
+            Target::Network(bdf) => {
+                log::info!("booting {}", candidate.name);
+                boot.lock().current = Some(index);
+                Err(network::boot(bios, hw, bdf))
             }
             Target::Nothing(reason) => Err(reason),
         };
@@ -196,7 +203,9 @@ fn go_on<H: Hardware>(
             }
             Err(reason) => {
                 log::info!("{}: {reason}", candidate.name);
-                boot.lock().tried.push((index, reason));
+                let mut boot = boot.lock();
+                boot.current = None;
+                boot.tried.push((index, reason));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What could be booted.
 
+use crate::devices::pci::Bdf;
 use crate::devices::place::Place;
 use crate::rom::BootVector;
 use alloc::string::String;
@@ -49,6 +50,8 @@ pub enum Target {
     Drive(u8),
     /// By the bootstrap entry of this option ROM.
     Rom(BootVector),
+    /// By the option ROM of this network card.
+    Network(Bdf),
     /// Not at all, for the reason that the boot report gives.
     Nothing(Reason),
 }
@@ -64,6 +67,8 @@ pub enum Reason {
     Unreadable(u8),
     /// The boot sector does not end in 55AAh.
     NoSignature,
+    /// The network card's ROM found nothing to boot.
+    NoNetworkBoot,
     /// It was booted and asked for the next one by INT 18h.
     GaveUp,
 }
@@ -90,6 +95,7 @@ impl fmt::Display for Reason {
                 )
             }
             Self::NoSignature => f.write_str("not bootable: no 55AAh at the end of sector 0"),
+            Self::NoNetworkBoot => f.write_str("nothing could be loaded from the network"),
             Self::GaveUp => f.write_str("its boot program found nothing to start (INT 18h)"),
         }
     }

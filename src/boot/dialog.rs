@@ -225,7 +225,7 @@ fn entries<H: Hardware>(boot: &Mutex<Boot>, hw: &H) -> Vec<Entry> {
         let (medium, reason) = match candidate.target {
             Target::Drive(drive) => (Medium::of(hw, drive), failure),
             Target::Nothing(reason) => (None, Some(reason)),
-            Target::Rom(_) => (None, failure),
+            Target::Rom(_) | Target::Network(_) => (None, failure),
         };
         Entry {
             bootable: !matches!(

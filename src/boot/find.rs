@@ -109,7 +109,7 @@ fn network_cards(pci: &[PciDevice]) -> impl Iterator<Item = Candidate> {
         kind: Kind::Network,
         name: format!("Network card at PCI {}", pci[index].bdf),
         place: Some(Place::of_pci(pci, index, "ethernet-phy@0".into())),
-        target: Target::Nothing(Reason::NotSupported),
+        target: Target::Network(pci[index].bdf),
     })
 }
 

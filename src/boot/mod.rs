@@ -14,6 +14,7 @@ pub mod information;
 pub mod label;
 pub mod medium;
 pub mod menu;
+pub mod network;
 pub mod order;
 mod report;
 

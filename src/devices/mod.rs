@@ -15,3 +15,4 @@ pub mod reset;
 pub mod rtc;
 pub mod serial;
 pub mod vga;
+pub mod virtio;

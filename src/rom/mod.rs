@@ -2,8 +2,8 @@
 //!
 //! A ROM is copied to the next free 2 KiB boundary from C0000h up, checked, and initialised by a far call, after which it
 //! may be shorter. What it can boot (BEV) or connect as a disk (BCV) is recorded. The VGA card's comes first and is only
-//! copied: INT 10h starts it when it is needed. Those of network cards, of which each takes as long to start as all the
-//! rest of a boot, are left alone.
+//! copied: INT 10h starts it when it is needed. A network card's takes as long to start as all the rest of a boot, and comes
+//! only when the boot order comes to that card.
 //!
 //! Sources: PCI Firmware Specification 3.1, chapter 5; Plug and Play BIOS Specification 1.0A, section 3; BIOS Boot
 //! Specification 1.01, chapter 3.
@@ -43,6 +43,8 @@ const NAME_MAX: usize = 64;
 /// Why a ROM is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RomError {
+    /// There is none.
+    None,
     /// Its base address register got no address.
     NoAddress,
     /// It does not start with 55h AAh.
@@ -62,6 +64,7 @@ pub enum RomError {
 impl fmt::Display for RomError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::None => "there is none",
             Self::NoAddress => "it has no address",
             Self::NoSignature => "it does not start with 55 AA",
             Self::NoPcImage => "it has no image for a PC's BIOS",
@@ -201,10 +204,10 @@ impl OptionRoms {
             .or_else(|| file().map(|(file, name)| Source::File { file, name }))
             .or_else(|| other().map(card))?;
         let placed = self.place(hw, machine, &source);
-        if let Some(rom) = placed {
+        if let Ok(rom) = placed {
             self.next = linear(rom.segment, 0) + rom.size.next_multiple_of(ALIGN);
         }
-        placed
+        placed.inspect_err(|error| warn(&source, *error)).ok()
     }
 
     /// The ROMs that have to run before the boot: those of cards that are neither for networks nor displays, and QEMU's
@@ -225,22 +228,29 @@ impl OptionRoms {
         cards.chain(files).collect()
     }
 
-    /// Copies the ROM to memory, once; [`OptionRoms::run`] goes on with it.
+    /// Whether the ROM of the card at `bdf` was placed before.
+    pub fn has_run(&self, bdf: Bdf) -> bool {
+        self.ran.contains(&bdf)
+    }
+
+    /// Copies the ROM to memory; [`OptionRoms::run`] goes on with it.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
     pub fn place(
         &mut self,
         hw: &impl Hardware,
         machine: &Machine,
         source: &Source,
-    ) -> Option<PlacedRom> {
-        let placed = match source {
-            Source::Card(card) if self.ran.contains(&card.bdf) => return None,
+    ) -> Result<PlacedRom, RomError> {
+        match source {
+            Source::Card(card) if card.bars[ROM_BAR].size == 0 => Err(RomError::None),
             Source::Card(card) => {
                 self.ran.push(card.bdf);
                 self.place_pci(hw, machine.config, card)
             }
             Source::File { file, .. } => self.place_file(hw, machine, *file),
-        };
-        report(placed, &source.to_string())
+        }
     }
 
     fn place_pci(
@@ -338,10 +348,9 @@ fn entry_registers(bdf: Option<Bdf>, pnp_header: u16) -> RealRegs {
     }
 }
 
-fn report(placed: Result<PlacedRom, RomError>, name: &str) -> Option<PlacedRom> {
-    placed
-        .inspect_err(|error| log::warn!("option ROM of {name} not used: {error}"))
-        .ok()
+/// Says on the log that a ROM is not used.
+pub fn warn(source: &Source, error: RomError) {
+    log::warn!("option ROM of {source} not used: {error}");
 }
 
 /// fw_cfg files whose name starts with `folder`, with the rest of the name.

@@ -47,10 +47,13 @@ fn rom(blocks: u8, code_type: u8, last: bool) -> Vec<u8> {
     rom
 }
 
-/// Places and runs the ROM of `card`.
+/// Places and runs the ROM of `card`, unless it has run.
 fn run(roms: &mut OptionRoms, hw: &Fake, card: &PciDevice) {
+    if roms.has_run(card.bdf) {
+        return;
+    }
     let source = Source::Card(Box::new(*card));
-    if let Some(rom) = roms.place(hw, &Machine::default(), &source) {
+    if let Ok(rom) = roms.place(hw, &Machine::default(), &source) {
         roms.run(hw, rom, &source);
     }
 }

@@ -1,9 +1,10 @@
 //! The table of drivers: what each one serves, and how it looks for its drives.
 
-use super::{Found, ahci, ata, floppy};
+use super::{Found, ahci, ata, floppy, nvme, virtio_blk};
 use crate::arch::Handle;
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::place::Place;
+use crate::devices::virtio;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -106,6 +107,16 @@ fn drivers<H: Handle>() -> &'static [Driver<H>] {
                 serves: Serves::Class(ahci::PCI_CLASS),
                 start: None,
                 probe: ahci::probe,
+            },
+            Driver::Pci {
+                serves: Serves::Ids(virtio::VENDOR, virtio_blk::DEVICES),
+                start: None,
+                probe: virtio_blk::probe,
+            },
+            Driver::Pci {
+                serves: Serves::Interface(nvme::PCI_CLASS),
+                start: None,
+                probe: nvme::probe,
             },
         ]
     }

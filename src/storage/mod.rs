@@ -8,7 +8,10 @@ pub mod ata;
 mod disk;
 pub mod drivers;
 mod floppy;
+pub mod nvme;
+mod patience;
 pub mod scsi;
+pub mod virtio_blk;
 
 pub use disk::{Bounce, Disk};
 

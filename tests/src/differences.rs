@@ -14,7 +14,7 @@ const ABSENT: &str = "absent";
 pub struct Difference {
     /// The fields.
     pub fields: Vec<String>,
-    /// The only machine on which it differs, where it does not on all: `pc`, or a version of Xen.
+    /// The only machines on which it differs, where it does not on all, by how their names begin: `pc`, or a version of Xen.
     pub machine: Option<String>,
     /// What the other firmware has to answer for this row to explain the difference; without it, anything.
     pub theirs: Option<String>,
@@ -85,7 +85,11 @@ pub fn compare(
     let names: BTreeSet<&str> = theirs.keys().chain(mine.keys()).copied().collect();
     let rows: Vec<(&Difference, &str)> = table
         .iter()
-        .filter(|row| row.machine.as_ref().is_none_or(|name| name == machine))
+        .filter(|row| {
+            row.machine
+                .as_ref()
+                .is_none_or(|name| machine.starts_with(name.as_str()))
+        })
         .flat_map(|row| row.fields.iter().map(move |field| (row, field.as_str())))
         .collect();
     let mut used = vec![false; rows.len()];

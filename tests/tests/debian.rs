@@ -1,9 +1,9 @@
-//! A real Debian boots from its IDE disk to the login prompt.
+//! A real Debian boots from its disk, on each bus, to the login prompt.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use firstlight_tests::guest::{Config, Firmware, Log, Machine};
+use firstlight_tests::guest::{Bus, Config, Drive, Firmware, Log, Machine};
 use firstlight_tests::linux::is_content;
 
 /// What getty prints before it reads a user's name.
@@ -17,13 +17,22 @@ fn image() -> Result<PathBuf> {
 }
 
 fn boots(machine: Machine, firmware: Firmware, cpus: u32, memory_mib: u64) -> Result<()> {
-    let drive = format!("file={},snapshot=on", image()?.display());
+    boots_from(Bus::Ide, machine, firmware, cpus, memory_mib)
+}
+
+fn boots_from(
+    bus: Bus,
+    machine: Machine,
+    firmware: Firmware,
+    cpus: u32,
+    memory_mib: u64,
+) -> Result<()> {
     let mut guest = Config::new(machine, firmware)
         .cpus(cpus)
         .memory_mib(memory_mib)
         .deadline_seconds(300)
         .arg("-no-reboot")
-        .drive(&drive)
+        .attach(Drive::new(bus, &image()?).snapshot())
         .start()?;
     let console = guest.wait_for(Log::Serial, LOGIN_PROMPT)?;
     is_content(&console).with_context(|| guest.tails())
@@ -47,4 +56,14 @@ fn debian_on_q35_with_1_cpu_and_6_gib() -> Result<()> {
 #[test]
 fn debian_on_q35_with_2_cpus_and_128_mib() -> Result<()> {
     boots(Machine::Q35, Firmware::Firstlight, 2, 128)
+}
+
+#[test]
+fn debian_on_pc_from_virtio() -> Result<()> {
+    boots_from(Bus::Virtio, Machine::Pc, Firmware::Firstlight, 1, 512)
+}
+
+#[test]
+fn debian_on_q35_from_nvme() -> Result<()> {
+    boots_from(Bus::Nvme, Machine::Q35, Firmware::Firstlight, 1, 512)
 }

@@ -85,6 +85,8 @@ const LEN_PHOENIX: u16 = 0x42;
 const LEN_T13: u16 = 0x4a;
 /// Options of a packet device: removable, and commanded by packets.
 const PACKET_DEVICE: u16 = 1 << 5 | 1 << 6;
+/// What stands for the far pointer to the extension of a disk that has none.
+const NO_EXTENSION: [u16; 2] = [0xffff; 2];
 /// Offset of the device path.
 const PATH_OFFSET: u64 = 30;
 
@@ -195,19 +197,24 @@ pub fn write_parameters(
     if room < LEN_1 {
         return Err(BAD_COMMAND);
     }
-    let ata = path.and_then(|path| Some((path, path.ata.as_ref()?)));
-    let Some((path, ports)) = ata.filter(|_| room >= LEN_2) else {
+    let Some(path) = path.filter(|_| room >= LEN_2) else {
         hw.write_as(addr, &parameters);
         return Ok(Reply::Done);
     };
     // Guests take the path's presence from its key, so the length stays that of EDD 2, as in SeaBIOS.
     parameters.size = LEN_2;
     hw.write_as(addr, &parameters);
-    let segment = ebda::segment(hw);
-    let packet = &path.interface == b"ATAPI   ";
-    let extension = extension(ports, packet, translation);
-    hw.write_as(linear(segment, EXTENSION_OFFSET), &extension);
-    hw.write_as(addr + u64::from(LEN_1), &[EXTENSION_OFFSET, segment]);
+    let pointer = match &path.ata {
+        Some(ports) => {
+            let segment = ebda::segment(hw);
+            let packet = &path.interface == b"ATAPI   ";
+            let extension = extension(ports, packet, translation);
+            hw.write_as(linear(segment, EXTENSION_OFFSET), &extension);
+            [EXTENSION_OFFSET, segment]
+        }
+        None => NO_EXTENSION,
+    };
+    hw.write_as(addr + u64::from(LEN_1), &pointer);
     if room >= LEN_PHOENIX {
         let (path, len) = device_path(path, room == LEN_T13);
         hw.write(addr + PATH_OFFSET, &path[..len]);

@@ -112,6 +112,9 @@ pub fn of_card(bios: &Mutex<Bios>, hw: &impl Hardware, bdf: Bdf) -> Result<(), R
         if bios.services.option_roms.has_run(bdf) {
             return Ok(());
         }
+        if card_roms(hw, &bios.machine) < CardRoms::All {
+            return Err(RomError::Unwanted);
+        }
         let mut cards = bios.machine.pci.iter();
         cards.find(|card| card.bdf == bdf).copied()
     };

@@ -45,6 +45,8 @@ const NAME_MAX: usize = 64;
 pub enum RomError {
     /// There is none.
     None,
+    /// The user wants no such ROM to run.
+    Unwanted,
     /// Its base address register got no address.
     NoAddress,
     /// It does not start with 55h AAh.
@@ -65,6 +67,7 @@ impl fmt::Display for RomError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "there is none",
+            Self::Unwanted => "pci-optionrom-exec forbids it",
             Self::NoAddress => "it has no address",
             Self::NoSignature => "it does not start with 55 AA",
             Self::NoPcImage => "it has no image for a PC's BIOS",

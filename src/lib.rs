@@ -16,8 +16,10 @@ mod imports;
 pub mod log_tail;
 #[cfg(not(test))]
 pub mod logger;
+pub mod low_memory;
 pub mod platform;
 pub mod rom;
 pub mod settings;
 pub mod steps;
 pub mod storage;
+pub mod units;

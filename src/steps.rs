@@ -9,6 +9,7 @@ use crate::arch::{Entries, Hardware};
 use crate::bios::post;
 use crate::boot::direct::{Given, Ready};
 use crate::devices::{apic, feature_control, mtrr};
+use crate::low_memory::TABLES;
 use crate::platform::{Described, Installed, Machine, qemu, wake};
 #[cfg(feature = "xen")]
 use crate::platform::{
@@ -21,8 +22,6 @@ use firstlight_tables::place::Placer;
 
 /// CPUID leaf 1, EDX: the processor has a local APIC.
 const CPUID_APIC: u32 = 1 << 9;
-/// What of the F segment is free for tables: all below the real-mode stack and our code.
-const F_SEGMENT: Range<u64> = 0xf0000..0xfa000;
 
 /// The machine: its devices, its processors, its hypervisor and its memory.
 pub trait Board {
@@ -136,7 +135,7 @@ pub fn install_tables(
     entries: &Entries,
 ) -> Tables {
     let headers = |placer: &mut dyn Placer| post::entry_points(placer, entries);
-    let (installed, pnp_header) = place_tables(board, machine, settings, F_SEGMENT, headers);
+    let (installed, pnp_header) = place_tables(board, machine, settings, TABLES, headers);
     Tables {
         routing_table: installed.pir,
         wake: installed.into(),

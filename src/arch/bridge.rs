@@ -3,8 +3,9 @@
 use super::frame::{Entries, Frame, Outcome};
 use super::hw::{PhysMem, RealRegs};
 use super::pc::Pc;
+use crate::low_memory::{CODE, F_SEGMENT, HANDLER_STACK, ROM_STACK, f_offset};
+use crate::units::segment;
 use core::mem::offset_of;
-use core::ops::Range;
 use core::ptr::addr_of;
 use spin::Once;
 
@@ -58,17 +59,8 @@ pub fn entries() -> Entries {
     }
 }
 
-/// Linear address of the F segment.
-const F_SEGMENT: u64 = 0xf0000;
-/// Offset in the F segment where our code starts. It ends with the segment.
-const CODE_START: u64 = 0xc000;
-/// Stack for calls to a guest's handlers: 6 KiB below our code.
-const REAL_STACK: Range<u32> = 0xa800..0xc000;
-/// What of that stack each handler can rely on. One that goes on to a stack of its own does not say how far it came.
-const REAL_STACK_SHARE: u32 = 1 << 10;
-/// Stack for option ROMs, in segment 0: ROMs reach 32-bit addresses by SS, as SeaBIOS lets them, and must find them there.
-/// This is borrowed from whoever uses that memory.
-const ROM_STACK: Range<u32> = 0x6000..0x7000;
+/// What of [`HANDLER_STACK`] each handler can rely on. One that goes on to a stack of its own does not say how far it came.
+const HANDLER_STACK_SHARE: u32 = 1 << 10;
 /// Distance of two entries of `master_irqs`.
 const MASTER_IRQ_SIZE: u16 = 8;
 /// 64-bit and 16-bit code segments of `bridge_gdt`.
@@ -130,21 +122,21 @@ static DISPATCH: Once<fn(&mut Frame) -> Outcome> = Once::new();
 /// Offset in the F segment of a symbol of `bridge.s`, given its address in the image.
 pub fn fseg_offset<T>(symbol: *const T) -> u16 {
     let distance = symbol as u64 - addr_of!(fseg_start) as u64;
-    (CODE_START + distance) as u16
+    f_offset(CODE.start) + distance as u16
 }
 
 /// Address of a field of the variables that the bridge uses at run time.
 fn variable(offset: usize) -> u64 {
-    F_SEGMENT + u64::from(fseg_offset(addr_of!(bridge_variables))) + offset as u64
+    F_SEGMENT.start + u64::from(fseg_offset(addr_of!(bridge_variables))) + offset as u64
 }
 
 /// Puts our part of the F segment into RAM, which must be writable there, and opens the bridge.
 pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
     DISPATCH.call_once(|| dispatch);
     Pc.copy(
-        F_SEGMENT + CODE_START,
+        CODE.start,
         addr_of!(fseg_start) as u64,
-        0x10000 - CODE_START,
+        CODE.end - CODE.start,
     );
     Pc.write64(
         variable(offset_of!(Variables, dispatch)),
@@ -154,7 +146,10 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
         variable(offset_of!(Variables, cr3)),
         super::cpu::page_tables() as u32,
     );
-    Pc.write32(variable(offset_of!(Variables, rm_sp)), REAL_STACK.end);
+    Pc.write32(
+        variable(offset_of!(Variables, rm_sp)),
+        u32::from(f_offset(HANDLER_STACK.end)),
+    );
     let (limit, base) = super::exception::table();
     let idtr = variable(offset_of!(Variables, idtr));
     Pc.write16(idtr, limit);
@@ -167,7 +162,7 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
 
 /// Tells the 32-bit PCI BIOS the highest bus number.
 pub fn set_last_pci_bus(bus: u8) {
-    let place = F_SEGMENT + u64::from(fseg_offset(addr_of!(pci32_last_bus)));
+    let place = F_SEGMENT.start + u64::from(fseg_offset(addr_of!(pci32_last_bus)));
     Pc.write8(place, bus);
 }
 
@@ -186,7 +181,7 @@ extern "C" fn enter(frame: &mut Frame) -> u32 {
     // A caller that already runs on our real-mode stack: calls that we make go below it.
     let rm_sp = variable(offset_of!(Variables, rm_sp));
     let before = Pc.read32(rm_sp);
-    if u64::from(frame.ss) << 4 == F_SEGMENT {
+    if frame.ss == segment(F_SEGMENT.start) {
         Pc.write32(rm_sp, before.min(frame.esp & 0xfff0));
     }
     let outcome = match DISPATCH.get() {
@@ -238,13 +233,13 @@ fn call_guest(regs: &mut RealRegs, kind: Kind, words: [u16; 4]) {
     let esp = Pc.read32(rm_sp);
     // Too many calls in each other share the last part of the stack.
     let next = esp
-        .saturating_sub(REAL_STACK_SHARE)
-        .max(REAL_STACK.start + REAL_STACK_SHARE);
+        .saturating_sub(HANDLER_STACK_SHARE)
+        .max(u32::from(f_offset(HANDLER_STACK.start)) + HANDLER_STACK_SHARE);
     Pc.write32(rm_sp, next);
     let mut call = Call {
         regs: *regs,
         esp,
-        ss: (F_SEGMENT >> 4) as u16,
+        ss: segment(F_SEGMENT.start),
         kind,
         words,
     };
@@ -255,7 +250,7 @@ fn call_guest(regs: &mut RealRegs, kind: Kind, words: [u16; 4]) {
 
 /// Runs an option ROM at `regs.cs:regs.ip` until it returns by RETF, with the segments that SeaBIOS gives ROMs.
 pub fn call_rom(regs: &mut RealRegs) {
-    let lent = u64::from(ROM_STACK.start);
+    let lent = ROM_STACK.start;
     let mut before = [0; (ROM_STACK.end - ROM_STACK.start) as usize];
     Pc.read(lent, &mut before);
     enter_rom(regs);
@@ -265,7 +260,7 @@ pub fn call_rom(regs: &mut RealRegs) {
 fn enter_rom(regs: &mut RealRegs) {
     let mut call = Call {
         regs: *regs,
-        esp: ROM_STACK.end,
+        esp: ROM_STACK.end as u32,
         ss: 0,
         kind: Kind::Rom,
         words: [0; 4],
@@ -275,7 +270,7 @@ fn enter_rom(regs: &mut RealRegs) {
 }
 
 fn enter_real_mode(call: &mut Call) {
-    let address = F_SEGMENT + u64::from(fseg_offset(bridge_call as *const u8));
+    let address = F_SEGMENT.start + u64::from(fseg_offset(bridge_call as *const u8));
     // SAFETY: the address is that of bridge_call's copy in the F segment, which `install` put there; it keeps the registers
     // that the C calling convention wants kept and comes back when the real-mode code returns.
     unsafe {
@@ -297,7 +292,7 @@ pub fn start_linux_setup() -> ! {
 fn leave_to(code: *const u8) -> ! {
     mark_booted();
     let mut regs = RealRegs {
-        cs: (F_SEGMENT >> 4) as u16,
+        cs: segment(F_SEGMENT.start),
         ip: fseg_offset(code),
         ..RealRegs::default()
     };
@@ -312,7 +307,7 @@ pub fn set_ap_msrs(msrs: &[(u32, u64)]) {
     if msrs.len() > AP_MSRS {
         log::warn!("{} MSRs for the other CPUs, room for {AP_MSRS}", msrs.len());
     }
-    let table = F_SEGMENT + u64::from(fseg_offset(addr_of!(ap_msrs)));
+    let table = F_SEGMENT.start + u64::from(fseg_offset(addr_of!(ap_msrs)));
     let count = msrs.len().min(AP_MSRS);
     for (i, (msr, value)) in msrs[..count].iter().enumerate() {
         Pc.write32(table + 12 * i as u64, *msr);

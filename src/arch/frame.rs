@@ -153,11 +153,6 @@ pub struct Entries {
     pub bios32: u16,
 }
 
-/// Physical address of `segment:offset`, without wrapping at 1 MiB.
-pub const fn linear(segment: u16, offset: u16) -> u64 {
-    ((segment as u64) << 4) + offset as u64
-}
-
 /// What becomes of the caller when a service is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 

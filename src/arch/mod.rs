@@ -26,5 +26,6 @@ pub mod place;
 #[cfg(all(feature = "xen", not(test)))]
 pub mod xen;
 
-pub use frame::{Entries, Frame, Outcome, linear};
+pub use crate::units::linear;
+pub use frame::{Entries, Frame, Outcome};
 pub use hw::{Clock, Cpuid, DmaMemory, Handle, Hardware, PhysMem, Ports, RealMode, RealRegs};

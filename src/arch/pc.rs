@@ -2,6 +2,7 @@
 
 use super::hw::{Clock, DmaMemory, PhysMem, Ports, RealMode, RealRegs};
 use super::{bridge, cpu, dma};
+use crate::units::{FOUR_GIB, GIB};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use x86_64::structures::port::{PortRead, PortWrite};
@@ -77,10 +78,8 @@ impl Ports for Pc {
 }
 
 /// First address that the start-up page tables do not map on processors without 1 GiB pages.
-const FOUR_GIB: u64 = 1 << 32;
 /// First address that they do not map on those with.
 const HALF_TIB: u64 = 1 << 39;
-const GIB: u64 = 1 << 30;
 /// The gigabyte from 4 GiB up shows that part of higher memory which was asked for last, through a page directory of its own.
 const WINDOW: u64 = FOUR_GIB;
 const WINDOW_SLOT: u64 = WINDOW / GIB;

@@ -4,9 +4,10 @@
 
 use super::layout::layout;
 use crate::arch::{PhysMem, linear};
+use crate::low_memory::BDA;
 
 /// Physical address of the BIOS data area.
-pub const BASE: u64 = 0x400;
+pub const BASE: u64 = BDA.start;
 
 layout! {
     /// The BIOS data area, with the print screen status at 0050:0000 behind it.

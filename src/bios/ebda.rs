@@ -8,11 +8,13 @@
 use super::bda::Bda;
 use super::layout::{Field, layout};
 use crate::arch::{PhysMem, linear};
+use crate::low_memory::EBDA;
+use crate::units::{self, KIB};
 
 /// Segment of the EBDA at boot.
-pub const SEGMENT: u16 = 0x9fc0;
+pub const SEGMENT: u16 = units::segment(EBDA.start);
 /// Its size in KiB.
-pub const SIZE_KB: u8 = 1;
+pub const SIZE_KB: u8 = ((EBDA.end - EBDA.start) / KIB) as u8;
 
 layout! {
     /// The part of the EBDA whose place guests know; offsets are relative to its segment.
@@ -41,7 +43,7 @@ pub const MOUSE_HANDLER_SET: u8 = 1 << 7;
 /// Clears the EBDA and enters its size.
 pub fn init(hw: &impl PhysMem) {
     let base = linear(SEGMENT, 0);
-    hw.fill(base, u64::from(SIZE_KB) * 1024, 0);
+    hw.fill(base, EBDA.end - EBDA.start, 0);
     hw.write8(base, SIZE_KB);
 }
 

@@ -4,9 +4,11 @@
 //! Interface Technical Reference, "Compatibility addresses"). The others are wherever the assembler put them: [`Entries`].
 
 use crate::arch::{Entries, PhysMem};
+use crate::low_memory::F_SEGMENT;
+use crate::units::segment;
 
 /// The segment of every entry point.
-pub const SEGMENT: u16 = 0xf000;
+pub const SEGMENT: u16 = segment(F_SEGMENT.start);
 
 /// Entry points at addresses that programs know, as offsets in segment F000h.
 pub mod entry {

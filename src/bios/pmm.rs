@@ -3,6 +3,8 @@
 //! Source: POST Memory Manager Specification 1.01 (Phoenix, 1998). Memory is only lent: what is not asked for as permanent
 //! is the guest's as soon as it boots, and the service answers nothing then.
 
+use crate::low_memory::{LENT, LENT_FOR_GOOD};
+use crate::units::{FOUR_GIB, MIB};
 use alloc::vec::Vec;
 
 use crate::arch::{Frame, PhysMem, linear};
@@ -11,15 +13,10 @@ use firstlight_tables::place::checksum;
 
 const LENGTH: usize = 16;
 const PARAGRAPH: u64 = 16;
-/// What is lent for good below 1 MiB: little, which no guest takes for its own, and where ROMs write even after the boot. VGA ROMs
-/// put a stack of 512 bytes there.
-const KEPT_LOW: core::ops::Range<u64> = 0xf_a000..0xf_a800;
-/// Conventional memory that is lent until the boot: above what option ROMs take for granted, below the EBDA and what they put there.
-const LOW: core::ops::Range<u64> = 0x3_0000..0x8_0000;
 /// No memory is lent below this in the high zone.
-const HIGH_START: u64 = 0x10_0000;
+const HIGH_START: u64 = MIB;
 /// How much is lent in the high zone.
-const HIGH_SIZE: u64 = 32 << 20;
+const HIGH_SIZE: u64 = 32 * MIB;
 
 const UNSUPPORTED: u32 = u32::MAX;
 const ANONYMOUS: u32 = u32::MAX;
@@ -106,12 +103,12 @@ impl Pmm {
     /// Physical address of the memory, 0 where there is none; for no paragraphs, how many there are in one piece.
     fn allocate(&mut self, map: &mut E820Map, paragraphs: u32, handle: u32, flags: u16) -> u32 {
         let permanent = flags & FLAG_PERMANENT != 0;
-        let low = if permanent { KEPT_LOW } else { LOW };
+        let low = if permanent { LENT_FOR_GOOD } else { LENT };
         let zones = [(FLAG_LOW, low), (FLAG_HIGH, high_zone(map))];
         let kept = self.lends == Lends::Kept;
         let zones = zones
             .into_iter()
-            .filter(|(flag, zone)| flags & flag != 0 && (!kept || *zone == KEPT_LOW));
+            .filter(|(flag, zone)| flags & flag != 0 && (!kept || *zone == LENT_FOR_GOOD));
         if paragraphs == 0 {
             let largest = zones.map(|(_, zone)| self.largest_gap(&zone)).max();
             return (largest.unwrap_or(0) / PARAGRAPH) as u32;
@@ -202,7 +199,6 @@ impl Pmm {
 
 /// The RAM just below the firmware: the last piece below 4 GiB that has room, without what permanent blocks took from it.
 fn high_zone(map: &E820Map) -> core::ops::Range<u64> {
-    const FOUR_GIB: u64 = 1 << 32;
     let ram = map.entries().iter().rev().find(|entry| {
         let usable = entry.kind == Kind::Ram && entry.end <= FOUR_GIB;
         usable && entry.start >= HIGH_START && entry.size() >= 1 << 20
@@ -316,7 +312,7 @@ mod tests {
                 call(&mut pmm, &mut map, &words);
             }
             for (n, a) in pmm.lent.iter().enumerate() {
-                let low = a.end <= LOW.end || KEPT_LOW.contains(&a.start) && a.end <= KEPT_LOW.end;
+                let low = a.end <= LENT.end || LENT_FOR_GOOD.contains(&a.start) && a.end <= LENT_FOR_GOOD.end;
                 prop_assert!(low || a.start >= HIGH_START && a.end <= 0xff0_0000);
                 prop_assert!(pmm.lent[n + 1..].iter().all(|b| a.end <= b.start || b.end <= a.start));
             }

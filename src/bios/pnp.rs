@@ -2,6 +2,8 @@
 //!
 //! Source: Plug and Play BIOS Specification 1.0A, section 4.4.
 
+use crate::low_memory::F_SEGMENT;
+use crate::units::segment;
 use firstlight_tables::place::checksum;
 
 const LENGTH: usize = 0x21;
@@ -9,18 +11,18 @@ const LENGTH: usize = 0x21;
 /// The installation structure, for a multiple of 16 in the F segment; `entry` is the offset in segment F000h of both entry points.
 pub fn header(entry: u16) -> [u8; LENGTH] {
     const VERSION: u8 = 0x10;
-    const F_SEGMENT: u16 = 0xf000;
-    const F_SEGMENT_BASE: u32 = 0xf0000;
+    const SEGMENT: u16 = segment(F_SEGMENT.start);
+    const BASE: u32 = F_SEGMENT.start as u32;
     let mut bytes = [0; LENGTH];
     bytes[0..4].copy_from_slice(b"$PnP");
     bytes[4] = VERSION;
     bytes[5] = LENGTH as u8;
     bytes[0x0d..0x0f].copy_from_slice(&entry.to_le_bytes());
-    bytes[0x0f..0x11].copy_from_slice(&F_SEGMENT.to_le_bytes());
+    bytes[0x0f..0x11].copy_from_slice(&SEGMENT.to_le_bytes());
     bytes[0x11..0x13].copy_from_slice(&entry.to_le_bytes());
-    bytes[0x13..0x17].copy_from_slice(&F_SEGMENT_BASE.to_le_bytes());
-    bytes[0x1b..0x1d].copy_from_slice(&F_SEGMENT.to_le_bytes());
-    bytes[0x1d..0x21].copy_from_slice(&F_SEGMENT_BASE.to_le_bytes());
+    bytes[0x13..0x17].copy_from_slice(&BASE.to_le_bytes());
+    bytes[0x1b..0x1d].copy_from_slice(&SEGMENT.to_le_bytes());
+    bytes[0x1d..0x21].copy_from_slice(&BASE.to_le_bytes());
     bytes[8] = checksum(&bytes);
     bytes
 }

@@ -11,13 +11,14 @@ use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::bios::Bios;
 use crate::bios::ivt;
 use crate::devices::reset;
+use crate::low_memory;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use spin::Mutex;
 
 /// Where a boot sector is loaded and entered: 0000:7C00.
-pub const BOOT_SECTOR: u16 = 0x7c00;
+pub const BOOT_SECTOR: u16 = low_memory::BOOT_SECTOR as u16;
 /// Bytes of IP, CS and FLAGS, which the way out of the firmware takes off the caller's stack.
 const RETURN_FRAME: u32 = 6;
 

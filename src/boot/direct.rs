@@ -5,22 +5,21 @@
 //! wants the memory map.
 
 use crate::arch::{Clock, PhysMem, Ports};
+use crate::low_memory::LINUX_SETUP;
 use crate::platform::qemu::fw_cfg::{FwCfg, FwCfgError, key};
+use crate::units::{FOUR_GIB, MIB, PAGE};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use firstlight_linux::bzimage::{self, Entry, KernelError, Setup};
-use firstlight_linux::{ELF_MAGIC, multiboot};
+use firstlight_linux::{ELF_MAGIC, multiboot, pvh};
 use firstlight_tables::e820::{E820Map, Kind};
 
 /// More than any setup code has: 255 sectors and the boot sector.
 const SETUP_MAX: u64 = 256 * 512;
-/// `hvm_start_info.magic` (Xen public header arch-x86/hvm/start_info.h).
-const PVH_MAGIC: u32 = 0x336e_c578;
 /// Where the PVH start information goes: low memory, beside the command line.
-const PVH_INFO: u64 = bzimage::SETUP_ADDRESS;
-const MIB: u64 = 1 << 20;
+const PVH_INFO: u64 = LINUX_SETUP;
 
 /// Why a given kernel cannot be booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +217,7 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
         Ok(())
     }
 
-    /// QEMU has put the kernel in memory; the start information is ours (start_info.h of Xen's public headers, version 1).
+    /// QEMU has put the kernel in memory; the start information is ours.
     fn load_pvh(&self, map: &E820Map, rsdp: u64) -> Result<Ready, DirectError> {
         let (kernel, entry) = self.image(map)?;
         if kernel.start < bzimage::CMDLINE_ADDRESS + bzimage::CMDLINE_MAX as u64
@@ -234,38 +233,21 @@ impl<H: Ports + PhysMem + Clock> Loader<'_, H> {
         let initrd = match initrd_size {
             0 => None,
             size => {
-                let limit = 1 << 32;
+                let limit = FOUR_GIB;
                 let no_room = KernelError::NoRoomForInitrd { size, limit };
                 let mut free = map.clone();
                 free.insert(0..kernel.end.max(MIB), Kind::Reserved)
                     .map_err(|_| no_room)?;
-                let start = free.find_ram_top(limit, size, 4096).ok_or(no_room)?;
+                let start = free.find_ram_top(limit, size, PAGE).ok_or(no_room)?;
                 self.fetch(key::INITRD_DATA, start..start + size)?;
                 Some(start)
             }
         };
-        let modules = PVH_INFO + 56;
-        let map_at = modules + 32;
-        let mut info = Vec::new();
-        for word in [PVH_MAGIC, 1, 0, u32::from(initrd.is_some())] {
-            info.extend_from_slice(&word.to_le_bytes());
-        }
-        for address in [
-            modules,
+        let (cmdline, initrd) = (
             bzimage::CMDLINE_ADDRESS,
-            rsdp,
-            map_at,
-            map.entries().len() as u64,
-        ] {
-            info.extend_from_slice(&address.to_le_bytes());
-        }
-        for field in [initrd.unwrap_or(0), initrd_size, 0, 0] {
-            info.extend_from_slice(&field.to_le_bytes());
-        }
-        for entry in map.entries() {
-            info.extend_from_slice(&entry.to_bytes());
-            info.extend_from_slice(&[0; 4]);
-        }
+            initrd.map(|start| (start, initrd_size)),
+        );
+        let info = pvh::start_info(PVH_INFO, cmdline, rsdp, initrd, map);
         self.hw.write(PVH_INFO, &info);
         Ok(Ready::Protected {
             entry,

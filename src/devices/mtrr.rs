@@ -89,9 +89,9 @@ pub fn plan(capabilities: Capabilities, devices: Range<u64>) -> Vec<(u32, u64)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::FOUR_GIB;
     use proptest::prelude::*;
 
-    const FOUR_GIB: u64 = 1 << 32;
     const USUAL: Capabilities = Capabilities {
         variable: 8,
         fixed: true,

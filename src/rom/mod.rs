@@ -16,19 +16,16 @@ use core::fmt;
 use crate::arch::frame::INTERRUPT;
 use crate::arch::{Hardware, PhysMem, Ports, RealMode, RealRegs, linear};
 use crate::devices::pci::{Bdf, ConfigAccess, PciDevice, ROM_BAR, reg};
+use crate::low_memory::{F_SEGMENT, OPTION_ROMS};
 use crate::platform::Machine;
+use crate::units::segment;
 use firstlight_tables::loader::File;
 use firstlight_tables::place::sum;
 
-/// Where option ROMs start.
-pub const AREA_START: u64 = 0xc0000;
-/// Where they end: the F segment is the BIOS's own.
-pub const AREA_END: u64 = 0xf0000;
 /// What each starts at a multiple of.
 const ALIGN: u64 = 2048;
 const BLOCK: u64 = 512;
 const SIGNATURE: u16 = 0xaa55;
-const F_SEGMENT: u16 = 0xf000;
 
 const CLASS_NETWORK: u32 = 0x02;
 const CLASS_DISPLAY: u32 = 0x03;
@@ -175,7 +172,7 @@ impl OptionRoms {
     /// No ROM yet. `pnp_header` is the offset in segment F000h of the Plug and Play header, zero without one.
     pub fn new(pnp_header: u16) -> Self {
         Self {
-            next: AREA_START,
+            next: OPTION_ROMS.start,
             pnp_header,
             vectors: Vec::new(),
             check_sums: true,
@@ -300,7 +297,7 @@ impl OptionRoms {
     /// Where `size` bytes go.
     fn room(&self, size: u64) -> Result<u64, RomError> {
         match self.next.checked_add(size) {
-            Some(end) if end <= AREA_END => Ok(self.next),
+            Some(end) if end <= OPTION_ROMS.end => Ok(self.next),
             _ => Err(RomError::NoRoom),
         }
     }
@@ -322,7 +319,7 @@ impl OptionRoms {
             self.next = start;
             return;
         }
-        let left = left.min(AREA_END - start);
+        let left = left.min(OPTION_ROMS.end - start);
         self.next = start + left.next_multiple_of(ALIGN);
         let found = boot_vectors(hw, rom.segment, left);
         self.vectors
@@ -345,7 +342,7 @@ fn entry_registers(bdf: Option<Bdf>, pnp_header: u16) -> RealRegs {
         ebx: 0xffff,
         edx: 0xffff,
         edi: pnp_header.into(),
-        es: F_SEGMENT,
+        es: segment(F_SEGMENT.start),
         flags: INTERRUPT,
         ..RealRegs::default()
     }

@@ -151,10 +151,10 @@ fn bad_roms_leave_nothing_behind() {
         let roms = OptionRoms::new(0);
         let placed = roms.place_pci(&hw, ConfigAccess::Ports, &card(0x01_0000, 4096));
         assert_eq!(placed, Err(error));
-        assert_eq!(hw.read16(AREA_START), 0);
+        assert_eq!(hw.read16(OPTION_ROMS.start), 0);
     }
     let mut full = OptionRoms::new(0);
-    full.next = AREA_END - 1024;
+    full.next = OPTION_ROMS.end - 1024;
     let hw = Fake::default();
     hw.write(ROM_AT, &rom(4, 0, true));
     let placed = full.place_pci(&hw, ConfigAccess::Ports, &card(0x01_0000, 4096));
@@ -179,6 +179,6 @@ proptest! {
         hw.write(ROM_AT, &bytes);
         let mut roms = OptionRoms::new(0);
         run(&mut roms, &hw, &card(0x01_0000, 4096));
-        prop_assert!(roms.end() <= AREA_END);
+        prop_assert!(roms.end() <= OPTION_ROMS.end);
     }
 }

@@ -110,9 +110,9 @@ fn xen_gets_tables_of_our_making() {
     assert!(matches!(machine.platform, Platform::Xen(_)));
     assert!(!install_given_firmware(&board, &mut machine, &settings));
     let tables = install_tables(&board, &mut machine, &settings, &Entries::default());
-    let f_segment = |address: Option<u64>| address.is_some_and(|at| F_SEGMENT.contains(&at));
+    let f_segment = |address: Option<u64>| address.is_some_and(|at| TABLES.contains(&at));
     assert!(f_segment(tables.wake.rsdp) && f_segment(tables.routing_table));
-    assert!(F_SEGMENT.contains(&(0xf0000 + u64::from(tables.pnp_header))));
+    assert!(TABLES.contains(&(TABLES.start + u64::from(tables.pnp_header))));
     assert!(tables.wake.told.is_empty());
 }
 
@@ -128,7 +128,9 @@ fn a_module_that_the_user_wants_takes_our_place() {
     let (info, list, name, module) = (0x1000, 0x1100, 0x1200, 0x20_0000);
     board.hw.write(
         info,
-        &[0x336e_c578u32, 1, 0, 1].map(u32::to_le_bytes).concat(),
+        &[firstlight_linux::pvh::MAGIC, 1, 0, 1]
+            .map(u32::to_le_bytes)
+            .concat(),
     );
     board.hw.write64(info + 16, list);
     for (at, value) in (list..).step_by(8).zip([module, 0x1_0000, name, 0]) {

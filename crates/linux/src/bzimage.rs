@@ -6,6 +6,7 @@
 use core::fmt;
 use core::ops::Range;
 use firstlight_tables::e820::{E820Map, Kind};
+use firstlight_tables::units::{FOUR_GIB, MIB, PAGE};
 
 /// Bytes of `boot_params`, the zero page.
 pub const BOOT_PARAMS_SIZE: usize = 4096;
@@ -55,10 +56,6 @@ const LOADER_UNKNOWN: u8 = 0xff;
 /// The 32-bit entry is as old as protocol 2.05, but images that only imitate a kernel (iPXE's .lkrn says 2.07) lack it; all
 /// those that say this much have it.
 const SINCE_PROTECTED: u16 = 0x20a;
-
-const MIB: u64 = 1 << 20;
-const FOUR_GIB: u64 = 1 << 32;
-const PAGE: u64 = 4096;
 
 /// Why a kernel cannot be booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Headers of kernel images, and what a boot loader tells a kernel: Linux's boot protocol and Multiboot.
+//! Headers of kernel images, and what a boot loader tells a kernel: Linux's boot protocol, PVH and Multiboot.
 //!
 //! Pure, over slices of bytes: nothing here loads or enters anything.
 #![cfg_attr(not(test), no_std)]
@@ -7,6 +7,7 @@ extern crate alloc;
 
 pub mod bzimage;
 pub mod multiboot;
+pub mod pvh;
 
 /// The first bytes of an ELF file, as a kernel with a PVH entry is one.
 pub const ELF_MAGIC: &[u8] = b"\x7fELF";

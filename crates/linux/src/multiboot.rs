@@ -1,6 +1,7 @@
 //! What a Multiboot kernel is told (Multiboot 0.6.96, section 3.3).
 
 use alloc::vec::Vec;
+use firstlight_tables::units::MIB;
 
 use firstlight_tables::e820::E820Map;
 
@@ -15,7 +16,6 @@ const MMAP_LENGTH: usize = 44;
 const MMAP_ADDR: usize = 48;
 /// The structure as far as the last of these fields.
 const MIN_SIZE: usize = MMAP_ADDR + 4;
-const MIB: u64 = 1 << 20;
 
 /// The information structure is too short for the memory map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,3 +13,4 @@ pub mod routing;
 pub mod smbios;
 pub mod sort;
 mod sum;
+pub mod units;

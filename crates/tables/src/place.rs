@@ -1,5 +1,6 @@
 //! Where tables go: memory that the guest keeps for them, given out by whoever owns the memory map.
 
+use crate::units::PAGE;
 use core::ops::Range;
 
 use super::e820::{E820Map, Kind};
@@ -91,8 +92,6 @@ impl<'a> Space<'a> {
         Some(start)
     }
 }
-
-const PAGE: u64 = 4096;
 
 /// The byte that makes the sum of `bytes` zero when it is put in place of one that is zero now.
 pub fn checksum(bytes: &[u8]) -> u8 {

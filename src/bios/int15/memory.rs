@@ -5,10 +5,10 @@
 use super::UNSUPPORTED;
 use crate::arch::{Frame, PhysMem, linear};
 use crate::bios::Bios;
+use crate::units::MIB;
 use firstlight_tables::e820::{E820Map, ENTRY_SIZE, Kind};
 use spin::Mutex;
 
-const MIB: u64 = 1 << 20;
 /// "SMAP".
 const SIGNATURE: u32 = 0x534d_4150;
 /// The most that AH=88h reports, in bytes above 1 MiB.

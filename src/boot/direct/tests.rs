@@ -205,7 +205,7 @@ fn a_pvh_kernel_is_told_where_everything_is() {
             eax: 0
         }
     );
-    assert_eq!(machine.number(PVH_INFO) as u32, PVH_MAGIC);
+    assert_eq!(machine.number(PVH_INFO) as u32, pvh::MAGIC);
     let modules = machine.number(PVH_INFO + 16);
     assert_eq!(machine.memory(machine.number(modules), 6), b"initrd");
     let cmdline = machine.number(PVH_INFO + 24);

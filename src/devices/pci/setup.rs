@@ -1,5 +1,6 @@
 //! The whole of PCI set-up, in the order in which it happens.
 
+use crate::units::{FOUR_GIB, GIB};
 use alloc::vec::Vec;
 
 pub use super::command;
@@ -108,8 +109,6 @@ pub fn windows(
     phys_bits: u8,
 ) -> Windows {
     const MEMORY_END: u64 = 0xfec0_0000;
-    const FOUR_GIB: u64 = 1 << 32;
-    const GIB: u64 = 1 << 30;
     let hole = chipset.pci_hole_start(low_ram_end);
     let memory = match config {
         ConfigAccess::Mmconfig(_) => alloc::vec![MMCONFIG.end..MEMORY_END, hole..MMCONFIG.start],

@@ -1,19 +1,15 @@
 //! The guest's memory map under QEMU.
 
+use crate::units::{FOUR_GIB, MIB};
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::fw_cfg::FwCfg;
 use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::chipset::{Chipset, MMCONFIG, ROOT_COMPLEX};
+use crate::low_memory;
 use firstlight_tables::e820::{CAPACITY, E820Map, Full, Kind};
 
-const FOUR_GIB: u64 = 1 << 32;
-const ONE_MIB: u64 = 1 << 20;
-/// Conventional memory ends here; from here to the video memory lies the extended BIOS data area.
-pub const EBDA_START: u64 = 0x9fc00;
-const VGA_START: u64 = 0xa0000;
-const BIOS_START: u64 = 0xf0000;
 /// The largest ROM that QEMU maps below 4 GiB for `-bios`, as guests know it.
 const ROM_START: u64 = 0xfffc_0000;
 
@@ -83,7 +79,7 @@ fn from_cmos(hw: &impl Ports) -> Vec<Told> {
     };
     let above_16m = byte(0x34) | byte(0x35) << 8;
     let low_end = match above_16m {
-        0 => ONE_MIB + ((byte(0x30) | byte(0x31) << 8) << 10),
+        0 => MIB + ((byte(0x30) | byte(0x31) << 8) << 10),
         units => (16 << 20) + (units << 16),
     };
     let high = (byte(0x5b) | byte(0x5c) << 8 | byte(0x5d) << 16) << 16;
@@ -128,9 +124,7 @@ fn fill(
             map.insert(entry.start..entry.end, entry.kind)?;
         }
     }
-    map.remove(VGA_START..BIOS_START)?;
-    map.insert(EBDA_START..VGA_START, Kind::Reserved)?;
-    map.insert(BIOS_START..ONE_MIB, Kind::Reserved)?;
+    low_memory::keep(map)?;
     if chipset == Chipset::Q35 {
         if map.ram_in(MMCONFIG) == 0 {
             map.insert(MMCONFIG, Kind::Reserved)?;

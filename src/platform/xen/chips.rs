@@ -5,6 +5,7 @@ use super::tables::IOAPIC_ID;
 use crate::arch::{PhysMem, Ports};
 use crate::devices::apic;
 use crate::devices::chipset::XEN_PM_BASE;
+use crate::units::{FOUR_GIB, MIB};
 
 const PORT_CMOS_INDEX: u16 = 0x70;
 const PORT_CMOS_DATA: u16 = 0x71;
@@ -20,9 +21,6 @@ const SCI_EN: u16 = 1;
 const PORT_ELCR2: u16 = 0x4d1;
 /// The SCI is IRQ 9.
 const ELCR2_SCI: u8 = 1 << 1;
-
-const MIB: u64 = 1 << 20;
-const FOUR_GIB: u64 = 1 << 32;
 
 /// Sets the chips up. Comes after PCI, which sets the trigger modes of its own interrupts.
 pub fn set_up(hw: &(impl Ports + PhysMem), guest: &Guest) {

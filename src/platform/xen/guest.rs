@@ -10,15 +10,14 @@ use crate::arch::{Hardware, PhysMem};
 use crate::devices::chipset::Chipset;
 use crate::platform::{Cpus, Machine};
 use crate::settings::Settings;
+use crate::units::{FOUR_GIB, GIB, PAGE};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use firstlight_acpi::{Numa, NumaMemory};
 use firstlight_tables::e820::{E820Map, Kind};
 
-const PAGE: u64 = 4096;
-const TWO_GIB: u64 = 1 << 31;
-const FOUR_GIB: u64 = 1 << 32;
+const TWO_GIB: u64 = 2 * GIB;
 /// A task state segment with an interrupt redirection map and a permission map for all ports, which ends in a byte of ones
 /// (Intel SDM volume 1, 20.3.1 and 19.5.2).
 const VM86_TSS_SIZE: u64 = 104 + 32 + 8192 + 1;

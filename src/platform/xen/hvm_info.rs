@@ -1,15 +1,14 @@
 //! `hvm_info_table`: memory sizes and CPUs (public header hvm/hvm_info_table.h).
 
 use crate::arch::PhysMem;
+use crate::low_memory::HVM_INFO;
+use crate::units::{FOUR_GIB, MIB, PAGE};
 use firstlight_tables::place::{checksum, sum};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Where the toolstack puts the table.
-pub const ADDR: u64 = 0x9f800;
+pub const ADDR: u64 = HVM_INFO;
 const SIGNATURE: [u8; 8] = *b"HVM INFO";
-const PAGE: u64 = 4096;
-const MIB: u64 = 1 << 20;
-const FOUR_GIB: u64 = 1 << 32;
 /// Memory of a domain that runs us at all.
 const LEAST_RAM: u64 = 2 * MIB;
 

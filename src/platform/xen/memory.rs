@@ -2,18 +2,13 @@
 
 use super::hvm_info::HvmInfo;
 use crate::arch::hypercalls::MapEntry;
-use crate::platform::qemu::memory::EBDA_START;
+use crate::low_memory;
+use crate::units::{FOUR_GIB, MIB};
 use firstlight_tables::e820::{E820Map, Full, Kind};
 
-const FOUR_GIB: u64 = 1 << 32;
 /// The stock loader keeps everything from here to 4 GiB for itself, the toolstack's pages and the interrupt controllers;
 /// PCI memory ends here.
 pub const RESERVED_START: u64 = 0xfc00_0000;
-/// Video memory.
-const VGA_START: u64 = 0xa0000;
-/// The BIOS image's segment.
-const BIOS_START: u64 = 0xf0000;
-const ONE_MIB: u64 = 0x10_0000;
 
 /// The map: RAM as `info` has it, what `toolstack` keeps from the guest (device memory of passed-through devices), and the
 /// range that Xen and the chipset use below 4 GiB.
@@ -22,10 +17,9 @@ const ONE_MIB: u64 = 0x10_0000;
 /// [`Full`] where the toolstack's map has too many ranges; it is then to be left out.
 pub fn e820(info: &HvmInfo, toolstack: &[MapEntry]) -> Result<E820Map, Full> {
     let mut map = E820Map::new();
-    map.insert(0..EBDA_START, Kind::Ram)?;
-    map.insert(EBDA_START..VGA_START, Kind::Reserved)?;
-    map.insert(BIOS_START..ONE_MIB, Kind::Reserved)?;
-    map.insert(ONE_MIB..info.low_ram_end, Kind::Ram)?;
+    map.insert(0..low_memory::EBDA.start, Kind::Ram)?;
+    low_memory::keep(&mut map)?;
+    map.insert(MIB..info.low_ram_end, Kind::Ram)?;
     map.insert(FOUR_GIB..info.high_ram_end, Kind::Ram)?;
     for entry in toolstack {
         let kind = Kind::from_number(entry.kind);
@@ -37,7 +31,7 @@ pub fn e820(info: &HvmInfo, toolstack: &[MapEntry]) -> Result<E820Map, Full> {
             continue;
         };
         if kind != Kind::Ram {
-            map.insert(entry.start.max(ONE_MIB)..end, kind)?;
+            map.insert(entry.start.max(MIB)..end, kind)?;
         }
     }
     map.insert(RESERVED_START..FOUR_GIB, Kind::Reserved)?;

@@ -7,8 +7,10 @@ use super::config::Firmware;
 use super::guest::Guest;
 use crate::arch::PhysMem;
 use crate::arch::hypercalls::Hypercalls;
+use crate::low_memory::MODULE_INFO;
 use crate::platform::Installed;
 use crate::settings::Settings;
+use crate::units::{FOUR_GIB, KIB, MIB, PAGE};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -16,17 +18,14 @@ use firstlight_tables::e820::E820Map;
 use firstlight_tables::place::checksum;
 
 /// Where both look for the structure. Its arrays follow on the same page.
-pub const INFO_ADDR: u64 = 0x1000;
+pub const INFO_ADDR: u64 = MODULE_INFO.start;
 const TABLES_ADDR: u64 = INFO_ADDR + 0x40;
 const E820_ADDR: u64 = INFO_ADDR + 0x100;
 /// What fits on the page.
-const MAX_E820: usize = (0x1000 - 0x100) / 20;
+const MAX_E820: usize = (PAGE as usize - 0x100) / 20;
 const MAX_TABLES: usize = 8;
 
-const ONE_MIB: u64 = 1 << 20;
-const FOUR_GIB: u64 = 1 << 32;
-const SEGMENT: u64 = 0x10000;
-const PAGE: u64 = 4096;
+const SEGMENT: u64 = 64 * KIB;
 /// Distance of the first instruction from the end.
 const RESET_VECTOR: u64 = 16;
 /// Below this, option ROMs and video memory lie, so no BIOS image can be longer.
@@ -143,7 +142,7 @@ impl Payload {
     /// Where it belongs.
     pub fn place(&self) -> Range<u64> {
         let end = match self.image {
-            Image::SeaBios => ONE_MIB,
+            Image::SeaBios => MIB,
             Image::Ovmf => FOUR_GIB,
         };
         end - (self.module.end - self.module.start)..end
@@ -188,7 +187,7 @@ impl Payload {
         let place = self.place();
         mem.copy(place.start, self.module.start, place.end - place.start);
         if self.image == Image::Ovmf {
-            mem.copy(ONE_MIB - SEGMENT, self.module.end - SEGMENT, SEGMENT);
+            mem.copy(MIB - SEGMENT, self.module.end - SEGMENT, SEGMENT);
             self.install_ovmf_entries(mem, entries);
         }
     }

@@ -11,14 +11,12 @@ use crate::devices::pci::setup::{
 };
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::platform::Machine;
+use crate::units::{FOUR_GIB, GIB, PAGE};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use firstlight_tables::e820::{E820Map, Kind};
 
-const PAGE: u64 = 4096;
-const GIB: u64 = 1 << 30;
-const FOUR_GIB: u64 = 1 << 32;
 /// Where the hole may start, the usual first.
 const HOLE_STARTS: [u64; 4] = [0xf000_0000, 0xe000_0000, 0xc000_0000, 0x8000_0000];
 /// Every function may use DMA, as with the stock loader: drivers of old, such as DOS's for disks and network cards, leave that to the

@@ -1,39 +1,16 @@
 //! `hvm_start_info`: what the domain builder leaves for us (public header arch-x86/hvm/start_info.h).
 
 use crate::arch::PhysMem;
+use crate::units::FOUR_GIB;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use firstlight_linux::pvh::{self, MAGIC};
 
-/// "xEn3" with bit 7 of the "E" set.
-pub const MAGIC: u32 = 0x336e_c578;
 /// No toolstack passes more; a larger count is damage.
 const MAX_MODULES: u32 = 32;
 /// Longest command line taken.
 const MAX_CMDLINE: usize = 1024;
-const FOUR_GIB: u64 = 1 << 32;
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct RawStartInfo {
-    magic: u32,
-    version: u32,
-    flags: u32,
-    nr_modules: u32,
-    modlist_paddr: u64,
-    cmdline_paddr: u64,
-    rsdp_paddr: u64,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct RawModule {
-    paddr: u64,
-    size: u64,
-    cmdline_paddr: u64,
-    reserved: u64,
-}
 
 /// A file that the toolstack put into memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,44 +46,44 @@ pub enum StartInfoError {
 /// # Errors
 /// See [`StartInfoError`]. A module outside of 0 to 4 GiB is logged and left out.
 pub fn read(mem: &impl PhysMem, addr: u64) -> Result<StartInfo, StartInfoError> {
-    if addr == 0 || addr >= FOUR_GIB - size_of::<RawStartInfo>() as u64 {
+    if addr == 0 || addr >= FOUR_GIB - size_of::<pvh::StartInfo>() as u64 {
         return Err(StartInfoError::Address(addr));
     }
-    let raw: RawStartInfo = mem.read_as(addr);
+    let raw: pvh::StartInfo = mem.read_as(addr);
     if raw.magic != MAGIC {
         return Err(StartInfoError::Magic(raw.magic));
     }
-    if raw.nr_modules > MAX_MODULES {
-        return Err(StartInfoError::Modules(raw.nr_modules));
+    if raw.module_count > MAX_MODULES {
+        return Err(StartInfoError::Modules(raw.module_count));
     }
     let list = checked_range(
-        raw.modlist_paddr,
-        u64::from(raw.nr_modules) * size_of::<RawModule>() as u64,
+        raw.modules,
+        u64::from(raw.module_count) * size_of::<pvh::Module>() as u64,
     );
     let modules = list.map_or_else(Vec::new, |list| {
-        list.step_by(size_of::<RawModule>())
+        list.step_by(size_of::<pvh::Module>())
             .filter_map(|at| module(mem, at))
             .collect()
     });
     Ok(StartInfo {
         modules,
-        cmdline: text(mem, raw.cmdline_paddr),
+        cmdline: text(mem, raw.cmdline),
     })
 }
 
 fn module(mem: &impl PhysMem, at: u64) -> Option<Module> {
-    let raw: RawModule = mem.read_as(at);
-    let Some(range) = checked_range(raw.paddr, raw.size) else {
+    let raw: pvh::Module = mem.read_as(at);
+    let Some(range) = checked_range(raw.start, raw.size) else {
         log::warn!(
             "Xen: module at {:#x} of {:#x} bytes is not in memory; ignored",
-            raw.paddr,
+            raw.start,
             raw.size
         );
         return None;
     };
     Some(Module {
         range,
-        cmdline: text(mem, raw.cmdline_paddr),
+        cmdline: text(mem, raw.cmdline),
     })
 }
 
@@ -139,25 +116,22 @@ mod tests {
         let mem = Fake::default();
         mem.write_as(
             AT,
-            &RawStartInfo {
+            &pvh::StartInfo {
                 magic: MAGIC,
-                version: 1,
-                flags: 0,
-                nr_modules: modules.len() as u32,
-                modlist_paddr: AT + 0x1000,
-                cmdline_paddr: 0,
-                rsdp_paddr: 0,
+                module_count: modules.len() as u32,
+                modules: AT + 0x1000,
+                ..pvh::StartInfo::default()
             },
         );
-        for (index, &(paddr, size, cmdline)) in modules.iter().enumerate() {
-            let cmdline_paddr = AT + 0x8000 + index as u64 * 0x100;
-            mem.write(cmdline_paddr, cmdline.as_bytes());
+        for (index, &(start, size, text)) in modules.iter().enumerate() {
+            let cmdline = AT + 0x8000 + index as u64 * 0x100;
+            mem.write(cmdline, text.as_bytes());
             mem.write_as(
                 AT + 0x1000 + index as u64 * 32,
-                &RawModule {
-                    paddr,
+                &pvh::Module {
+                    start,
                     size,
-                    cmdline_paddr,
+                    cmdline,
                     reserved: 0,
                 },
             );

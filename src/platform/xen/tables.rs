@@ -1,5 +1,6 @@
 //! The guest's tables under Xen, all made here: ACPI, SMBIOS, MP and PIR.
 
+use crate::units::{FOUR_GIB, GIB};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -17,8 +18,6 @@ use firstlight_tables::place::Placer;
 use firstlight_tables::routing::Chipset;
 use firstlight_tables::smbios;
 
-const FOUR_GIB: u64 = 1 << 32;
-const GIB: u64 = 1 << 30;
 /// AMD processors keep the addresses from here to 1 TiB for their own.
 const HYPERTRANSPORT: u64 = 0xfd_0000_0000;
 /// More than this of ready-made structures or tables would not leave room on the heap.

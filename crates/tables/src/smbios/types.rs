@@ -1,6 +1,7 @@
 //! The structures we make ourselves, one function a type: values for those of [`super::described`], and all of the others. Field names and numbers are those of DSP0134 3.7, section 7;
 //! each structure has the fields of version 3.0, which readers of older versions skip by its length.
 
+use crate::units::{GIB, MIB};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -21,8 +22,6 @@ const UNKNOWN: u8 = 2;
 /// "Other" in most enumerations.
 const OTHER: u8 = 1;
 
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
 /// Memory is shown as devices of this size, as other virtual machines do.
 const DEVICE_SIZE: u64 = 16 * GIB;
 /// More devices than this would not fit their handles; they get larger instead.

@@ -1,0 +1,78 @@
+//! The map of the first MiB: the one home of each address there. docs/memory-map.md says what the guest sees of it.
+
+use core::ops::Range;
+
+use crate::units::MIB;
+use firstlight_tables::e820::{E820Map, Full, Kind};
+
+/// Interrupt vector table.
+pub const VECTORS: Range<u64> = 0..0x400;
+/// BIOS data area, with the print screen status behind it.
+pub const BDA: Range<u64> = 0x400..0x501;
+/// What a firmware module reads that Xen's toolstack gave: a page that is the guest's otherwise.
+pub const MODULE_INFO: Range<u64> = 0x1000..0x2000;
+/// The last instructions before a firmware module, likewise.
+pub const HANDOFF: Range<u64> = 0x2000..0x3000;
+/// Stack for option ROMs, in segment 0: ROMs reach 32-bit addresses by SS, as SeaBIOS lets them, and must find them there.
+/// This is borrowed from whoever uses that memory.
+pub const ROM_STACK: Range<u64> = 0x6000..0x7000;
+/// Top of the stack of the code before 64-bit mode, when nothing else is in memory.
+pub const EARLY_STACK_TOP: u64 = 0x7000;
+/// The boot sector, and the top of its first stack.
+pub const BOOT_SECTOR: u64 = 0x7c00;
+/// Setup code, or what stands for it, of a Linux kernel.
+pub const LINUX_SETUP: u64 = firstlight_linux::bzimage::SETUP_ADDRESS;
+/// Conventional memory that is lent to option ROMs until the boot: above what they take for granted, below the EBDA and what
+/// they put there.
+pub const LENT: Range<u64> = 0x3_0000..0x8_0000;
+/// Xen's `hvm_info_table` (public header hvm/hvm_info_table.h), until the EBDA is made.
+pub const HVM_INFO: u64 = 0x9_f800;
+/// The extended BIOS data area, which option ROMs may move.
+pub const EBDA: Range<u64> = 0x9_fc00..0xa_0000;
+/// Video memory.
+pub const VIDEO: Range<u64> = 0xa_0000..0xc_0000;
+/// Option ROMs, the VGA card's first.
+pub const OPTION_ROMS: Range<u64> = 0xc_0000..0xf_0000;
+/// Segment F000h.
+pub const F_SEGMENT: Range<u64> = 0xf_0000..MIB;
+/// Tables that guests scan for.
+pub const TABLES: Range<u64> = 0xf_0000..0xf_a000;
+/// What is lent to option ROMs for good: little, which no guest takes for its own, and where ROMs write even after the boot. VGA
+/// ROMs put a stack of 512 bytes there.
+pub const LENT_FOR_GOOD: Range<u64> = 0xf_a000..0xf_a800;
+/// Stack for the guest's handlers that the firmware calls.
+pub const HANDLER_STACK: Range<u64> = 0xf_a800..0xf_c000;
+/// The firmware's 16-bit code and its variables.
+pub const CODE: Range<u64> = 0xf_c000..MIB;
+/// Where application processors start, a page that a start-up message can name.
+pub const AP_START: u64 = 0xf_d000;
+
+const _: () = {
+    let parts = [TABLES, LENT_FOR_GOOD, HANDLER_STACK, CODE];
+    let mut at = F_SEGMENT.start;
+    let mut index = 0;
+    while index < parts.len() {
+        assert!(parts[index].start == at);
+        at = parts[index].end;
+        index += 1;
+    }
+    assert!(at == F_SEGMENT.end);
+    assert!(EBDA.end == VIDEO.start && VIDEO.end == OPTION_ROMS.start);
+    assert!(OPTION_ROMS.end == F_SEGMENT.start && CODE.start < AP_START);
+};
+
+/// Offset in the F segment of physical address `addr` there.
+pub const fn f_offset(addr: u64) -> u16 {
+    assert!(addr >= F_SEGMENT.start && addr < F_SEGMENT.end);
+    (addr - F_SEGMENT.start) as u16
+}
+
+/// Takes from the RAM in `map` what the guest may not have of the first MiB.
+///
+/// # Errors
+/// The map is full.
+pub fn keep(map: &mut E820Map) -> Result<(), Full> {
+    map.remove(VIDEO.start..OPTION_ROMS.end)?;
+    map.insert(EBDA, Kind::Reserved)?;
+    map.insert(F_SEGMENT, Kind::Reserved)
+}

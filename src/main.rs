@@ -6,7 +6,7 @@ extern crate alloc;
 
 use alloc::sync::Arc;
 use firstlight::arch::pc::{self, Pc};
-use firstlight::arch::{Frame, Outcome, bridge, cpu};
+use firstlight::arch::{Frame, Outcome, bridge, cpu, exception};
 use firstlight::bios::{Bios, console, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::{self, find};
@@ -36,13 +36,14 @@ static STATE: Once<(Mutex<Bios>, Mutex<Boot>)> = Once::new();
 /// `start_info` is the address that Xen's domain builder gave us, or zero when we came from the reset vector.
 #[unsafe(no_mangle)]
 extern "C" fn firstlight_main(start_info: u32) -> ! {
+    logger::start();
+    exception::load();
     let heap = cpu::heap();
     // SAFETY: the linker script sets this range aside for nothing else, and it is claimed once.
     unsafe {
         HEAP.lock()
             .claim(heap.start as *mut u8, (heap.end - heap.start) as usize)
     };
-    logger::start();
     let (mut machine, settings) = steps::discover(&Pc, start_info);
     pc::set_pm_timer(machine.pm_timer);
     logger::report_steps(settings.bench);

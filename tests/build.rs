@@ -3,6 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The boot sectors of `guest/hostile`.
+const HOSTILE: [&str; 6] = [
+    "breakpoint",
+    "deadlines",
+    "longjump",
+    "nmi",
+    "restart",
+    "window",
+];
+
 fn main() {
     let guest = Path::new("guest");
     println!("cargo::rerun-if-changed={}", guest.display());
@@ -12,15 +22,20 @@ fn main() {
     assemble(guest, "rom", 0);
     assemble(guest, "letter", 0x7c00);
     assemble(guest, "slow", 0x7c00);
+    assemble(guest, "bootloop", 0);
+    for name in HOSTILE {
+        assemble(guest, &format!("hostile/{name}"), 0x7c00);
+    }
     // It has an ELF header of its own making.
     assemble(guest, "pvh", 0);
 }
 
-/// Makes `OUT_DIR/NAME.bin`, the plain bytes of `guest/NAME.s` linked at `address`.
+/// Makes `OUT_DIR/NAME.bin` of the last part of `name`, the plain bytes of `guest/NAME.s` linked at `address`.
 fn assemble(guest: &Path, name: &str, address: u32) {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let object = out.join(name).with_extension("o");
     let source = guest.join(name).with_extension("s");
+    let name = source.file_stem().expect("a file has a name");
+    let object = out.join(name).with_extension("o");
     run(Command::new("as")
         .arg("--64")
         .arg("-I")

@@ -1,16 +1,20 @@
 //! The Rust side of `bridge.s`: real-mode callers come in through [`install`]'s dispatcher, and [`call`] goes out to them.
 
+use super::calls::{self, Calls};
 use super::frame::{Entries, Frame, Outcome};
 use super::hw::{PhysMem, RealRegs};
 use super::pc::Pc;
 use crate::low_memory::{CODE, F_SEGMENT, HANDLER_STACK, ROM_STACK, f_offset};
-use crate::units::segment;
+use crate::units::{KIB, segment};
+use core::arch::asm;
 use core::mem::offset_of;
 use core::ptr::addr_of;
-use spin::Once;
+use spin::{Mutex, Once};
+use zerocopy::{Immutable, IntoBytes};
 
 unsafe extern "C" {
     static fseg_start: u8;
+    static bridge_gdt: u8;
     static bridge_variables: u8;
     static start_guest: u8;
     static start_linux: u8;
@@ -31,6 +35,8 @@ unsafe extern "C" {
     static pending_interrupts: u8;
     static bios32_entry: u8;
     static pci32_last_bus: u8;
+    static post: u8;
+    static reset_vector: u8;
 }
 
 /// [`Frame::vector`] of a far call to the POST memory manager's entry.
@@ -60,7 +66,7 @@ pub fn entries() -> Entries {
 }
 
 /// What of [`HANDLER_STACK`] each handler can rely on. One that goes on to a stack of its own does not say how far it came.
-const HANDLER_STACK_SHARE: u32 = 1 << 10;
+const HANDLER_STACK_SHARE: u64 = KIB;
 /// Distance of two entries of `master_irqs`.
 const MASTER_IRQ_SIZE: u16 = 8;
 /// 64-bit and 16-bit code segments of `bridge_gdt`.
@@ -74,7 +80,7 @@ struct Variables {
     stack: u64,
     dispatch: u64,
     cr3: u32,
-    rm_sp: u32,
+    pending: u32,
     chain: [u16; 2],
     outcome: u32,
     idtr: [u16; 5],
@@ -82,6 +88,18 @@ struct Variables {
     ap_count: u32,
     ap_msr_count: u32,
     ap_ids: [u8; 32],
+    lost: [u32; 2],
+    saved: [Saved; calls::MOST],
+}
+
+/// The part of the 64-bit stack that waits for a call into real mode, in the layout of `bridge.s`.
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C)]
+struct Saved {
+    ticket: u64,
+    bytes: u64,
+    quads: u64,
+    rsp: u64,
 }
 
 /// What is called in real mode. The values are those of `bridge.s`.
@@ -104,15 +122,25 @@ struct Call {
     ss: u16,
     kind: Kind,
     words: [u16; 4],
+    ticket: u64,
 }
 
 const _: () = {
     assert!(offset_of!(Call, esp) == 40);
     assert!(offset_of!(Call, words) == 48);
-    assert!(size_of::<Call>() == 56);
+    assert!(offset_of!(Call, ticket) == 56);
+    assert!(size_of::<Call>() == 64);
+    assert!(offset_of!(Saved, rsp) == 24 && calls::MOST == 10);
+    assert!(HANDLER_STACK.end - HANDLER_STACK.start == calls::SHARES as u64 * HANDLER_STACK_SHARE);
+    assert!(
+        HANDLER_STACK_SHARE == 0x400 && HANDLER_STACK.start.is_multiple_of(HANDLER_STACK_SHARE)
+    );
+    assert!(ROM_STACK.end - ROM_STACK.start == 0x1000 && ROM_STACK.start.is_multiple_of(0x1000));
     assert!(offset_of!(Variables, outcome) == 28);
     assert!(offset_of!(Variables, booted) == 44);
     assert!(offset_of!(Variables, ap_ids) == 56);
+    assert!(offset_of!(Variables, lost) == 88);
+    assert!(offset_of!(Variables, saved) == 96);
     assert!(size_of::<Frame>() == 52);
     assert!(size_of::<RealRegs>() == 40);
 };
@@ -146,10 +174,16 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
         variable(offset_of!(Variables, cr3)),
         super::cpu::page_tables() as u32,
     );
-    Pc.write32(
-        variable(offset_of!(Variables, rm_sp)),
-        u32::from(f_offset(HANDLER_STACK.end)),
+    Pc.write64(
+        variable(offset_of!(Variables, lost)),
+        lost as *const () as u64,
     );
+    /// JMP with a 16-bit offset and a segment behind it.
+    const FAR_JUMP: u8 = 0xea;
+    let vector = F_SEGMENT.start + u64::from(fseg_offset(addr_of!(reset_vector)));
+    Pc.write8(vector, FAR_JUMP);
+    Pc.write16(vector + 1, fseg_offset(addr_of!(post)));
+    Pc.write16(vector + 3, segment(F_SEGMENT.start));
     let (limit, base) = super::exception::table();
     let idtr = variable(offset_of!(Variables, idtr));
     Pc.write16(idtr, limit);
@@ -178,17 +212,10 @@ extern "C" fn enter(frame: &mut Frame) -> u32 {
     let places = [pushed(0), pushed(1), pushed(2)];
     [frame.ip, frame.cs, frame.flags] = places.map(|place| Pc.read16(place));
 
-    // A caller that already runs on our real-mode stack: calls that we make go below it.
-    let rm_sp = variable(offset_of!(Variables, rm_sp));
-    let before = Pc.read32(rm_sp);
-    if frame.ss == segment(F_SEGMENT.start) {
-        Pc.write32(rm_sp, before.min(frame.esp & 0xfff0));
-    }
     let outcome = match DISPATCH.get() {
         Some(dispatch) => dispatch(frame),
         None => Outcome::Return,
     };
-    Pc.write32(rm_sp, before);
 
     // A service may have moved the stack (a boot hand-off does), so the places are computed anew.
     let pushed = |word: u16| super::linear(frame.ss, (frame.esp as u16).wrapping_add(2 * word));
@@ -215,7 +242,7 @@ pub fn call_handler(regs: &mut RealRegs) {
 /// Opens a window for interrupts in real mode, until none is pending.
 pub fn serve_interrupts() {
     let mut regs = RealRegs {
-        cs: (F_SEGMENT >> 4) as u16,
+        cs: segment(F_SEGMENT.start),
         ip: fseg_offset(addr_of!(pending_interrupts)),
         ..RealRegs::default()
     };
@@ -229,22 +256,15 @@ pub fn call_with(regs: &mut RealRegs, words: &[u16; 4]) {
 
 /// Calls code of the guest's on the stack that is for that.
 fn call_guest(regs: &mut RealRegs, kind: Kind, words: [u16; 4]) {
-    let rm_sp = variable(offset_of!(Variables, rm_sp));
-    let esp = Pc.read32(rm_sp);
-    // Too many calls in each other share the last part of the stack.
-    let next = esp
-        .saturating_sub(HANDLER_STACK_SHARE)
-        .max(u32::from(f_offset(HANDLER_STACK.start)) + HANDLER_STACK_SHARE);
-    Pc.write32(rm_sp, next);
     let mut call = Call {
         regs: *regs,
-        esp,
+        esp: 0,
         ss: segment(F_SEGMENT.start),
         kind,
         words,
+        ticket: 0,
     };
-    enter_real_mode(&mut call);
-    Pc.write32(rm_sp, esp);
+    call_and_return(&mut call);
     *regs = call.regs;
 }
 
@@ -253,29 +273,71 @@ pub fn call_rom(regs: &mut RealRegs) {
     let lent = ROM_STACK.start;
     let mut before = [0; (ROM_STACK.end - ROM_STACK.start) as usize];
     Pc.read(lent, &mut before);
-    enter_rom(regs);
+    let mut call = rom_call(regs);
+    call_and_return(&mut call);
+    *regs = call.regs;
     Pc.write(lent, &before);
 }
 
-fn enter_rom(regs: &mut RealRegs) {
-    let mut call = Call {
+fn rom_call(regs: &RealRegs) -> Call {
+    Call {
         regs: *regs,
         esp: ROM_STACK.end as u32,
         ss: 0,
         kind: Kind::Rom,
         words: [0; 4],
-    };
-    enter_real_mode(&mut call);
-    *regs = call.regs;
+        ticket: 0,
+    }
 }
 
-fn enter_real_mode(call: &mut Call) {
+static CALLS: Mutex<Calls> = Mutex::new(Calls::new());
+
+/// Makes a call that may return, and may not. Nothing is called where there is no memory to remember the caller.
+#[inline(never)]
+fn call_and_return(call: &mut Call) {
+    /// What this function and the entry in `bridge.s` add to the stack, at most.
+    const MARGIN: u64 = 512;
+    let rsp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    let quads = (super::cpu::stack_top() - rsp + MARGIN) / 8;
+    let shared = !matches!(call.kind, Kind::Rom);
+    let Some(place) = CALLS.lock().begin(quads as usize, shared) else {
+        log::error!("no memory for a call into real mode, which is left out");
+        return;
+    };
+    if shared {
+        let top = HANDLER_STACK.start + (place.share as u64 + 1) * HANDLER_STACK_SHARE;
+        call.esp = (top - F_SEGMENT.start) as u32;
+    }
+    call.ticket = place.ticket.into();
+    let saved = variable(offset_of!(Variables, saved)) + (place.slot * size_of::<Saved>()) as u64;
+    let entry = Saved {
+        ticket: call.ticket,
+        bytes: place.stack,
+        quads,
+        rsp: 0,
+    };
+    Pc.write_as(saved, &entry);
+    enter_real_mode(call, saved);
+    Pc.write64(saved, 0);
+    CALLS.lock().end(&place);
+}
+
+/// Where `bridge.s` ends when a call returns that was given up, since too many others had not returned.
+extern "C" fn lost() -> ! {
+    log::error!("firmware stopped: a handler returned after its caller was given up");
+    super::cpu::halt()
+}
+
+fn enter_real_mode(call: &mut Call, saved: u64) {
     let address = F_SEGMENT.start + u64::from(fseg_offset(bridge_call as *const u8));
     // SAFETY: the address is that of bridge_call's copy in the F segment, which `install` put there; it keeps the registers
-    // that the C calling convention wants kept and comes back when the real-mode code returns.
+    // that the C calling convention wants kept. When the real-mode code returns, it puts the stack back as it was, which others
+    // may have used meanwhile: nothing outside of a stack refers to what is on it, and devices write to memory of their own.
     unsafe {
-        let entry: extern "C" fn(*mut Call) = core::mem::transmute(address);
-        entry(call);
+        let entry: extern "C" fn(*mut Call, u64) = core::mem::transmute(address);
+        entry(call, saved);
     }
 }
 
@@ -291,13 +353,13 @@ pub fn start_linux_setup() -> ! {
 
 fn leave_to(code: *const u8) -> ! {
     mark_booted();
-    let mut regs = RealRegs {
+    let regs = RealRegs {
         cs: segment(F_SEGMENT.start),
         ip: fseg_offset(code),
         ..RealRegs::default()
     };
-    // The real-mode code never returns. What the call leaves on the 64-bit stack stays there, and later entries go below it.
-    enter_rom(&mut regs);
+    // The real-mode code never returns, so nothing of the stack is kept.
+    enter_real_mode(&mut rom_call(&regs), 0);
     super::cpu::halt()
 }
 
@@ -328,6 +390,11 @@ pub fn ap_ids() -> [u8; 32] {
     let mut ids = [0; 32];
     Pc.read(variable(offset_of!(Variables, ap_ids)), &mut ids);
     ids
+}
+
+/// Where the table of segments lies that 64-bit code has until [`install`] copies it.
+pub(super) fn segments() -> u64 {
+    addr_of!(bridge_gdt) as u64
 }
 
 /// The 64-bit code segment, for the interrupt table.

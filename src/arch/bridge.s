@@ -56,8 +56,13 @@ fseg_start:
     .set C_SS, call_slot - F000 + 44
     .set C_KIND, call_slot - F000 + 46
     .set C_WORDS, call_slot - F000 + 48
-    .set CALL_SIZE, 56
+    .set C_TICKET, call_slot - F000 + 56
+    .set CALL_SIZE, 64
     .set CALL_REGS_SIZE, 40
+
+# Sizes of the real-mode stacks that low_memory.rs and bridge.rs place: each is a power of two, at a multiple of itself.
+    .set HANDLER_STACK_SHARE, 0x400
+    .set ROM_STACK_SIZE, 0x1000
 
 # Values of C_KIND: `enum Kind` of bridge.rs.
     .set KIND_ROM, 0
@@ -79,7 +84,7 @@ bridge_variables:
 v_stack:        .quad 0                 # top of the 64-bit stack that the next entry uses
 v_dispatch:     .quad 0                 # fn(&mut Frame) -> outcome
 v_cr3:          .long 0
-v_rm_sp:        .long 0                 # SP in segment F000 for calls into real mode
+v_pending:      .long 0                 # what came while a service ran, and the guest has to hear of
 v_chain:        .long 0                 # offset and segment of the handler that outcome 2 goes on at
 v_outcome:      .long 0
 v_idtr:         .word 0
@@ -89,8 +94,26 @@ v_booted:       .long 0                 # non-zero in the copy in RAM: the machi
 ap_count:       .long 0                 # APs that have parked themselves
 ap_msr_count:   .long 0
 ap_ids:         .fill 32, 1, 0          # a bit for each APIC ID that was seen
+v_lost:         .quad 0                 # fn() -> !, for a call that returns although it was given up
+v_saved:        .fill SAVED_COUNT * SAVED_SIZE, 1, 0
 
-# Null, 64-bit code, 16-bit code at F0000, flat 32-bit code, flat 32-bit data, 16-bit data with a limit of 4 GiB.
+# struct Saved of bridge.rs: the part of the 64-bit stack that waits for a call.
+    .set SAVED_TICKET, 0
+    .set SAVED_BYTES, 8
+    .set SAVED_QUADS, 16
+    .set SAVED_RSP, 24
+    .set SAVED_SIZE, 32
+    .set SAVED_COUNT, 10
+
+# Bits of v_pending, which the stubs of entry.s set.
+    .set PENDING_DEBUG, 1
+    .set PENDING_NMI, 2
+
+# Null, 64-bit code, 16-bit code at F0000, flat 32-bit code, flat 32-bit data, 16-bit data with a limit of 4 GiB, and the task
+# state segment, which exception.rs enters.
+    .set TASK_STATE, 0x30
+    .set TASK_STATE_BUSY, 2
+    .set GDT_LIMIT, 8 * 8 - 1
     .balign 8
     .globl bridge_gdt
 bridge_gdt:
@@ -100,11 +123,12 @@ bridge_gdt:
     .quad 0x00cf9b000000ffff
     .quad 0x00cf93000000ffff
     .quad 0x008f93000000ffff
+    .quad 0, 0
 low_gdtr:
-    .word 6 * 8 - 1
+    .word GDT_LIMIT
     .long bridge_gdt - F000 + LOW
 rom_gdtr:
-    .word 6 * 8 - 1
+    .word GDT_LIMIT
     .long bridge_gdt - F000 + 0xffff0000
 real_idtr:
     .word 0x3ff
@@ -157,6 +181,22 @@ call_pointer:
     ljmpl $0x08, $(\target - F000 + LOW)
     .endm
 
+# What 64-bit code needs to take exceptions; uses ECX. The processor marked the segment busy when it was last loaded.
+    .macro load_tables
+    lidt v_idtr(%rip)
+    andb $~TASK_STATE_BUSY, bridge_gdt + TASK_STATE + 5(%rip)
+    movl $TASK_STATE, %ecx
+    ltr %cx
+    .endm
+
+# Lets the guest hear of what came in the meantime, as if it came now. Its registers are all back.
+    .macro tell_pending
+    cmpb $0, %cs:(v_pending - F000)
+    je 9f
+    callw tell_pending_now
+9:
+    .endm
+
 # A BIOS call: the caller's stack holds the vector, then IP, CS, FLAGS.
 bridge:
     cli
@@ -206,7 +246,7 @@ bridge64:
     leaq 512(%rsp), %rdi
     movl $(SLOT_SIZE / 8), %ecx
     rep movsq
-    lidt v_idtr(%rip)
+    load_tables
     leaq 512(%rsp), %rdi
     xorl %ebp, %ebp
     call *v_dispatch(%rip)
@@ -254,14 +294,28 @@ back16:
     cmpw $1, %cs:(v_outcome - F000)
     je 1f
     ja 2f
+    tell_pending
     iretw
 1:  pushw %cs:(S_VECTOR)
+    tell_pending
     sti
     hlt
     jmp bridge
 2:  pushw %cs:(v_chain - F000 + 2)
     pushw %cs:(v_chain - F000)
+    tell_pending
     lretw
+
+tell_pending_now:
+    testb $PENDING_DEBUG, %cs:(v_pending - F000)
+    jz 1f
+    andb $~PENDING_DEBUG, %cs:(v_pending - F000)
+    int $0x01
+1:  testb $PENDING_NMI, %cs:(v_pending - F000)
+    jz 1f
+    andb $~PENDING_NMI, %cs:(v_pending - F000)
+    int $0x02
+1:  retw
 
 # Virtual-8086 and protected-mode callers: CF, AH = 86h (function not supported).
 protected_caller:
@@ -273,7 +327,8 @@ protected_caller:
     movb $0x86, %ah
     iretw
 
-# Calls real-mode code: RDI = struct Call. A ROM starts with limits of 4 GiB, others with those that were there.
+# Calls real-mode code: RDI = struct Call, RSI = its struct Saved, or 0 for code that never returns. A ROM starts with limits of
+# 4 GiB, others with those that were there. The 64-bit stack goes to `Saved`, so that others have all of it meanwhile.
     .code64
     .globl bridge_call
 bridge_call:
@@ -283,14 +338,22 @@ bridge_call:
     pushq %r13
     pushq %r14
     pushq %r15
-    pushq v_stack(%rip)
     pushq %rdi
+    movq %rsi, %rbx
     movq %rdi, %rsi
     leaq call_slot(%rip), %rdi
     movl $(CALL_SIZE / 8), %ecx
     rep movsq
-    movq %rsp, v_stack(%rip)
-    ljmpl *call_pointer(%rip)
+    testq %rbx, %rbx
+    jz 1f
+    movq %rsp, SAVED_RSP(%rbx)
+    movq SAVED_QUADS(%rbx), %rcx
+    leaq (, %rcx, 8), %rax
+    movq v_stack(%rip), %rsi
+    subq %rax, %rsi
+    movq SAVED_BYTES(%rbx), %rdi
+    rep movsq
+1:  ljmpl *call_pointer(%rip)
 
     .code16
 call16:
@@ -316,6 +379,7 @@ call16:
     movw %ax, %gs
     movw %cs:(C_SS), %ss
     movl %cs:(C_ESP), %esp
+    pushw %cs:(C_TICKET)
     cmpw $KIND_WORDS, %cs:(C_KIND)
     jne 1f
     pushw %cs:(C_WORDS)
@@ -349,18 +413,44 @@ call16:
     movl %ebp, %cs:(C_EBP)
     movw %ds, %cs:(C_DS)
     movw %es, %cs:(C_ES)
+    # Whose return this is stands in the last word of its part of the stack.
+    movw %sp, %bx
+    decw %bx
+    movw %ss, %ax
+    testw %ax, %ax
+    jz 1f
+    orw $(HANDLER_STACK_SHARE - 1), %bx
+    jmp 2f
+1:  orw $(ROM_STACK_SIZE - 1), %bx
+2:  movw %ss:-1(%bx), %ax
+    movw %ax, %cs:(C_TICKET)
     enable_a20 C_A20
     enter_long_mode call_return
 
     .code64
 call_return:
     movq v_stack(%rip), %rsp
-    lidt v_idtr(%rip)
+    load_tables
+    movq call_slot + C_TICKET - C_EAX(%rip), %rax
+    leaq v_saved(%rip), %rbx
+    movl $SAVED_COUNT, %ecx
+1:  cmpq %rax, SAVED_TICKET(%rbx)
+    je 2f
+    addq $SAVED_SIZE, %rbx
+    decl %ecx
+    jnz 1b
+    call *v_lost(%rip)
+2:  movq SAVED_QUADS(%rbx), %rcx
+    leaq (, %rcx, 8), %rax
+    movq %rsp, %rdi
+    subq %rax, %rdi
+    movq SAVED_BYTES(%rbx), %rsi
+    rep movsq
+    movq SAVED_RSP(%rbx), %rsp
     popq %rdi
     leaq call_slot(%rip), %rsi
     movl $(CALL_REGS_SIZE / 8), %ecx
     rep movsq
-    popq v_stack(%rip)
     popq %r15
     popq %r14
     popq %r13

@@ -8,6 +8,8 @@
     .endm
 
     .org 0xe05b - 0xc000
+    .globl post
+post:
     jmp reset16
     .org 0xe2c3 - 0xc000
     .globl int02
@@ -71,6 +73,10 @@ int05:
     jmp bridge
 
     .org 0xfff0 - 0xc000
+    # Below 4 GiB, where a reset begins, a near jump stays in the ROM, whatever has become of the segment in RAM. In RAM Rust makes
+    # this a far jump, which works from FFFF:0000 too.
+    .globl reset_vector
+reset_vector:
     jmp reset16
     .org 0xfff5 - 0xc000
     .ascii "11/22/26"

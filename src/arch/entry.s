@@ -11,6 +11,12 @@
 # The stack that the 32-bit code uses, in low RAM that nothing else uses this early.
     .set BOOT_STACK, 0x7000
 
+    .set ONE_MIB, 0x100000
+    .set EFLAGS_ID, 1 << 21
+# CPUID leaf 80000001h, EDX.
+    .set CPUID_LONG_MODE, 1 << 29
+    .set CPUID_PAGES_1_GIB, 1 << 26
+
     .code32
     .globl xen_entry
 xen_entry:
@@ -30,14 +36,41 @@ xen_entry:
 entry32:
     call 1f
 1:  popl %ebp
+    # A processor that has CPUID lets this flag change (Intel SDM volume 1, 3.4.3.3).
+    pushfl
+    popl %eax
+    movl %eax, %ecx
+    xorl $EFLAGS_ID, %eax
+    pushl %eax
+    popfl
+    pushfl
+    popl %eax
+    leal (no_long_mode - 1b)(%ebp), %esi
+    cmpl %ecx, %eax
+    je cannot_run
+    movl %ebx, %edi
+    movl %edx, %ecx
+    pushl %ecx
+    movl $0x80000001, %eax
+    cpuid
+    popl %ecx
+    testl $CPUID_LONG_MODE, %edx
+    jz cannot_run
+    movl %edi, %ebx
+    pushl %edx
+    movl %ecx, %edx
     leal (image_start - 1b)(%ebp), %esi
     leal (resident_end - 1b)(%ebp), %eax
     subl %esi, %eax
     movl %edx, %edi
     subl %eax, %edi
     andl $0xfffff000, %edi
-
-    # From here EDI = new base. ESP: page tables, new base, start_info.
+    cmpl $ONE_MIB, %edi
+    jae 2f
+    leal (too_little_memory - 1b)(%ebp), %esi
+    jmp cannot_run
+2:
+    # From here EDI = new base. ESP: page tables, new base, start_info, CPUID 80000001h EDX.
     pushl %ebx
     pushl %edi
     leal (page_tables - 1b)(%ebp), %eax
@@ -52,11 +85,8 @@ entry32:
     movl (%esp), %edi
     leal 0x1003(%edi), %eax
     movl %eax, (%edi)
-    movl $0x80000001, %eax
-    cpuid
-    movl (%esp), %edi
     addl $0x1000, %edi
-    testl $(1 << 26), %edx
+    testl $CPUID_PAGES_1_GIB, 12(%esp)
     jz 3f
     movl $0x83, %eax
     xorl %edx, %edx
@@ -114,6 +144,53 @@ entry32:
     pushl $0x08
     pushl %eax
     lretl
+
+# Says on the debug ports, ours and SeaBIOS's, and on COM1 why nothing can run here, and stops. ESI: the text, which a zero ends.
+    .set DEBUG_PORT, 0xe9
+    .set SEABIOS_DEBUG_PORT, 0x402
+    .set COM1, 0x3f8
+    .set UART_LINE_CONTROL, COM1 + 3
+    .set UART_LINE_STATUS, COM1 + 5
+    .set UART_DIVISOR_LATCH, 1 << 7
+    .set UART_8_BITS, 3
+    .set UART_ROOM, 1 << 5
+cannot_run:
+    movw $UART_LINE_CONTROL, %dx
+    movb $UART_DIVISOR_LATCH, %al
+    outb %al, %dx
+    movw $COM1, %dx
+    movb $1, %al                        # 115,200 baud
+    outb %al, %dx
+    incl %edx
+    movb $0, %al
+    outb %al, %dx
+    movw $UART_LINE_CONTROL, %dx
+    movb $UART_8_BITS, %al
+    outb %al, %dx
+1:  lodsb
+    testb %al, %al
+    jz 3f
+    outb %al, $DEBUG_PORT
+    movw $SEABIOS_DEBUG_PORT, %dx
+    outb %al, %dx
+    movb %al, %bl
+    movw $UART_LINE_STATUS, %dx
+    movl $0x10000, %ecx
+2:  inb %dx, %al
+    testb $UART_ROOM, %al
+    loopz 2b
+    movb %bl, %al
+    movw $COM1, %dx
+    outb %al, %dx
+    jmp 1b
+3:  cli
+    hlt
+    jmp 3b
+
+no_long_mode:
+    .asciz "firstlight: cannot run: the processor has no 64-bit mode (QEMU: -cpu qemu64)\r\n"
+too_little_memory:
+    .asciz "firstlight: cannot run: too little memory (QEMU: -m 2 at least)\r\n"
 
 # Page directory entries of the first 4 MiB, and the distance to the next ones.
     .balign 16
@@ -175,7 +252,7 @@ entry64:
     leaq stack_top(%rip), %rsp
     leaq bridge_gdt(%rip), %rax
     pushq %rax
-    pushw $(6 * 8 - 1)
+    pushw $GDT_LIMIT
     lgdt (%rsp)
     addq $10, %rsp
     # Real mode keeps the limits that were last loaded in protected mode. Option ROMs and boot programs have always found 4 GiB
@@ -205,8 +282,13 @@ entry64:
     .globl exception_stubs
 exception_stubs:
     exception 0, 0
-    exception 1, 0
-    exception 2, 0
+# Breakpoints that a guest has set on what a service touches, and non-maskable interrupts: the guest hears of them when the
+# service is done. They have a stack of their own, since Rust writes below RSP.
+    .set RFLAGS_RESUME, 1 << 16
+    .balign 16
+    jmp debug_in_service
+    .balign 16
+    jmp nmi_in_service
     exception 3, 0
     exception 4, 0
     exception 5, 0
@@ -236,6 +318,14 @@ exception_stubs:
     exception 29, 1
     exception 30, 1
     exception 31, 0
+
+debug_in_service:
+    orq $RFLAGS_RESUME, 16(%rsp)
+    orb $PENDING_DEBUG, v_pending - F000 + LOW
+    iretq
+nmi_in_service:
+    orb $PENDING_NMI, v_pending - F000 + LOW
+    iretq
 
     .balign 16
 exception_common:

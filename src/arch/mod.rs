@@ -2,11 +2,13 @@
 
 #[cfg(not(test))]
 pub mod bridge;
+mod calls;
+pub mod clock;
 #[cfg(not(test))]
 pub mod cpu;
 mod dma;
 #[cfg(not(test))]
-mod exception;
+pub mod exception;
 #[cfg(test)]
 pub mod fake;
 pub mod frame;
@@ -23,6 +25,7 @@ pub mod leaves;
 pub mod pc;
 #[cfg(not(test))]
 pub mod place;
+mod window;
 #[cfg(all(feature = "xen", not(test)))]
 pub mod xen;
 

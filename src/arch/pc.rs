@@ -1,10 +1,12 @@
 //! The machine behind the traits of [`hw`](super::hw).
 
+use super::clock::Timekeeper;
 use super::hw::{Clock, DmaMemory, PhysMem, Ports, RealMode, RealRegs};
+use super::window::{self, Reach};
 use super::{bridge, cpu, dma};
-use crate::units::{FOUR_GIB, GIB};
+use crate::units::{FOUR_GIB, GIB, PAGE};
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use x86_64::structures::port::{PortRead, PortWrite};
 
 /// The machine we run on.
@@ -77,14 +79,11 @@ impl Ports for Pc {
     }
 }
 
-/// First address that the start-up page tables do not map on processors without 1 GiB pages.
-/// First address that they do not map on those with.
-const HALF_TIB: u64 = 1 << 39;
-/// The gigabyte from 4 GiB up shows that part of higher memory which was asked for last, through a page directory of its own.
-const WINDOW: u64 = FOUR_GIB;
-const WINDOW_SLOT: u64 = WINDOW / GIB;
-const PRESENT_WRITABLE_LARGE: u64 = 0x83;
+const PAGE_IS_LARGE: u64 = 0x80;
+const PRESENT_WRITABLE_LARGE: u64 = PAGE_IS_LARGE | PRESENT_WRITABLE;
 const PRESENT_WRITABLE: u64 = 0x03;
+/// Which page of the page tables is the window's own.
+const WINDOW_DIRECTORY: u64 = 6;
 
 /// What the window shows; all ones when nothing yet.
 static WINDOW_SHOWS: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -104,22 +103,29 @@ fn reach(addr: u64) -> (u64, u64) {
     if addr < FOUR_GIB {
         return (addr, FOUR_GIB - addr);
     }
-    let pdpt = cpu::page_tables() + 0x1000;
-    let slot = pdpt + 8 * WINDOW_SLOT;
-    if PlainMemory.get64(pdpt) & 0x80 != 0 && addr < HALF_TIB {
-        return (addr, HALF_TIB - addr);
-    }
-    let base = addr & !(GIB - 1);
-    if WINDOW_SHOWS.swap(base, Ordering::Relaxed) != base {
-        let directory = cpu::page_tables() + 6 * 0x1000;
-        for page in 0..512 {
-            let entry = (base + (page << 21)) | PRESENT_WRITABLE_LARGE;
-            PlainMemory.set64(directory + 8 * page, entry);
+    let pdpt = cpu::page_tables() + PAGE;
+    let large_pages = PlainMemory.get64(pdpt) & PAGE_IS_LARGE != 0;
+    match window::reach(addr, large_pages) {
+        Reach::Mapped { bytes } => (addr, bytes),
+        Reach::Window { at, shows, bytes } => {
+            show(pdpt, at, shows);
+            (at + (addr - shows), bytes)
         }
-        PlainMemory.set64(slot, directory | PRESENT_WRITABLE);
-        x86_64::instructions::tlb::flush_all();
     }
-    (WINDOW + (addr - base), base + GIB - addr)
+}
+
+/// Lets the gigabyte at `at` show the physical one at `shows`, through a page directory of its own.
+fn show(pdpt: u64, at: u64, shows: u64) {
+    if WINDOW_SHOWS.swap(shows, Ordering::Relaxed) == shows {
+        return;
+    }
+    let directory = cpu::page_tables() + WINDOW_DIRECTORY * PAGE;
+    for page in 0..512 {
+        let entry = (shows + (page << 21)) | PRESENT_WRITABLE_LARGE;
+        PlainMemory.set64(directory + 8 * page, entry);
+    }
+    PlainMemory.set64(pdpt + 8 * (at / GIB), directory | PRESENT_WRITABLE);
+    x86_64::instructions::tlb::flush_all();
 }
 
 /// Memory below 4 GiB, where an address is where it says.
@@ -212,30 +218,16 @@ impl PhysMem for Pc {
     access!(read64 write64 u64, reg, "mov {}, [{}]", "mov [{}], {}");
 }
 
-/// I/O port of the ACPI PM timer; zero until the chipset is set up.
-static PM_TIMER: AtomicU16 = AtomicU16::new(0);
-static PM_LAST: AtomicU64 = AtomicU64::new(0);
-static PM_TOTAL: AtomicU64 = AtomicU64::new(0);
-/// Ticks a second (ACPI 6.5, 4.8.2.1).
-const PM_TIMER_HZ: u64 = 3_579_545;
-const PM_TIMER_MASK: u64 = 0xff_ffff;
+static CLOCK: Timekeeper = Timekeeper::new();
 
-/// Tells where the ACPI PM timer is.
+/// Tells the port of the ACPI PM timer, zero where there is none.
 pub fn set_pm_timer(port: u16) {
-    PM_TIMER.store(port, Ordering::Relaxed);
+    CLOCK.set(port);
 }
 
 impl Clock for Pc {
     fn now_us(&self) -> u64 {
-        let port = PM_TIMER.load(Ordering::Relaxed);
-        if port == 0 {
-            // No processor that runs us counts slower than 1 GHz by much.
-            return cpu::tsc() / 1000;
-        }
-        let now = u64::from(self.in32(port)) & PM_TIMER_MASK;
-        let passed = now.wrapping_sub(PM_LAST.swap(now, Ordering::Relaxed)) & PM_TIMER_MASK;
-        let total = PM_TOTAL.fetch_add(passed, Ordering::Relaxed) + passed;
-        total * 1_000_000 / PM_TIMER_HZ
+        CLOCK.now_us(self, cpu::tsc)
     }
 }
 

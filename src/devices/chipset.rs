@@ -5,6 +5,16 @@
 use super::pci::{Bdf, ConfigAccess, PciDevice};
 use crate::arch::{PhysMem, Ports};
 
+/// The port of the ACPI PM timer, 0 where no function in `pci` has one: QEMU's `-machine acpi=off` leaves PIIX4's out.
+pub fn pm_timer(pci: &[PciDevice]) -> u16 {
+    let has_timer = |device: &PciDevice| device.is(INTEL, PIIX4_PM) || device.is(INTEL, ICH9_LPC);
+    if pci.iter().any(has_timer) {
+        PM_TIMER
+    } else {
+        0
+    }
+}
+
 /// What stands between the CPU and everything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Chipset {
@@ -26,11 +36,17 @@ pub const PM_BASE: u16 = 0x600;
 /// First port of the same registers under Xen (public header hvm/ioreq.h, ACPI_PM1A_EVT_BLK_ADDRESS_V1).
 pub const XEN_PM_BASE: u16 = 0xb000;
 /// I/O port of the ACPI PM timer (PIIX4 datasheet, PMTMR; ICH9 datasheet, PM1_TMR).
-pub const PM_TIMER: u16 = PM_BASE + 8;
+const PM_TIMER: u16 = PM_BASE + 8;
 /// First port of the SMBus controller.
 pub const SMBUS_BASE: u16 = 0x700;
 /// The ACPI interrupt.
 pub const SCI_IRQ: u8 = 9;
+
+/// Vendor and device IDs.
+const INTEL: u16 = 0x8086;
+const PIIX3_ISA: u16 = 0x7000;
+const PIIX4_PM: u16 = 0x7113;
+const ICH9_LPC: u16 = 0x2918;
 
 const HOST: Bdf = Bdf::new(0, 0, 0);
 const ENABLE: u32 = 1;
@@ -101,13 +117,12 @@ pub fn init_device(
     device: &PciDevice,
     routing: &Routing,
 ) {
-    if device.vendor != 0x8086 {
+    if device.vendor != INTEL {
         return;
     }
     let bdf = device.bdf;
     match device.device {
-        // PIIX3 ISA bridge.
-        0x7000 => {
+        PIIX3_ISA => {
             config.write32(hw, bdf, 0x60, u32::from_le_bytes(routing.irqs));
             routing.set_level_triggered(hw);
         }
@@ -115,20 +130,19 @@ pub fn init_device(
         0x7010 | 0x7111 => config.write32(hw, bdf, 0x40, 0x8000_8000),
         // PIIX4 power management. Under Xen the hypervisor serves events and the timer, at an address of its own; QEMU has to
         // be told that, since it serves the control register between them, by which a guest switches itself off.
-        0x7113 if routing.rotation == Rotation::FromSlot0 => {
+        PIIX4_PM if routing.rotation == Rotation::FromSlot0 => {
             config.write32(hw, bdf, 0x40, u32::from(XEN_PM_BASE) | ENABLE);
             config.write8(hw, bdf, 0x80, 1);
         }
         // The same with SMBus.
-        0x7113 => {
+        PIIX4_PM => {
             config.write32(hw, bdf, 0x40, u32::from(PM_BASE) | ENABLE);
             config.write8(hw, bdf, 0x80, 1);
             config.write32(hw, bdf, 0x90, u32::from(SMBUS_BASE) | ENABLE);
             // Host enabled, interrupts by IRQ 9.
             config.write8(hw, bdf, 0xd2, 0x09);
         }
-        // ICH9 LPC bridge.
-        0x2918 => {
+        ICH9_LPC => {
             config.write32(hw, bdf, 0x60, u32::from_le_bytes(routing.irqs));
             config.write32(hw, bdf, 0x68, u32::from_le_bytes(routing.irqs));
             routing.set_level_triggered(hw);

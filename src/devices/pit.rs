@@ -10,7 +10,7 @@ const CONTROL: u16 = 0x43;
 const CHANNEL_0_RATE_GENERATOR: u8 = 0x34;
 
 /// Input clock in Hz.
-pub const FREQUENCY: u32 = 1_193_182;
+pub const FREQUENCY: u32 = crate::arch::clock::PIT_HZ;
 /// Timer interrupts in 24 hours, at [`FREQUENCY`] / 65536 Hz: the value at which 40:6C goes back to zero.
 pub const TICKS_PER_DAY: u32 = 0x1800b0;
 

@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use super::{Cpus, Machine, Platform};
 use crate::arch::{Clock, PhysMem, Ports};
-use crate::devices::chipset::{Chipset, PM_TIMER};
+use crate::devices::chipset::{Chipset, pm_timer};
 use crate::devices::pci::setup::{Input, setup, windows};
 use crate::settings::Settings;
 use fw_cfg::{Files, FwCfg, key};
@@ -30,7 +30,7 @@ pub fn start(
     chipset.unlock_shadow(hw);
     let (mut machine, settings) = discover(hw, chipset, resident);
     set_up_pci(hw, &mut machine, phys_bits);
-    machine.pm_timer = PM_TIMER;
+    machine.pm_timer = pm_timer(&machine.pci);
     machine.pci_hole = chipset.pci_hole_start(machine.low_ram_end)..1 << 32;
     (machine, settings)
 }

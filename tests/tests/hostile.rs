@@ -1,0 +1,172 @@
+//! Programs that use the machine in ways of their own, each beside SeaBIOS: the boot sectors of `guest/hostile`.
+
+use anyhow::{Result, ensure};
+use firstlight_tests::disk::{Disk, SECTOR};
+use firstlight_tests::guest::{Config, Firmware, Log, Machine};
+
+const DISK_BYTES: u64 = 1 << 20;
+
+macro_rules! program {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".bin"))
+    };
+}
+
+fn disk(program: &[u8]) -> Result<Disk> {
+    let disk = Disk::blank(DISK_BYTES)?;
+    disk.write(0, program)?;
+    Ok(disk)
+}
+
+/// What a program says until its end, without what Firstlight itself logs.
+fn said(config: Config) -> Result<String> {
+    let log = config.start()?.wait_for(Log::Debug, "Z")?;
+    let own = |line: &str| {
+        line.split("firstlight: ")
+            .next()
+            .unwrap_or_default()
+            .to_string()
+    };
+    Ok(log.lines().map(own).collect())
+}
+
+/// The program says what it says under SeaBIOS.
+fn says_the_same(machine: Machine, change: impl Fn(Config) -> Config) -> Result<String> {
+    let under = |firmware| said(change(Config::new(machine, firmware)));
+    let seabios = under(Firmware::SeaBios)?;
+    let ours = under(Firmware::Firstlight)?;
+    ensure!(ours == seabios, "SeaBIOS {seabios:?}, Firstlight {ours:?}");
+    Ok(ours)
+}
+
+/// Without PIIX4's power function there is no ACPI timer to wait by.
+#[test]
+fn deadlines_end_without_the_acpi_timer() -> Result<()> {
+    let disk = disk(program!("deadlines"))?;
+    let bad = Disk::blank(DISK_BYTES)?;
+    let rules = bad.directory().join("blkdebug.conf");
+    std::fs::write(
+        &rules,
+        "[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\n",
+    )?;
+    let errors = format!("file=blkdebug:{}:{}", rules.display(), bad.path().display());
+    for acpi in ["off", "on"] {
+        let said = says_the_same(Machine::Pc, |config| {
+            config
+                .args(["-machine", &format!("acpi={acpi}")])
+                .args(["-parallel", "null"])
+                .disk(&disk.path())
+                .drive(&errors)
+                .deadline_seconds(120)
+        })?;
+        ensure!(said.ends_with("01Z"), "{said:?}");
+    }
+    Ok(())
+}
+
+/// What lies at 512 GiB and above is reached through a window, which must not hide what lies below.
+#[test]
+fn memory_at_520_gib_and_at_4_gib_are_two() -> Result<()> {
+    let disk = disk(program!("window"))?;
+    let (far, near) = ([0x5a; SECTOR as usize], [0xa5; SECTOR as usize]);
+    disk.write(SECTOR, &far)?;
+    disk.write(2 * SECTOR, &near)?;
+    Config::new(Machine::Q35, Firmware::Firstlight)
+        .memory_mib(530 << 10)
+        .args(["-cpu", "max", "-machine", "memory-backend=all"])
+        .args(["-object", "memory-backend-ram,id=all,size=530G,reserve=off"])
+        .disk(&disk.path())
+        .start()?
+        .wait_for(Log::Debug, "Z")?;
+    ensure!(disk.read(3 * SECTOR, SECTOR as usize)? == near, "4.25 GiB");
+    ensure!(disk.read(4 * SECTOR, SECTOR as usize)? == far, "520 GiB");
+    Ok(())
+}
+
+#[test]
+fn a_jump_to_ffff_0_restarts() -> Result<()> {
+    let disk = disk(program!("restart"))?;
+    for machine in Machine::ALL {
+        let said = says_the_same(machine, |config| config.disk(&disk.path()))?;
+        ensure!(said == "012Z", "{machine}: {said:?}");
+    }
+    Ok(())
+}
+
+/// SeaBIOS does not print by INT 10h, so this hook is not called there.
+#[test]
+fn hooks_that_never_return_cost_nothing() -> Result<()> {
+    let disk = disk(program!("longjump"))?;
+    let config = Config::new(Machine::Pc, Firmware::Firstlight).args(["-parallel", "null"]);
+    let said = said(config.disk(&disk.path()))?;
+    ensure!(said == "dZ", "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn boot_entries_that_never_return_cost_nothing() -> Result<()> {
+    const ROUNDS: usize = 200;
+    let files = tempfile::tempdir()?;
+    let file = files.path().join("loop.bin");
+    let mut rom = program!("bootloop").to_vec();
+    let sum = rom.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    *rom.last_mut().expect("a ROM has bytes") = sum.wrapping_neg();
+    std::fs::write(&file, rom)?;
+    let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+        .args(["-option-rom", &format!("{},bootindex=0", file.display())])
+        .start()?;
+    guest.wait_for_count(Log::Debug, "B", ROUNDS)?;
+    let log = guest.log(Log::Debug);
+    ensure!(!log.contains("firstlight"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn a_breakpoint_of_the_guests_is_the_guests() -> Result<()> {
+    let disk = disk(program!("breakpoint"))?;
+    let said = says_the_same(Machine::Pc, |config| config.disk(&disk.path()))?;
+    ensure!(said.ends_with("DmZ"), "{said:?}");
+    Ok(())
+}
+
+/// Each comes while the guest reads its disk, most of the time inside of the service.
+#[test]
+fn non_maskable_interrupts_reach_the_guest() -> Result<()> {
+    let disk = disk(program!("nmi"))?;
+    for machine in Machine::ALL {
+        let mut guest = Config::new(machine, Firmware::Firstlight)
+            .disk(&disk.path())
+            .start()?;
+        guest.wait_for(Log::Debug, "A")?;
+        for count in 1..=30 {
+            guest.monitor("nmi")?;
+            guest.wait_for_count(Log::Debug, "N", count)?;
+        }
+        let log = guest.log(Log::Debug);
+        ensure!(!log.contains("firstlight"), "{machine}: {log}");
+    }
+    Ok(())
+}
+
+/// Where nothing can run, one line says why, on both consoles, and the guest stands still.
+#[test]
+fn machines_that_cannot_run_it_are_told_why() -> Result<()> {
+    let no_long_mode = "the processor has no 64-bit mode";
+    let cases = [
+        (["-cpu", "qemu32"], no_long_mode),
+        (["-cpu", "486"], no_long_mode),
+        (["-cpu", "pentium3"], no_long_mode),
+        (["-cpu", "qemu64,-lm"], no_long_mode),
+        (["-m", "1"], "too little memory"),
+    ];
+    for (arguments, reason) in cases {
+        let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+            .args(arguments)
+            .start()?;
+        for log in [Log::Debug, Log::Serial] {
+            let text = guest.wait_for(log, reason)?;
+            ensure!(text.matches(reason).count() == 1, "{arguments:?}: {text}");
+        }
+    }
+    Ok(())
+}

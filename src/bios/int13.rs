@@ -15,6 +15,7 @@ mod cd;
 mod disk;
 mod drives;
 mod edd;
+mod emulation;
 mod floppy;
 mod geometry;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::storage::DiskError;
 use core::ops::Range;
 pub use drives::Drives;
 use drives::{Drive, FIRST_DISK};
+pub use emulation::Emulation;
 use spin::Mutex;
 
 /// Status: no such function or drive, or an argument out of range.
@@ -72,7 +74,8 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
     // A caller that keeps interrupts out has its reasons.
     let before = hw.allow_interrupts(frame.flags & frame::INTERRUPT != 0);
     let answer = match drives.get(frame.dl()) {
-        Some(Drive::Floppy(floppy)) => floppy.call(hw, &memory, frame),
+        _ if frame.ah() == 0x4b => emulation::call(hw, &mut drives, frame),
+        Some(Drive::Floppy(floppy, count)) => floppy.call(hw, &memory, frame, count),
         Some(Drive::Disk(disk)) => disk.call(hw, &memory, frame),
         Some(Drive::Cd(cd)) => cd.call(hw, &memory, frame),
         None => Err(BAD_COMMAND),

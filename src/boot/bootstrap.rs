@@ -4,10 +4,11 @@
 //! heard. Source: BIOS Boot Specification 1.01, sections 3.4 and 6.
 
 use super::candidate::{Candidate, Reason, Target};
+use super::cd;
 use super::dialog::{self, Choice, Dialog};
 use super::network;
 use super::order::Order;
-use crate::arch::{Frame, Hardware, Outcome, RealRegs};
+use crate::arch::{Frame, Handle, Outcome, RealRegs};
 use crate::bios::Bios;
 use crate::bios::ivt;
 use crate::devices::reset;
@@ -103,7 +104,7 @@ impl Boot {
 }
 
 /// INT 19h: boots the first candidate that can be. At the start of the machine, the user may come before that.
-pub fn start<H: Hardware>(
+pub fn start<H: Handle>(
     boot: &Mutex<Boot>,
     bios: &Mutex<Bios>,
     hw: &H,
@@ -129,7 +130,7 @@ pub fn start<H: Hardware>(
 }
 
 /// INT 18h: the candidate that was booted could not do it; boots the next one.
-pub fn next<H: Hardware>(
+pub fn next<H: Handle>(
     boot: &Mutex<Boot>,
     bios: &Mutex<Bios>,
     hw: &H,
@@ -144,7 +145,7 @@ pub fn next<H: Hardware>(
 }
 
 /// Asks the dialog that is open what it comes to.
-fn go_on_with<H: Hardware>(
+fn go_on_with<H: Handle>(
     mut dialog: Dialog,
     boot: &Mutex<Boot>,
     bios: &Mutex<Bios>,
@@ -167,19 +168,22 @@ fn go_on_with<H: Hardware>(
     go_on(boot, bios, hw, frame)
 }
 
-fn go_on<H: Hardware>(
-    boot: &Mutex<Boot>,
-    bios: &Mutex<Bios>,
-    hw: &H,
-    frame: &mut Frame,
-) -> Outcome {
+fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     loop {
         let next = boot.lock().take_next();
         let Some((index, candidate)) = next else {
             return give_up(boot, bios, hw, frame);
         };
         let result = match candidate.target {
-            Target::Drive(drive) => load_boot_sector(bios, hw, drive).map(|()| drive),
+            Target::Drive(drive) => {
+                cd::end(bios, hw);
+                load_boot_sector(bios, hw, drive).map(|()| Start {
+                    segment: 0,
+                    offset: BOOT_SECTOR,
+                    drive,
+                })
+            }
+            Target::Cd(drive) => cd::load(bios, hw, drive),
             Target::Rom(vector) => {
                 let pnp_header = bios.lock().services.option_roms.pnp_header();
                 log::info!("booting {}", candidate.name);
@@ -196,10 +200,10 @@ fn go_on<H: Hardware>(
             Target::Nothing(reason) => Err(reason),
         };
         match result {
-            Ok(drive) => {
+            Ok(start) => {
                 log::info!("booting {}", candidate.name);
                 boot.lock().current = Some(index);
-                enter_boot_sector(frame, drive);
+                enter(frame, start);
                 return Outcome::Return;
             }
             Err(reason) => {
@@ -212,7 +216,7 @@ fn go_on<H: Hardware>(
     }
 }
 
-fn load_boot_sector<H: Hardware>(bios: &Mutex<Bios>, hw: &H, drive: u8) -> Result<(), Reason> {
+fn load_boot_sector<H: Handle>(bios: &Mutex<Bios>, hw: &H, drive: u8) -> Result<(), Reason> {
     const READ_ONE_SECTOR: u32 = 0x0201;
     const FIRST_SECTOR: u32 = 0x0001;
     const SIGNATURE: u16 = 0xaa55;
@@ -248,21 +252,33 @@ fn load_boot_sector<H: Hardware>(bios: &Mutex<Bios>, hw: &H, drive: u8) -> Resul
     Ok(())
 }
 
-/// Makes the caller of INT 19h or 18h go on in the boot sector, with DL the drive and a stack that ends below it.
-fn enter_boot_sector(frame: &mut Frame, drive: u8) {
+/// Where a boot program was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The segment that it starts in.
+    pub segment: u16,
+    /// The offset that it starts at.
+    pub offset: u16,
+    /// The drive number that it is given.
+    pub drive: u8,
+}
+
+/// Makes the caller of INT 19h or 18h go on in the boot program, with DL the drive and a stack that ends at 0000:7C00.
+fn enter(frame: &mut Frame, start: Start) {
     *frame = Frame {
         // Boot programs of old look for this to see that a BIOS started them.
         eax: 0xaa55,
-        edx: drive.into(),
+        edx: start.drive.into(),
         esp: u32::from(BOOT_SECTOR) - RETURN_FRAME,
-        ip: BOOT_SECTOR,
+        cs: start.segment,
+        ip: start.offset,
         flags: crate::arch::frame::INTERRUPT,
         vector: frame.vector,
         ..Frame::default()
     };
 }
 
-fn give_up<H: Hardware>(
+fn give_up<H: Handle>(
     boot: &Mutex<Boot>,
     bios: &Mutex<Bios>,
     hw: &H,

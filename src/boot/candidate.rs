@@ -48,6 +48,8 @@ impl Kind {
 pub enum Target {
     /// By the boot sector of this INT 13h drive.
     Drive(u8),
+    /// By the boot catalogue of the CD in this INT 13h drive.
+    Cd(u8),
     /// By the bootstrap entry of this option ROM.
     Rom(BootVector),
     /// By the option ROM of this network card.
@@ -63,6 +65,8 @@ pub enum Reason {
     NotSupported,
     /// The device cannot be used, and why.
     Unusable(String),
+    /// There is no medium in the drive.
+    NoMedium,
     /// INT 13h could not read the boot sector and gave this status.
     Unreadable(u8),
     /// The boot sector does not end in 55AAh.
@@ -78,6 +82,7 @@ impl fmt::Display for Reason {
         match self {
             Self::NotSupported => f.write_str("booting from it is not supported yet"),
             Self::Unusable(why) => f.write_str(why),
+            Self::NoMedium => f.write_str("no medium in the drive"),
             Self::Unreadable(status) => {
                 let meaning = match status {
                     0x01 => "no such sector or drive",

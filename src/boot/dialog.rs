@@ -223,7 +223,7 @@ fn entries<H: Hardware>(boot: &Mutex<Boot>, hw: &H) -> Vec<Entry> {
     };
     let entry = |(candidate, failure): (super::candidate::Candidate, Option<_>)| {
         let (medium, reason) = match candidate.target {
-            Target::Drive(drive) => (Medium::of(hw, drive), failure),
+            Target::Drive(drive) | Target::Cd(drive) => (Medium::of(hw, drive), failure),
             Target::Nothing(reason) => (None, Some(reason)),
             Target::Rom(_) | Target::Network(_) => (None, failure),
         };

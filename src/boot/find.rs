@@ -80,7 +80,7 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
             name: info.name,
             place: Some(info.place),
             target: match info.kind {
-                storage::Kind::CdRom => Target::Nothing(Reason::NotSupported),
+                storage::Kind::CdRom => Target::Cd(number),
                 _ => Target::Drive(number),
             },
         });

@@ -6,6 +6,7 @@
 pub mod bootstrap;
 pub mod candidate;
 pub mod canvas;
+pub mod cd;
 pub mod dialog;
 pub mod direct;
 pub mod display;
@@ -18,13 +19,13 @@ pub mod network;
 pub mod order;
 mod report;
 
-use crate::arch::{Frame, Hardware, Outcome};
+use crate::arch::{Frame, Handle, Outcome};
 use crate::bios::{self, Bios};
 use bootstrap::Boot;
 use spin::Mutex;
 
 /// Serves one call or interrupt: the boot's own two, or one of the services'.
-pub fn dispatch<H: Hardware>(
+pub fn dispatch<H: Handle>(
     boot: &Mutex<Boot>,
     bios: &Mutex<Bios>,
     hw: &H,

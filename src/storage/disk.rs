@@ -25,6 +25,8 @@ pub struct Bounce {
 }
 
 impl Bounce {
+    /// None, for a device that reaches all memory.
+    pub const NONE: Self = Self { start: 0, len: 0 };
     const LEN: usize = 32 * 1024;
 
     /// Takes the memory. Without any left, requests that need it fail.

@@ -7,6 +7,7 @@ pub mod ahci;
 pub mod ata;
 mod disk;
 pub mod drivers;
+pub mod eltorito;
 mod floppy;
 pub mod nvme;
 mod patience;

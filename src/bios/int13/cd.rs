@@ -4,6 +4,8 @@ use super::transfer::{self, Action};
 use super::{Answer, BAD_COMMAND, Memory, Reply, edd, status};
 use crate::arch::{Frame, Hardware};
 use crate::storage::{Disk, DiskError, Medium};
+use alloc::sync::Arc;
+use spin::Mutex;
 
 /// Status: the medium may have been changed.
 const CHANGED: u8 = 0x06;
@@ -18,7 +20,8 @@ const EJECT_FAILED: u8 = 0xb5;
 
 /// A CD drive.
 pub struct Cd {
-    disk: Disk,
+    /// Shared with the drive that it emulates, if it does.
+    disk: Arc<Mutex<Disk>>,
     /// How often the medium has been locked in.
     locks: u8,
 }
@@ -26,27 +29,39 @@ pub struct Cd {
 impl Cd {
     /// A drive.
     pub fn new(disk: Disk) -> Self {
-        Self { disk, locks: 0 }
+        Self {
+            disk: Arc::new(Mutex::new(disk)),
+            locks: 0,
+        }
+    }
+
+    /// The drive itself.
+    pub fn disk(&self) -> &Arc<Mutex<Disk>> {
+        &self.disk
     }
 
     /// Serves a call for this drive.
     pub fn call<H: Hardware>(&mut self, hw: &H, memory: &Memory, frame: &mut Frame) -> Answer {
+        let mut disk = self.disk.lock();
         match frame.ah() {
-            0x00 => self.disk.reset().map(|()| Reply::Done).map_err(status),
+            0x00 => disk.reset().map(|()| Reply::Done).map_err(status),
             0x01 => Ok(Reply::LastStatus),
             0x41 => Ok(edd::installation_check(frame)),
-            0x42 => transfer::by_block(hw, &mut self.disk, memory, frame, Action::Read),
+            0x42 => transfer::by_block(hw, &mut disk, memory, frame, Action::Read),
             0x43 => Err(status(DiskError::WriteProtected)),
-            0x44 | 0x47 => transfer::by_block(hw, &mut self.disk, memory, frame, Action::Verify),
-            0x45 => self.lock(frame),
+            0x44 | 0x47 => transfer::by_block(hw, &mut disk, memory, frame, Action::Verify),
+            0x45 => {
+                drop(disk);
+                self.lock(frame)
+            }
             0x46 if self.locks != 0 => Err(LOCKED),
             // The tray stays shut: a guest that boots from the medium is better off so.
             0x46 => Err(EJECT_FAILED),
             0x48 => {
-                let parameters = edd::Parameters::of_cd(self.disk.info());
-                edd::write_parameters(hw, frame, parameters, self.disk.info().edd.as_ref(), 0)
+                let parameters = edd::Parameters::of_cd(disk.info());
+                edd::write_parameters(hw, frame, parameters, disk.info().edd.as_ref(), 0)
             }
-            0x49 => match self.disk.medium() {
+            0x49 => match disk.medium() {
                 Ok(Medium::Same) => Ok(Reply::Done),
                 Ok(Medium::Changed) => Err(CHANGED),
                 Ok(Medium::Absent) => Err(status(DiskError::NoMedium)),

@@ -2,10 +2,13 @@
 
 use super::cd::Cd;
 use super::disk::{self, HardDisk};
+use super::emulation::Emulation;
 use super::floppy::Floppy;
 use crate::arch::{PhysMem, Ports};
 use crate::storage::{Disk, Kind};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use spin::Mutex;
 
 /// Drive number of the first hard disk; diskettes are those before.
 pub const FIRST_DISK: u8 = 0x80;
@@ -15,6 +18,8 @@ const FIRST_CD: u8 = 0xe0;
 /// All drives. Those of a kind are numbered without gaps.
 #[derive(Default)]
 pub struct Drives {
+    /// What a CD emulates now, or was booted as.
+    pub emulation: Option<Emulation>,
     floppies: Vec<Floppy>,
     disks: Vec<HardDisk>,
     cds: Vec<Cd>,
@@ -23,7 +28,8 @@ pub struct Drives {
 /// A drive as the map has it.
 pub enum Drive<'a> {
     /// 00h to 7Fh.
-    Floppy(&'a mut Floppy),
+    /// With the number of such drives.
+    Floppy(&'a mut Floppy, usize),
     /// 80h to DFh.
     Disk(&'a mut HardDisk),
     /// E0h to FFh.
@@ -43,8 +49,9 @@ impl Drives {
                 Some(Drive::Disk(disk))
             }
             _ => {
+                let count = self.floppies.len();
                 let floppy = self.floppies.get_mut(usize::from(number))?;
-                Some(Drive::Floppy(floppy))
+                Some(Drive::Floppy(floppy, count))
             }
         }
     }
@@ -86,6 +93,19 @@ impl Drives {
             Kind::HardDisk => FIRST_DISK,
             Kind::CdRom => FIRST_CD,
         })
+    }
+
+    /// The CD drive with this number, as what it emulates shares it.
+    pub fn cd(&self, number: u8) -> Option<Arc<Mutex<Disk>>> {
+        let cd = self.cds.get(usize::from(number.checked_sub(FIRST_CD)?))?;
+        Some(cd.disk().clone())
+    }
+
+    /// Ends what a CD emulates: drives have their own numbers again.
+    pub fn end_emulation(&mut self) {
+        if let Some(kind) = self.emulation.take().and_then(|emulation| emulation.kind()) {
+            self.take_first(kind);
+        }
     }
 
     /// Takes the first drive of a kind out; the numbers of the others go down by one.

@@ -72,14 +72,14 @@ fn q35_boots_by_e1000e_and_by_virtio_behind_a_root_port() -> Result<()> {
     let tftp = files.path().display();
     Config::new(Machine::Q35, Firmware::Firstlight)
         .deadline_seconds(120)
-        .args(["-device", "pcie-root-port,id=port"])
+        .args(["-device", "pcie-root-port,id=rp0"])
         .args([
             "-netdev",
             &format!("user,id=behind,tftp={tftp},bootfile=program"),
         ])
         .args([
             "-device",
-            "virtio-net-pci,netdev=behind,bus=port,bootindex=1",
+            "virtio-net-pci,netdev=behind,bus=rp0,bootindex=1",
         ])
         .start()?
         .wait_for(Log::Debug, BOOTED)?;

@@ -12,7 +12,14 @@ use tempfile::TempDir;
 const NOTHING_BOOTS: &str = "Nothing could be booted";
 
 /// What can be booted from so far.
-const DRIVEN: &[(Bus, Medium)] = &[(Bus::Ide, Medium::Disk), (Bus::Sata, Medium::Disk)];
+const DRIVEN: &[(Bus, Medium)] = &[
+    (Bus::Ide, Medium::Disk),
+    (Bus::Ide, Medium::Cdrom),
+    (Bus::Sata, Medium::Disk),
+    (Bus::Sata, Medium::Cdrom),
+    (Bus::Virtio, Medium::Disk),
+    (Bus::Nvme, Medium::Disk),
+];
 
 /// A drive of a test's guest: its letter is that of the kind in QEMU's `-boot`, in upper case, or a digit.
 #[derive(Clone, Copy)]

@@ -183,10 +183,10 @@ call_pointer:
 
 # What 64-bit code needs to take exceptions; uses ECX. The processor marked the segment busy when it was last loaded.
     .macro load_tables
-    lidt v_idtr(%rip)
     andb $~TASK_STATE_BUSY, bridge_gdt + TASK_STATE + 5(%rip)
     movl $TASK_STATE, %ecx
     ltr %cx
+    lidt v_idtr(%rip)
     .endm
 
 # Lets the guest hear of what came in the meantime, as if it came now. Its registers are all back.
@@ -238,6 +238,7 @@ bridge:
 
     .code64
 bridge64:
+    load_tables
     movq v_stack(%rip), %rsp
     andq $-16, %rsp
     subq $(512 + 96), %rsp
@@ -246,7 +247,6 @@ bridge64:
     leaq 512(%rsp), %rdi
     movl $(SLOT_SIZE / 8), %ecx
     rep movsq
-    load_tables
     leaq 512(%rsp), %rdi
     xorl %ebp, %ebp
     call *v_dispatch(%rip)
@@ -263,7 +263,11 @@ back16:
     movl %cs:(S_CR0), %eax
     movl %eax, %cr0
     ljmpw $0xf000, $(1f - F000)
-1:  movl $0xc0000080, %ecx
+    # First of all the stack and the vectors, since an NMI may come.
+1:  movw %cs:(S_SS), %ss
+    movl %cs:(S_ESP), %esp
+    lidtl %cs:(S_IDTR)
+    movl $0xc0000080, %ecx
     movl %cs:(S_EFER), %eax
     movl %cs:(S_EFER + 4), %edx
     wrmsr
@@ -272,7 +276,6 @@ back16:
     movl %cs:(S_CR3), %eax
     movl %eax, %cr3
     lgdtl %cs:(S_GDTR)
-    lidtl %cs:(S_IDTR)
     cmpw $0, %cs:(S_A20_OFF)
     je 1f
     inb $0x92, %al
@@ -282,8 +285,6 @@ back16:
     movw %cs:(S_ES), %es
     movw %cs:(S_FS), %fs
     movw %cs:(S_GS), %gs
-    movw %cs:(S_SS), %ss
-    movl %cs:(S_ESP), %esp
     movl %cs:(S_EBX), %ebx
     movl %cs:(S_ECX), %ecx
     movl %cs:(S_EDX), %edx
@@ -368,17 +369,17 @@ call16:
 1:  movl $0x10, %eax
     movl %eax, %cr0
     ljmpw $0xf000, $(1f - F000)
-1:  movl $0xc0000080, %ecx
+1:  movw %cs:(C_SS), %ss
+    movl %cs:(C_ESP), %esp
+    lidtl %cs:(real_idtr - F000)
+    movl $0xc0000080, %ecx
     rdmsr
     btrl $8, %eax
     wrmsr
     xorl %eax, %eax
     movl %eax, %cr4
-    lidtl %cs:(real_idtr - F000)
     movw %ax, %fs
     movw %ax, %gs
-    movw %cs:(C_SS), %ss
-    movl %cs:(C_ESP), %esp
     pushw %cs:(C_TICKET)
     cmpw $KIND_WORDS, %cs:(C_KIND)
     jne 1f
@@ -429,8 +430,8 @@ call16:
 
     .code64
 call_return:
-    movq v_stack(%rip), %rsp
     load_tables
+    movq v_stack(%rip), %rsp
     movq call_slot + C_TICKET - C_EAX(%rip), %rax
     leaq v_saved(%rip), %rbx
     movl $SAVED_COUNT, %ecx

@@ -283,8 +283,10 @@ entry64:
 exception_stubs:
     exception 0, 0
 # Breakpoints that a guest has set on what a service touches, and non-maskable interrupts: the guest hears of them when the
-# service is done. They have a stack of their own, since Rust writes below RSP.
+# service is done. They have a stack of their own, since Rust writes below RSP. The caller's SS is a real-mode segment, which IRET
+# would take for a selector: it gets one with the widest limit, to which the way back to real mode adds its base.
     .set RFLAGS_RESUME, 1 << 16
+    .set FLAT_16_BIT_DATA, 0x28
     .balign 16
     jmp debug_in_service
     .balign 16
@@ -320,10 +322,12 @@ exception_stubs:
     exception 31, 0
 
 debug_in_service:
+    movq $FLAT_16_BIT_DATA, 32(%rsp)
     orq $RFLAGS_RESUME, 16(%rsp)
     orb $PENDING_DEBUG, v_pending - F000 + LOW
     iretq
 nmi_in_service:
+    movq $FLAT_16_BIT_DATA, 32(%rsp)
     orb $PENDING_NMI, v_pending - F000 + LOW
     iretq
 

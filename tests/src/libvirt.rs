@@ -147,12 +147,19 @@ impl Libvirt {
         self.virsh(arguments).map(drop)
     }
 
-    /// Ends a domain.
+    /// Ends a domain, which may have ended by itself, and without a definition is gone then.
     ///
     /// # Errors
-    /// There is none of this name.
+    /// It goes on.
     pub fn destroy(&self, name: &str) -> Result<()> {
-        self.virsh(["destroy", name]).map(drop)
+        let Err(error) = self.virsh(["destroy", name]) else {
+            return Ok(());
+        };
+        let running = self.virsh(["list", "--name"])?;
+        match running.lines().any(|line| line.trim() == name) {
+            true => Err(error),
+            false => Ok(()),
+        }
     }
 
     /// The arguments with which libvirt started the QEMU of a domain that it created last.

@@ -116,10 +116,15 @@ impl Order {
             .unwrap_or(self.paths.len())
     }
 
+    /// Whether there are places that nothing on them can be booted from, whatever it is.
+    pub fn leaves_out(&self) -> bool {
+        self.strict && self.wishes.is_empty()
+    }
+
     /// Whether something at `place`, or behind it, may be booted: a strict order leaves out the rest, whose controllers need not
     /// even be looked at.
     pub fn may_boot(&self, place: &Place) -> bool {
-        !self.strict || !self.wishes.is_empty() || self.position(Some(place)) < self.paths.len()
+        !self.leaves_out() || self.position(Some(place)) < self.paths.len()
     }
 
     /// What a device with this kind, name and place is sorted by. Equals keep their order.

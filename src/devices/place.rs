@@ -17,7 +17,7 @@ pub struct Place {
     pub root: u8,
     /// PCI device and function, for each bridge from the root bus on, then for the device itself.
     pub pci: Vec<(u8, u8)>,
-    /// The rest of the path. A node may be `*@ADDRESS`, where its name does not matter.
+    /// The rest of the path. A node may be `*@ADDRESS`, where its name does not matter, or end in `*`, where its end does not.
     pub unit: String,
 }
 
@@ -125,11 +125,17 @@ fn pci_address(node: &str) -> Option<(u8, u8)> {
     Some((number(device)?, number(function)?))
 }
 
-/// Whether `node` is what `ours` says, whose name may be `*`.
+/// Whether `node` is what `ours` says, whose name may be `*`, or its end.
 fn same_node(ours: &str, node: &str) -> bool {
-    match ours.strip_prefix("*@") {
-        Some(address) => node.split_once('@').is_some_and(|(_, at)| at == address),
+    let same = |ours: &str, node: &str| match ours.strip_suffix('*') {
+        Some(start) => node.starts_with(start),
         None => ours == node,
+    };
+    match ours.strip_prefix("*@") {
+        Some(address) => node
+            .split_once('@')
+            .is_some_and(|(_, at)| same(address, at)),
+        None => same(ours, node),
     }
 }
 
@@ -203,6 +209,9 @@ mod tests {
             assert!(place.is(path), "{path}");
             assert!(place.is(&place.to_string()), "{place}");
         }
+        let target = place(0, &[(5, 0)], "channel@0/disk@3,*");
+        assert!(target.is("/pci@i0cf8/scsi@5/channel@0/disk@3,1"));
+        assert!(!target.is("/pci@i0cf8/scsi@5/channel@0/disk@33,1"));
         let controller = place(1, &[(0, 0), (4, 0)], "");
         assert!(controller.is("/pci@i0cf8,1/pci-bridge@0/scsi@4/channel@0/disk@0,0"));
         assert!(!controller.is("/pci@i0cf8,1/pci-bridge@0/scsi@5/channel@0/disk@0,0"));

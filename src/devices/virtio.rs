@@ -1,4 +1,4 @@
-//! virtio over PCI, for drivers with one request under way at a time: the registers of a device, and queues.
+//! virtio over PCI, for drivers that wait for the end of what they ask: the registers of a device, and queues.
 //!
 //! The modern registers are used where a device has them, since a queue is then as small as the driver wants. The legacy ones
 //! serve devices without. Interrupts stay off: the end of a request is seen in memory, so that a request costs one access.
@@ -10,7 +10,7 @@ mod capability;
 pub mod fake;
 mod queue;
 
-pub use queue::{Part, Queue};
+pub use queue::{MOST_AT_ONCE, Part, Queue};
 
 use super::pci::{ConfigAccess, PciDevice};
 use super::poll;

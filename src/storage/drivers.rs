@@ -1,6 +1,6 @@
 //! The table of drivers: what each one serves, and how it looks for its drives.
 
-use super::{Found, ahci, ata, floppy, nvme, virtio_blk};
+use super::{Found, ahci, ata, floppy, nvme, virtio_blk, virtio_scsi};
 use crate::arch::Handle;
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::place::Place;
@@ -16,6 +16,8 @@ pub struct Around<'a, H> {
     pub pci: &'a [PciDevice],
     /// How their configuration space is reached.
     pub config: ConfigAccess,
+    /// Tells whether something at a place, or behind it, is wanted; `None` where all is.
+    pub wanted: Option<&'a dyn Fn(&Place) -> bool>,
 }
 
 /// A PCI function that a driver serves.
@@ -46,6 +48,14 @@ impl<H: Handle> Function<'_, H> {
     /// The OpenFirmware path of a drive on it: `unit` is what follows the controller's own node.
     pub fn place(&self, unit: String) -> Place {
         Place::of_pci(self.around.pci, self.index, unit)
+    }
+
+    /// Whether this unit is wanted, named as for [`place`](Self::place). In place of the end of the last node there may be `*`.
+    /// Ask before you look at each of many.
+    pub fn wants(&self, unit: impl FnOnce() -> String) -> bool {
+        self.around
+            .wanted
+            .is_none_or(|wanted| wanted(&self.place(unit())))
     }
 }
 
@@ -114,6 +124,11 @@ fn drivers<H: Handle>() -> &'static [Driver<H>] {
                 probe: virtio_blk::probe,
             },
             Driver::Pci {
+                serves: Serves::Ids(virtio::VENDOR, virtio_scsi::DEVICES),
+                start: None,
+                probe: virtio_scsi::probe,
+            },
+            Driver::Pci {
                 serves: Serves::Interface(nvme::PCI_CLASS),
                 start: None,
                 probe: nvme::probe,
@@ -122,11 +137,12 @@ fn drivers<H: Handle>() -> &'static [Driver<H>] {
     }
 }
 
-/// Lets each driver look for its drives, on those functions that are `wanted`.
-pub fn probe<H: Handle>(around: &Around<H>, wanted: impl Fn(&Function<H>) -> bool) -> Vec<Found> {
+/// Lets each driver look for its drives, on those functions that are wanted.
+pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
     let served = |serves: Serves| {
         let functions = (0..around.pci.len()).map(|index| Function { around, index });
-        functions.filter(move |function| serves.is(function.device()))
+        functions
+            .filter(move |function| serves.is(function.device()) && function.wants(String::new))
     };
     for driver in drivers::<H>() {
         if let Driver::Pci {
@@ -135,9 +151,7 @@ pub fn probe<H: Handle>(around: &Around<H>, wanted: impl Fn(&Function<H>) -> boo
             ..
         } = driver
         {
-            served(*serves)
-                .filter(&wanted)
-                .for_each(|function| start(&function));
+            served(*serves).for_each(|function| start(&function));
         }
     }
     let mut found = Vec::new();
@@ -145,8 +159,7 @@ pub fn probe<H: Handle>(around: &Around<H>, wanted: impl Fn(&Function<H>) -> boo
         match driver {
             Driver::Machine { probe } => found.extend(probe(around)),
             Driver::Pci { serves, probe, .. } => {
-                let functions = served(*serves).filter(&wanted);
-                found.extend(functions.flat_map(|function| probe(&function)));
+                found.extend(served(*serves).flat_map(|function| probe(&function)));
             }
         }
     }

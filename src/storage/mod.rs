@@ -13,6 +13,7 @@ pub mod nvme;
 mod patience;
 pub mod scsi;
 pub mod virtio_blk;
+pub mod virtio_scsi;
 
 pub use disk::{Bounce, Disk};
 

@@ -41,6 +41,8 @@ pub struct Command {
     pub block_len: u8,
     /// What it moves.
     pub data: Data,
+    /// It fails where less is moved.
+    pub whole: bool,
     /// How long the device may be silent.
     pub deadline_us: u64,
 }
@@ -346,16 +348,20 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
         data: Data,
         deadline_us: u64,
     ) -> Result<(), DiskError> {
-        let command = Command {
+        self.carry_out(&Command {
             block,
             block_len,
             data,
+            whole: false,
             deadline_us,
-        };
+        })
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<(), DiskError> {
         let mut waited_us = 0;
         let mut attentions = 0;
         loop {
-            let verdict = match self.transport.run(&command)? {
+            let verdict = match self.transport.run(command)? {
                 Status::Good => Verdict::Done,
                 Status::Busy => Verdict::Wait,
                 Status::Check(sense) => self.sense(sense)?.verdict(),
@@ -391,6 +397,7 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
                 buffer: self.scratch,
                 len: SENSE_LEN as u32,
             },
+            whole: false,
             deadline_us: COMMAND_US,
         })?;
         if status != Status::Good {
@@ -409,6 +416,7 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
             block,
             block_len,
             data: Data::None,
+            whole: false,
             deadline_us: READY_US,
         });
     }
@@ -454,7 +462,7 @@ impl<H: Handle, T: Transport> BlockDevice for ScsiDisk<H, T> {
     }
 
     fn transfer(&mut self, request: &Request) -> Result<(), DiskError> {
-        let block = transfer_block(request.writes(), request.lba, request.count);
+        let (block, block_len) = transfer_block(request.writes(), request.lba, request.count);
         let len = request.count.saturating_mul(self.info.sector_size);
         let buffer = request.buffer;
         let data = if request.writes() {
@@ -462,7 +470,13 @@ impl<H: Handle, T: Transport> BlockDevice for ScsiDisk<H, T> {
         } else {
             Data::In { buffer, len }
         };
-        self.command(block, data, request.deadline_us)
+        self.carry_out(&Command {
+            block,
+            block_len,
+            data,
+            whole: true,
+            deadline_us: request.deadline_us,
+        })
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {

@@ -67,3 +67,13 @@ fn debian_on_pc_from_virtio() -> Result<()> {
 fn debian_on_q35_from_nvme() -> Result<()> {
     boots_from(Bus::Nvme, Machine::Q35, Firmware::Firstlight, 1, 512)
 }
+
+#[test]
+fn debian_on_pc_from_virtio_scsi() -> Result<()> {
+    boots_from(Bus::Scsi, Machine::Pc, Firmware::Firstlight, 1, 512)
+}
+
+#[test]
+fn debian_on_q35_from_virtio_scsi() -> Result<()> {
+    boots_from(Bus::Scsi, Machine::Q35, Firmware::Firstlight, 1, 512)
+}

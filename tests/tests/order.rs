@@ -19,6 +19,8 @@ const DRIVEN: &[(Bus, Medium)] = &[
     (Bus::Sata, Medium::Cdrom),
     (Bus::Virtio, Medium::Disk),
     (Bus::Nvme, Medium::Disk),
+    (Bus::Scsi, Medium::Disk),
+    (Bus::Scsi, Medium::Cdrom),
 ];
 
 /// A drive of a test's guest: its letter is that of the kind in QEMU's `-boot`, in upper case, or a digit.

@@ -125,6 +125,15 @@ fn pc_with_two_virtio_disks_answers_as_seabios() -> Result<()> {
 }
 
 #[test]
+fn q35_with_two_virtio_scsi_disks_answers_as_seabios() -> Result<()> {
+    differential(Setup {
+        machine: Machine::Q35,
+        disks: 2,
+        bus: Bus::Scsi,
+    })
+}
+
+#[test]
 fn q35_with_two_nvme_disks_answers_as_seabios() -> Result<()> {
     differential(Setup {
         machine: Machine::Q35,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 /// The port from which its registers are.
 pub const PORT: u16 = 0xc000;
-const SIZE: u16 = 8;
+const SIZE: u16 = 64;
 
 /// What a device does with a request: the parts as (address, length, written), and what happens to the used ring.
 pub type Serve = Box<dyn FnMut(&Fake, &[(u64, u32, bool)]) -> Ending>;
@@ -59,12 +59,22 @@ impl FakeVirtio {
     }
 
     fn notified(&mut self, hw: &Fake, queue: usize) {
+        let descriptors = self.queues[queue].0 << 12;
+        let available = descriptors + 16 * u64::from(SIZE);
+        assert_eq!(self.status, 7, "a request before DRIVER_OK");
+        let requests = hw.read16(available + 2).wrapping_sub(self.queues[queue].1);
+        assert!((1..=SIZE).contains(&requests));
+        for _ in 0..requests {
+            self.serve_next(hw, queue);
+        }
+    }
+
+    fn serve_next(&mut self, hw: &Fake, queue: usize) {
         let (page, seen) = self.queues[queue];
         let descriptors = page << 12;
         let available = descriptors + 16 * u64::from(SIZE);
-        let used = descriptors + 4096;
-        assert_eq!(self.status, 7, "a request before DRIVER_OK");
-        assert_eq!(hw.read16(available + 2), seen.wrapping_add(1));
+        let used =
+            descriptors + (16 * u64::from(SIZE) + 6 + 2 * u64::from(SIZE)).next_multiple_of(4096);
         let mut at = hw.read16(available + 4 + 2 * u64::from(seen % SIZE));
         let head = at;
         let mut parts = Vec::new();

@@ -177,6 +177,7 @@ fn probed(hw: &Fake) -> Vec<Found> {
         hw: hw.clone(),
         pci: &[device],
         config: ConfigAccess::Ports,
+        wanted: None,
     };
     probe(&Function {
         around: &around,

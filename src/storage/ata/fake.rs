@@ -425,6 +425,7 @@ pub fn probed(hw: &Fake, bus_master: bool) -> Vec<Found> {
         hw: hw.clone(),
         pci: &[controller(0x80, [None, None, None, None, registers])],
         config: ConfigAccess::Ports,
+        wanted: None,
     };
     probe(&Function {
         around: &around,

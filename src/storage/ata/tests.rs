@@ -224,6 +224,7 @@ fn functions_on_the_same_legacy_ports_are_told_apart() {
         hw: hw.clone(),
         pci: &[first, second],
         config: crate::devices::pci::ConfigAccess::Ports,
+        wanted: None,
     };
     let found = |index| {
         probe(&Function {

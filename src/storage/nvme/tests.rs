@@ -182,6 +182,7 @@ fn controller(
         hw: hw.clone(),
         pci: &pci,
         config: ConfigAccess::Ports,
+        wanted: None,
     };
     let found = probe(&Function {
         around: &around,
@@ -316,6 +317,7 @@ fn a_dead_controller_is_named_in_time() {
         hw: hw.clone(),
         pci: &pci,
         config: ConfigAccess::Ports,
+        wanted: None,
     };
     let before = hw.now_us();
     let found = probe(&Function {

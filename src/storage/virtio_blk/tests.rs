@@ -52,6 +52,7 @@ fn probe_one(features: u32, config: &[u32]) -> (Fake, Rc<RefCell<FakeVirtio>>, R
         hw: hw.clone(),
         pci: &pci,
         config: ConfigAccess::Ports,
+        wanted: None,
     };
     let mut found = probe(&Function {
         around: &around,
@@ -176,6 +177,7 @@ fn a_device_without_registers_is_named() {
         hw: hw.clone(),
         pci: &pci,
         config: ConfigAccess::Ports,
+        wanted: None,
     };
     let found = probe(&Function {
         around: &around,

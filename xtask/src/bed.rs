@@ -67,7 +67,7 @@ impl Bed {
     ///
     /// # Errors
     /// QEMU is not installed, or the bed does not come up: the end of its log is in the error.
-    pub fn start(setup: &Setup, machine: impl FnOnce(&Path) -> Guest) -> Result<Self> {
+    pub fn start(setup: &Setup, machine: impl FnOnce(&Path) -> Result<Guest>) -> Result<Self> {
         let files = TempDir::with_prefix("firstlight-bed-")?;
         fs::create_dir(files.path().join("job"))?;
         // On a terminal QEMU has its input, and Ctrl-A X ends it.
@@ -80,7 +80,7 @@ impl Bed {
         };
         let seconds = setup.lifetime.as_secs().to_string();
         timeout.args(["--foreground", "-k", "5", &seconds, qemu::PROGRAM]);
-        let mut machine = machine(files.path());
+        let mut machine = machine(files.path())?;
         setup.devices(files.path(), &mut machine);
         let child = timeout
             .args(qemu::arguments(&machine)?)

@@ -7,6 +7,7 @@
 mod bootloader;
 mod exits;
 mod guest;
+mod ioreq;
 pub mod kernel;
 mod kvm;
 mod measure;

@@ -16,8 +16,6 @@ pub enum Need {
     Guests,
     /// Make and start a test bed, of Xen or of KVM.
     Bed,
-    /// Compile Xen.
-    Hypervisor,
     /// Make images with partitions and file systems of each kind.
     FileSystems,
     /// Run the real pygrub, whose package is unpacked, and measure it.
@@ -74,18 +72,6 @@ impl Need {
             Need::Packages => &["dpkg", "gzip", "tar", "xz-utils"],
             Need::Chroot => &["mmdebstrap", "debian-archive-keyring"],
             Need::Libvirt => &["libvirt-clients", "libvirt-daemon", "util-linux"],
-            Need::Hypervisor => &[
-                "binutils",
-                "bison",
-                "debian-archive-keyring",
-                "flex",
-                "gcc",
-                "libc6-dev",
-                "make",
-                "mmdebstrap",
-                "python3",
-                "xz-utils",
-            ],
             Need::Bed => &[
                 "mmdebstrap",
                 "debian-archive-keyring",
@@ -132,7 +118,6 @@ pub fn main(args: Args) -> Result<()> {
             Need::DebianDisk,
             Need::Guests,
             Need::Bed,
-            Need::Hypervisor,
             Need::FileSystems,
             Need::Pygrub,
             Need::Tables,
@@ -156,13 +141,8 @@ pub fn ensure(needs: &[Need], consent: Consent) -> Result<()> {
         .flat_map(|need| need.packages())
         .copied()
         .collect();
-    if needs.iter().any(|need| {
-        matches!(
-            need,
-            Need::Chroot | Need::DebianDisk | Need::Hypervisor | Need::Bed
-        )
-    }) && !is_root()?
-    {
+    let unpacks = |need: &Need| matches!(need, Need::Chroot | Need::DebianDisk | Need::Bed);
+    if needs.iter().any(unpacks) && !is_root()? {
         wanted.extend(UNPRIVILEGED);
     }
     let Some(missing) = missing(&wanted)? else {

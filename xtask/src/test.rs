@@ -93,7 +93,7 @@ const XEN_BY_DEFAULT: [&str; 9] = [
 /// Carries out `cargo xtask test`.
 pub fn main(args: Args) -> Result<()> {
     let start = Instant::now();
-    let mut needs = vec![
+    let needs = [
         Need::Qemu,
         Need::DebianDisk,
         Need::Guests,
@@ -105,9 +105,6 @@ pub fn main(args: Args) -> Result<()> {
         Need::Chroot,
         Need::Libvirt,
     ];
-    if args.xen {
-        needs.push(Need::Hypervisor);
-    }
     setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let firmware = build::firmware()?;
     let debian = image::demo_disk()?;

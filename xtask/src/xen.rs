@@ -52,9 +52,6 @@ pub fn main(args: Args) -> Result<()> {
     if args.config.is_none() {
         needs.push(Need::DebianDisk);
     }
-    if !args.xen.has_shadow_paging() {
-        needs.push(Need::Hypervisor);
-    }
     setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let loader = match args.loader.as_str() {
         "stock" => Loader::Stock,

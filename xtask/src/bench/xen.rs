@@ -2,10 +2,10 @@
 //!
 //! The guest is the boot sector of guest.s. The wall time from `xl unpause` has the toolstack's part taken away, which a loader that
 //! only says that it runs tells; the guest's processor time is Xen's account of it. What making the tables takes is counted in
-//! instructions, by [`tables`].
+//! instructions, by [`tables`], and what reaches dom0's QEMU in requests, by [`ioreq`].
 
 use super::guest::{self, Report};
-use super::{median, tables};
+use super::{ioreq, median, tables};
 use crate::xen::bed::{Bed, Config};
 use crate::xen::dom0::Version;
 use crate::xen::guest::{Guest, Loader};
@@ -13,6 +13,7 @@ use crate::{build, project};
 use anyhow::{Context, Result, bail};
 use firstlight_vm::wait;
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -26,6 +27,8 @@ const POLL: Duration = Duration::from_millis(1);
 const READS: u16 = 50;
 /// Reads that the stock loader's guest makes: it transfers by programmed I/O, and 130 KB take seconds.
 const STOCK_READS: u16 = 2;
+/// Where dom0's QEMU writes its trace.
+const TRACE: &str = "/tmp/bench.trace";
 /// dom0's name of the disk whose boot sector makes no reads.
 const IDLE: &str = "/dev/vdb";
 /// The bytes of a report at the boot sector: 'T' and the time-stamp counter.
@@ -56,7 +59,7 @@ pub fn main(version: Version, runs: u32) -> Result<()> {
         .map(|reads| guest::disk(directory.path(), reads))
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
-    let config = Config::new(version).nested_paging();
+    let config = Config::new(version);
     let mut bed = disks
         .iter()
         .fold(config, |config, disk| config.disk(disk))
@@ -81,9 +84,22 @@ pub fn main(version: Version, runs: u32) -> Result<()> {
                 .push(bytes / seconds(&seen, FINISHED - 1, FINISHED));
         }
     }
-    eprintln!("Counting instructions");
+    eprintln!("Counting requests and instructions");
+    let requests = [
+        requests(&mut bed, &ours)?,
+        requests(&mut bed, &Loader::Stock)?,
+    ];
     let tables = tables::instructions(&mut bed, &hvmloader)?;
-    report(version, median(toolstack), times, tables)
+    let toolstack = median(toolstack);
+    let mut figures = times_of(toolstack, times);
+    figures.extend(requests_of(&requests));
+    figures.push(Figure {
+        name: "guest instructions for the tables".to_owned(),
+        ours: tables as f64,
+        stock: None,
+        digits: 0,
+    });
+    report(version, toolstack, &figures)
 }
 
 /// Seconds from moment `from` to moment `to`.
@@ -94,11 +110,34 @@ fn seconds(moments: &[Instant], from: usize, to: usize) -> f64 {
 /// Starts a guest from `disk`. Returns the moment of `xl unpause`, then those at which each of the `bytes` bytes of its
 /// report was there.
 fn start(bed: &mut Bed, loader: &Loader, disk: &str, bytes: usize) -> Result<Vec<Instant>> {
+    start_with(bed, loader, disk, bytes, "")
+}
+
+/// What reaches dom0's QEMU up to the boot sector, by device.
+fn requests(bed: &mut Bed, loader: &Loader) -> Result<BTreeMap<&'static str, u64>> {
+    let trace = format!(", \"-trace\", \"handle_ioreq\", \"-D\", \"{TRACE}\"");
+    start_with(bed, loader, IDLE, STARTED, &trace)?;
+    // QEMU writes the end of its log when it ends.
+    bed.destroy_all()?;
+    let name = "bench.trace";
+    bed.check(&format!("sleep 1; cp {TRACE} /job/{name}; rm {TRACE}"))?;
+    let text = fs::read_to_string(bed.job().join(name))?;
+    ioreq::count(&text).context("the trace does not come to the boot sector")
+}
+
+/// [`start`], with further options of QEMU's.
+fn start_with(
+    bed: &mut Bed,
+    loader: &Loader,
+    disk: &str,
+    bytes: usize,
+    options: &str,
+) -> Result<Vec<Instant>> {
     bed.destroy_all()?;
     let output = bed.job().join("bench.out");
     fs::write(&output, "")?;
     let arguments = format!(
-        "[\"-chardev\", \"file,id=bench,path=/job/bench.out\", \"-device\", \"isa-debugcon,iobase={:#x},chardev=bench\"]",
+        "[\"-chardev\", \"file,id=bench,path=/job/bench.out\", \"-device\", \"isa-debugcon,iobase={:#x},chardev=bench\"{options}]",
         guest::PORT
     );
     let guest = Guest::new("bench", loader)
@@ -148,7 +187,26 @@ fn processor_time(bed: &mut Bed) -> Result<f64> {
     time.with_context(|| format!("xl list said {list:?}"))
 }
 
-fn report(version: Version, toolstack: f64, times: [Times; 2], tables: u64) -> Result<()> {
+/// A line of the report.
+struct Figure {
+    name: String,
+    ours: f64,
+    stock: Option<f64>,
+    digits: usize,
+}
+
+impl Figure {
+    /// How many times better ours is: what is read in a second is to be much, all else little.
+    fn ratio(&self) -> Option<f64> {
+        let stock = self.stock?;
+        Some(match self.name.starts_with("MB/s") {
+            true => self.ours / stock,
+            false => stock / self.ours,
+        })
+    }
+}
+
+fn times_of(toolstack: f64, times: [Times; 2]) -> Vec<Figure> {
     let [ours, stock] = times.map(|times| {
         [
             (median(times.wall) - toolstack).max(0.0),
@@ -161,6 +219,39 @@ fn report(version: Version, toolstack: f64, times: [Times; 2], tables: u64) -> R
         "s of guest time to the boot sector",
         "MB/s read by INT 13h from an IDE disk",
     ];
+    let figure = |(index, name): (usize, &str)| Figure {
+        name: name.to_owned(),
+        ours: ours[index],
+        stock: Some(stock[index]),
+        digits: 2,
+    };
+    names.into_iter().enumerate().map(figure).collect()
+}
+
+fn requests_of(requests: &[BTreeMap<&'static str, u64>; 2]) -> Vec<Figure> {
+    let figure = |name: String, count: &dyn Fn(&BTreeMap<&str, u64>) -> u64| Figure {
+        name,
+        ours: count(&requests[0]) as f64,
+        stock: Some(count(&requests[1]) as f64),
+        digits: 0,
+    };
+    let all = figure(
+        "requests to QEMU before the boot sector".to_owned(),
+        &|counts| counts.values().sum(),
+    );
+    let devices: BTreeSet<_> = requests.iter().flat_map(BTreeMap::keys).collect();
+    let device = |device: &&str| {
+        figure(format!("  {device}"), &|counts| {
+            counts.get(device).copied().unwrap_or(0)
+        })
+    };
+    [all]
+        .into_iter()
+        .chain(devices.into_iter().map(device))
+        .collect()
+}
+
+fn report(version: Version, toolstack: f64, figures: &[Figure]) -> Result<()> {
     println!(
         "\nXen {}; the toolstack's {toolstack:.2} s before a guest's first instruction are taken away\n{:<40} {:>12} {:>12} {:>8}",
         version.number(),
@@ -169,23 +260,25 @@ fn report(version: Version, toolstack: f64, times: [Times; 2], tables: u64) -> R
         "stock",
         "better"
     );
-    let mut figures = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        let (ours, stock) = (ours[index], stock[index]);
-        let ratio = if name.starts_with("MB") {
-            ours / stock
-        } else {
-            stock / ours
-        };
-        println!("{name:<40} {ours:>12.2} {stock:>12.2} {ratio:>7.1}x");
-        figures.push(json!({ "what": name, "firstlight": ours, "stock": stock, "ratio": ratio }));
+    let mut rows = Vec::new();
+    for figure in figures {
+        let Figure {
+            name,
+            ours,
+            stock,
+            digits,
+        } = figure;
+        let stock_text = stock.map_or("-".to_owned(), |stock| format!("{stock:.digits$}"));
+        let ratio = figure.ratio();
+        let ratio_text = ratio.map_or(String::new(), |ratio| format!("{ratio:.1}x"));
+        println!("{name:<40} {ours:>12.digits$} {stock_text:>12} {ratio_text:>8}");
+        rows.push(
+            json!({ "what": name.trim(), "firstlight": ours, "stock": stock, "ratio": ratio }),
+        );
     }
-    let name = "guest instructions for the tables";
-    println!("{name:<40} {tables:>12} {:>12}", "-");
-    figures.push(json!({ "what": name, "firstlight": tables, "stock": null, "ratio": null }));
     let path: &Path = &project::target().join("bench-xen.json");
     let text = serde_json::to_string_pretty(
-        &json!({ "xen": version.number(), "toolstack": toolstack, "figures": figures }),
+        &json!({ "xen": version.number(), "toolstack": toolstack, "figures": rows }),
     )?;
     fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     println!("\nWritten to {}", path.display());

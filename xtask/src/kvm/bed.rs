@@ -84,7 +84,7 @@ impl Config {
             console: self.console,
             lifetime: self.lifetime,
         };
-        let bed = bed::Bed::start(&setup, |_| self.machine(&images))?;
+        let bed = bed::Bed::start(&setup, |_| Ok(self.machine(&images)))?;
         let mut bed = Bed { bed };
         for (index, directory) in self.shares.iter().enumerate() {
             bed.check(&format!(

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 const ATTEMPTS: u32 = 4;
 /// The socket of QEMU's monitor, in the bed's directory.
 const MONITOR: &str = "monitor.socket";
+/// Xen as QEMU starts it, in the bed's directory.
+const HYPERVISOR: &str = "xen";
+/// What is typed on a guest's serial port, a pipe in dom0.
+const KEYS: &str = "/tmp/keys";
 /// QEMU's log of instructions, in the bed's directory.
 const INSTRUCTIONS: &str = "instructions.log";
 
@@ -27,7 +31,6 @@ pub struct Config {
     memory_mib: u32,
     disks: Vec<PathBuf>,
     console: bool,
-    nested_paging: bool,
     lifetime: Duration,
 }
 
@@ -39,7 +42,6 @@ impl Config {
             memory_mib: 4096,
             disks: Vec::new(),
             console: false,
-            nested_paging: false,
             lifetime: Duration::from_secs(1800),
         }
     }
@@ -63,13 +65,6 @@ impl Config {
         self
     }
 
-    /// Lets Xen use nested paging. Mode switches are much faster with it, but QEMU gets it wrong: a Linux dies in its first page
-    /// faults, whatever its firmware was.
-    pub fn nested_paging(mut self) -> Self {
-        self.nested_paging = true;
-        self
-    }
-
     /// When the test bed ends by itself, whatever it does.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -81,10 +76,7 @@ impl Config {
     /// # Errors
     /// The images cannot be made, QEMU is not installed, or Xen or dom0 do not come up: the end of their log is in the error.
     pub fn start(&self) -> Result<Bed> {
-        let mut images = dom0::images(self.version)?;
-        if !self.nested_paging && !self.version.has_shadow_paging() {
-            images.xen = hypervisor::with_shadow_paging(self.version)?;
-        }
+        let images = dom0::images(self.version)?;
         let setup = Setup {
             disks: [&images.root]
                 .into_iter()
@@ -95,7 +87,10 @@ impl Config {
             console: self.console,
             lifetime: self.lifetime,
         };
-        let bed = bed::Bed::start(&setup, |files| self.machine(&images, files))?;
+        let bed = bed::Bed::start(&setup, |files| {
+            hypervisor::letting_guests_read_cr0(&images.xen, &files.join(HYPERVISOR))?;
+            Ok(self.machine(&images, files))
+        })?;
         Ok(Bed {
             bed,
             dmesg: String::new(),
@@ -117,17 +112,12 @@ impl Config {
         machine.memory_mib = self.memory_mib.into();
         machine.cpus.count = 2;
         // QEMU reports RDTSCP to Xen as RDTSC, which then looks for that instruction for ever.
-        let cpu = if self.nested_paging {
-            "max,-rdtscp"
-        } else {
-            "max,-rdtscp,-npt"
-        };
-        machine.cpus.model = Some(cpu.into());
+        machine.cpus.model = Some("max,-rdtscp".into());
         machine.monitor = Some(files.join(MONITOR));
         let Range { start, end } = instructions::LOGGED;
         machine.arguments(["-dfilter", &format!("{start:#x}..{:#x}", end - 1)]);
         machine.arguments(["-D", &path(&files.join(INSTRUCTIONS))]);
-        machine.arguments(["-kernel", &images.xen.display().to_string()]);
+        machine.arguments(["-kernel", &files.join(HYPERVISOR).display().to_string()]);
         // A Multiboot module for each part, with its command line.
         let modules = (path(&images.kernel), path(&images.initrd));
         let modules = format!("{} {linux},{}", modules.0, modules.1);
@@ -318,6 +308,35 @@ impl Bed {
             "mkdir -p /tmp/disk && mount -t ext4 {disk}1 /tmp/disk && cd /tmp/disk/etc/systemd && mkdir -p system.conf.d &&\n\
              printf '[Manager]\\nDefaultDeviceTimeoutSec=15min\\nDefaultTimeoutStartSec=15min\\n' >system.conf.d/slow.conf &&\n\
              cd / && umount /tmp/disk && sync"
+        ))?;
+        Ok(())
+    }
+
+    /// Connects a terminal to the first serial port of a new guest, which is a `pty`: the program behind `xl console -t serial`. What it
+    /// shows is the guest's log.
+    ///
+    /// # Errors
+    /// dom0 does not answer, or the guest has no such port.
+    pub fn open_terminal(&mut self, guest: &Guest) -> Result<()> {
+        let (name, log) = (guest.name(), guest.serial());
+        // A pipe that is open for writing as well does not end.
+        self.check(&format!(
+            "[ -p {KEYS} ] || mkfifo {KEYS}\n\
+             xenconsole --interactive --type serial --num 0 $(xl domid {name}) 0<>{KEYS} >/job/{log} 2>&1 &"
+        ))?;
+        Ok(())
+    }
+
+    /// Types keys, in printf(1)'s words, on the terminal of [`Bed::open_terminal`] as soon as it shows `text`.
+    ///
+    /// # Errors
+    /// dom0 does not answer, or the terminal does not show the text within two minutes.
+    pub fn type_after(&mut self, guest: &Guest, text: &str, keys: &str) -> Result<()> {
+        let log = guest.serial();
+        // dom0 waits for it: a menu of a few seconds would be gone until the host has seen it.
+        self.check(&format!(
+            "for i in $(seq 1200); do grep -q '{text}' /job/{log} && break; sleep 0.1; done\n\
+             grep -q '{text}' /job/{log} && printf '{keys}' >{KEYS}"
         ))?;
         Ok(())
     }

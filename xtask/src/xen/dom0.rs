@@ -33,14 +33,6 @@ impl Version {
         }
     }
 
-    /// Whether Debian's hypervisor can do without nested paging. From 4.20 on, shadow paging is off unless it is asked for.
-    pub(super) fn has_shadow_paging(self) -> bool {
-        match self {
-            Version::V4_17 => true,
-            Version::V4_20 => false,
-        }
-    }
-
     fn packages(self) -> String {
         let number = self.number();
         format!(

@@ -87,7 +87,7 @@ pub fn start_processors(board: &impl Board, machine: &Machine) {
         return;
     }
     apic::virtual_wire(board.hw());
-    board.start_others(machine.cpus.present - 1, &msrs);
+    board.start_others(machine.startable_cpus() - 1, &msrs);
 }
 
 /// Puts the firmware that the toolstack gave and asked for in place of the built-in BIOS. Returns whether it is there, and then

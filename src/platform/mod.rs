@@ -64,7 +64,7 @@ pub struct Described<'a> {
     pub chipset: Chipset,
     /// PCI functions.
     pub pci: &'a [PciDevice],
-    /// PCI's addresses below 4 GiB.
+    /// As in [`Machine`].
     pub pci_hole: Range<u64>,
     /// Local APIC IDs of the processors that were found, the boot processor's first.
     pub apic_ids: &'a [u32],
@@ -139,6 +139,17 @@ impl Machine {
         self.pci
             .iter()
             .filter(move |device| device.subclass() == subclass)
+    }
+
+    /// CPUs that start up when they are told to. Under Xen this includes those that are plugged in later.
+    pub fn startable_cpus(&self) -> u32 {
+        match self.platform {
+            Platform::Qemu => self.cpus.present,
+            #[cfg(feature = "xen")]
+            Platform::Xen(ref guest) => guest.info.vcpus,
+            #[cfg(not(feature = "xen"))]
+            Platform::Xen(ref guest) => match **guest {},
+        }
     }
 
     /// How PCI functions are reached, and what each is given.

@@ -2,6 +2,7 @@
 //! chapter 5; TCG ACPI specification 1.4; Microsoft's WAET 1.0).
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
@@ -14,6 +15,8 @@ use firstlight_tables::routing::PCI_IRQS;
 /// Bytes of the header that all these tables but the FACS share.
 pub const HEADER_SIZE: usize = 36;
 const CHECKSUM_OFFSET: usize = 9;
+/// The OEM's ID and the OEM's ID of the table.
+const OEM_FIELDS: Range<usize> = 10..24;
 const OEM: [u8; 6] = *b"Xen\0\0\0";
 const OEM_TABLE: [u8; 8] = *b"HVM\0\0\0\0\0";
 const CREATOR: [u8; 4] = *b"FLIT";
@@ -45,11 +48,23 @@ pub fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     table
 }
 
-/// The root pointer, in the F segment.
-pub fn rsdp(rsdt: u32, xsdt: u64) -> [u8; 36] {
+/// The OEM's ID and the OEM's ID of the table, in the header of `table`.
+pub fn oem(table: &[u8]) -> &[u8] {
+    &table[OEM_FIELDS]
+}
+
+/// Gives a table the OEM's IDs of another.
+pub fn set_oem(table: &mut [u8], oem: &[u8]) {
+    table[OEM_FIELDS].copy_from_slice(oem);
+    table[CHECKSUM_OFFSET] = 0;
+    table[CHECKSUM_OFFSET] = checksum(table);
+}
+
+/// The root pointer, in the F segment, with the OEM's ID of a table.
+pub fn rsdp(rsdt: u32, xsdt: u64, oem: &[u8]) -> [u8; 36] {
     let mut rsdp = [0; 36];
     rsdp[..8].copy_from_slice(b"RSD PTR ");
-    rsdp[9..15].copy_from_slice(&OEM);
+    rsdp[9..15].copy_from_slice(&oem[..6]);
     rsdp[15] = 2;
     rsdp[16..20].copy_from_slice(&rsdt.to_le_bytes());
     rsdp[20..24].copy_from_slice(&36u32.to_le_bytes());

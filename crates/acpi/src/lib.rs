@@ -152,7 +152,9 @@ pub struct NoMemory;
 pub fn install(input: &Input, placer: &mut dyn Placer) -> Result<Installed, NoMemory> {
     let facs = place(&fixed::facs(), 64, placer)?;
     let dsdt = place(&fixed::table(b"DSDT", 2, &dsdt::body(input)), 16, placer)?;
-    let mut tables = alloc::vec![fixed::fadt(facs, dsdt)];
+    let extra: Vec<_> = extra_tables(input.extra).collect();
+    let licence = licence(&extra);
+    let mut tables = alloc::vec![of_its_maker(fixed::fadt(facs, dsdt), licence)];
     if input.apic {
         tables.push(fixed::madt(input));
     }
@@ -179,8 +181,7 @@ pub fn install(input: &Input, placer: &mut dyn Placer) -> Result<Installed, NoMe
             Tpm::V20 => fixed::tpm2(log, TPM_LOG_SIZE),
         });
     }
-    let extra = extra_tables(input.extra).map(<[u8]>::to_vec);
-    tables.extend(extra);
+    tables.extend(extra.iter().map(|table| table.to_vec()));
     let mut rsdt = Vec::with_capacity(4 * tables.len());
     let mut xsdt = Vec::with_capacity(8 * tables.len());
     for table in &tables {
@@ -188,9 +189,11 @@ pub fn install(input: &Input, placer: &mut dyn Placer) -> Result<Installed, NoMe
         rsdt.extend_from_slice(&addr.to_le_bytes());
         xsdt.extend_from_slice(&u64::from(addr).to_le_bytes());
     }
-    let rsdt = place(&fixed::table(b"RSDT", 1, &rsdt), 16, placer)?;
-    let xsdt = place(&fixed::table(b"XSDT", 1, &xsdt), 16, placer)?;
-    let rsdp = fixed::rsdp(rsdt, xsdt.into());
+    let rsdt = of_its_maker(fixed::table(b"RSDT", 1, &rsdt), licence);
+    let xsdt = of_its_maker(fixed::table(b"XSDT", 1, &xsdt), licence);
+    let oem = fixed::oem(&xsdt);
+    let (rsdt, xsdt_at) = (place(&rsdt, 16, placer)?, place(&xsdt, 16, placer)?);
+    let rsdp = fixed::rsdp(rsdt, xsdt_at.into(), oem);
     let block = placer
         .allocate(Zone::FSegment, rsdp.len(), 16)
         .ok_or(NoMemory)?;
@@ -210,6 +213,21 @@ fn place(bytes: &[u8], align: usize, placer: &mut dyn Placer) -> Result<u32, NoM
     let block = allocate(bytes.len(), align, placer)?;
     block.bytes.copy_from_slice(bytes);
     u32::try_from(block.addr).map_err(|_| NoMemory)
+}
+
+/// The table with a licence for Windows, which is valid where the RSDT, the XSDT and the FADT are from the same maker (Microsoft's
+/// SLIC and MSDM).
+fn licence<'a>(tables: &[&'a [u8]]) -> Option<&'a [u8]> {
+    let named = |name: &[u8]| tables.iter().find(|table| table.starts_with(name)).copied();
+    named(b"SLIC").or_else(|| named(b"MSDM"))
+}
+
+/// The table as it has to be beside that licence.
+fn of_its_maker(mut table: Vec<u8>, licence: Option<&[u8]>) -> Vec<u8> {
+    if let Some(licence) = licence {
+        fixed::set_oem(&mut table, fixed::oem(licence));
+    }
+    table
 }
 
 /// The toolstack's tables. One with a wrong checksum is left out, and so is all after a length that makes no sense.

@@ -229,8 +229,33 @@ fn installs_everything_and_points_to_it() {
 }
 
 #[test]
+fn a_licence_has_tables_of_its_maker_around_it() {
+    let licensed = |name: &[u8; 4], oem: &[u8]| {
+        let mut table = fixed::table(name, 1, &[7; 20]);
+        fixed::set_oem(&mut table, oem);
+        assert_eq!(sum(&table), 0);
+        table
+    };
+    let (slic, msdm) = (
+        licensed(b"SLIC", b"Acme\0\0Server\0\0"),
+        licensed(b"MSDM", b"Other\0Tower\0\0\0"),
+    );
+    let extra = [fixed::table(b"SSDT", 2, &[]), msdm.clone(), slic.clone()].concat();
+    let tables: Vec<_> = extra_tables(&extra).collect();
+    assert_eq!(tables.len(), 3);
+    let licence = licence(&tables);
+    assert_eq!(licence, Some(&slic[..]));
+    let fadt = of_its_maker(fixed::fadt(0x1000, 0x2000), licence);
+    assert_eq!((fixed::oem(&fadt), sum(&fadt)), (fixed::oem(&slic), 0));
+    assert_eq!(super::licence(&tables[..2]), Some(&msdm[..]));
+    assert_eq!(super::licence(&tables[..1]), None);
+    let rsdp = fixed::rsdp(0, 0, fixed::oem(&fadt));
+    assert_eq!(rsdp[9..15], *b"Acme\0\0");
+}
+
+#[test]
 fn the_root_pointer_sums_to_zero_twice() {
-    let rsdp = fixed::rsdp(0x1234_5670, 0x1234_5680);
+    let rsdp = fixed::rsdp(0x1234_5670, 0x1234_5680, b"Acme  Board   ");
     assert_eq!((sum(&rsdp[..20]), sum(&rsdp)), (0, 0));
 }
 

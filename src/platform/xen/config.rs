@@ -12,9 +12,10 @@ use core::ops::Range;
 use firstlight_tables::smbios::{Strings, setting};
 
 /// The directories that hold keys for us, each read whole (without its subdirectories).
-const DIRECTORIES: [&str; 6] = [
+const DIRECTORIES: [&str; 7] = [
     "hvmloader",
     "hvmloader/acpi",
+    "hvmloader/pci",
     "hvmloader/smbios",
     "platform",
     "platform/firstlight",
@@ -98,10 +99,12 @@ pub struct Config {
     pub mmio_hole_size: u64,
     /// platform/device-model is `qemu_xen_traditional`, whose ACPI ports are elsewhere.
     pub traditional_device_model: bool,
-    /// platform/tpm_version: 1 or 2; 0 for none.
-    pub tpm_version: u8,
+    /// platform/tpm_version: 1 or 2; 0 for none. libxl does not write it.
+    pub tpm_version: Option<u8>,
     /// hvmloader/allow-memory-relocate: whether RAM may move for a larger hole.
     pub allow_memory_relocate: bool,
+    /// hvmloader/pci/xen-platform-pci-bar-uc: whether the memory of Xen's platform device is not to be cached.
+    pub platform_bar_uncached: bool,
     /// hvmloader/acpi: further ACPI tables, one behind the other.
     pub acpi_blob: Option<Range<u64>>,
     /// hvmloader/smbios: further SMBIOS structures, each after its 32-bit length.
@@ -129,7 +132,8 @@ impl Config {
             .collect();
         let oem = strings.oem.iter().filter_map(|string| setting(string));
         settings.extend(oem.map(|(name, value)| (name.into(), text(value))));
-        let tpm = number(keys, "platform/tpm_version", 0);
+        let tpm = keys.get("platform/tpm_version");
+        let tpm = tpm.map(|_| number(keys, "platform/tpm_version", 0));
         Self {
             firmware: firmware(keys),
             acpi: flag(keys, "platform/acpi", true),
@@ -141,8 +145,9 @@ impl Config {
             traditional_device_model: keys
                 .get("platform/device-model")
                 .is_some_and(|model| text(model) == "qemu_xen_traditional"),
-            tpm_version: if tpm <= 2 { tpm as u8 } else { 0 },
+            tpm_version: tpm.map(|version| if version <= 2 { version as u8 } else { 0 }),
             allow_memory_relocate: flag(keys, "hvmloader/allow-memory-relocate", true),
+            platform_bar_uncached: flag(keys, "hvmloader/pci/xen-platform-pci-bar-uc", true),
             acpi_blob: blob(keys, "hvmloader/acpi"),
             smbios_blob: blob(keys, "hvmloader/smbios"),
             default_battery: flag(keys, "hvmloader/smbios/default_battery", false),
@@ -339,6 +344,7 @@ mod tests {
             ("platform/tpm_version", "7"),
         ]));
         let expected = Config {
+            tpm_version: Some(0),
             firmware: Firmware::Unknown("bio?s".into()),
             ..Config::default()
         };

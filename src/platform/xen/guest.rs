@@ -33,8 +33,6 @@ pub struct Guest {
     pub config: Config,
     /// Where the VM generation id is, if there is one.
     pub generation_id: Option<u64>,
-    /// Local APIC IDs by CPU number: Xen gives CPU n the ID 2n.
-    pub apic_ids: Vec<u32>,
     /// The domain's UUID, in the order in which it is written.
     pub uuid: [u8; 16],
     /// What follows the major and minor number in Xen's version.
@@ -81,7 +79,6 @@ pub fn discover<H: Hardware, X: Hypercalls>(
         modules,
         config,
         generation_id: None,
-        apic_ids: (0..info.vcpus).map(|cpu| 2 * cpu).collect(),
         uuid: xen.domain_uuid().unwrap_or_default(),
         extra_version: text(&xen.extra_version().unwrap_or_default()),
         numa: xen.vnuma().ok().map(numa),
@@ -256,7 +253,6 @@ mod tests {
         let (guest, machine, settings) = discover(&hw, &xen, 0x20_0000, RESIDENT);
         assert_eq!(guest.info.vcpus, 2);
         assert_eq!(guest.extra_version, ".5-fake");
-        assert_eq!(guest.apic_ids, [0, 2]);
         assert_eq!(settings.log, Some(log::LevelFilter::Debug));
         assert_eq!(settings.console_port(), Some(0));
         assert_eq!(machine.e820.kind_at(0x800_0000), Some(Kind::Reserved));

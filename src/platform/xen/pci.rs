@@ -9,7 +9,7 @@ use crate::devices::chipset::Rotation;
 use crate::devices::pci::setup::{
     Access, Input, Routing, Windows, command, find, install, unplaced,
 };
-use crate::devices::pci::{ConfigAccess, PciDevice};
+use crate::devices::pci::{Bar, BarKind, ConfigAccess, PciDevice};
 use crate::platform::Machine;
 use crate::units::{FOUR_GIB, GIB, PAGE};
 use alloc::vec;
@@ -19,6 +19,10 @@ use firstlight_tables::e820::{E820Map, Kind};
 
 /// Where the hole may start, the usual first.
 const HOLE_STARTS: [u64; 4] = [0xf000_0000, 0xe000_0000, 0xc000_0000, 0x8000_0000];
+/// The register of an Intel display with the address of its OpRegion.
+const ASLS: u16 = 0xfc;
+/// The pages that become the OpRegion, if there is one.
+const OPREGION: u64 = RESERVED_START;
 /// Every function may use DMA, as with the stock loader: drivers of old, such as DOS's for disks and network cards, leave that to the
 /// firmware.
 pub const ACCESS: Access = Access {
@@ -40,25 +44,71 @@ pub fn set_up<H: Ports + PhysMem, X: Hypercalls>(
     machine: &mut Machine,
     phys_bits: u8,
 ) {
-    let devices = find(hw, ACCESS.config, 0);
+    let mut devices = find(hw, ACCESS.config, 0);
     let start = hole_start(&devices, guest, &machine.e820);
     if start < guest.info.low_ram_end {
         relocate(hw, xen, guest, machine, start);
     }
+    let hole = start..cached_start(&mut devices, guest, &machine.e820, start);
     let high_start = guest.info.high_ram_end.max(FOUR_GIB).next_multiple_of(GIB);
     let limit = 1u64.checked_shl(phys_bits.into()).unwrap_or(u64::MAX);
     let input = Input {
         access: ACCESS,
         extra_roots: 0,
-        windows: windows(start, &machine.e820, high_start..limit.max(high_start)),
+        windows: windows(
+            hole.clone(),
+            &machine.e820,
+            high_start..limit.max(high_start),
+        ),
     };
-    machine.pci_hole = start..RESERVED_START;
+    machine.pci_hole = hole;
     machine.config = ACCESS.config;
     machine.pci = install(hw, devices, &input);
+    show_opregion(hw, &machine.pci);
 }
 
-/// The smallest hole in which everything has a place; failing that, the largest that may be.
+/// Where the part of the hole ends that is not to be cached. Where the toolstack asks for it, the memory of Xen's platform device follows
+/// there: guests keep grant tables in it, and on AMD's processors they are much faster if the MTRRs do not forbid caching.
+fn cached_start(devices: &mut [PciDevice], guest: &Guest, map: &E820Map, start: u64) -> u64 {
+    let platform = devices.iter_mut().find(|device| device.is(0x5853, 0x0001));
+    let Some(platform) = platform.filter(|_| !guest.config.platform_bar_uncached) else {
+        return RESERVED_START;
+    };
+    let Some(bar) = platform
+        .bars
+        .iter_mut()
+        .find(|bar| bar.kind == BarKind::Memory32 && bar.size != 0)
+    else {
+        return RESERVED_START;
+    };
+    let place = RESERVED_START.saturating_sub(bar.size);
+    let free = windows(start..RESERVED_START, map, 0..0).memory;
+    let fits = |range: &Range<u64>| range.start <= place && range.end == RESERVED_START;
+    if !free.iter().any(fits) {
+        return RESERVED_START;
+    }
+    bar.address = Some(place);
+    place
+}
+
+/// Tells the device model of a passed-through Intel display where the guest is to find the display's OpRegion (Intel's OpRegion
+/// specification 0.5, section 3.3): three pages that the memory map keeps from everything else.
+fn show_opregion(hw: &(impl Ports + PhysMem), devices: &[PciDevice]) {
+    let intel = |device: &&PciDevice| device.vendor == 0x8086 && device.subclass() == 0x0300;
+    if let Some(display) = devices.iter().find(intel) {
+        let config = ACCESS.config;
+        config.write32(hw, display.bdf, ASLS, OPREGION as u32);
+    }
+}
+
+/// The smallest hole in which everything has a place but what is too large for any; failing that, the largest that may be.
 fn hole_start(devices: &[PciDevice], guest: &Guest, map: &E820Map) -> u64 {
+    let mut devices = devices.to_vec();
+    for bar in devices.iter_mut().flat_map(|device| &mut device.bars) {
+        if bar.size >= FOUR_GIB - HOLE_STARTS[3] {
+            *bar = Bar::NONE;
+        }
+    }
     let wanted = match guest.config.mmio_hole_size {
         0 => HOLE_STARTS[0],
         size => FOUR_GIB.saturating_sub(size),
@@ -75,30 +125,30 @@ fn hole_start(devices: &[PciDevice], guest: &Guest, map: &E820Map) -> u64 {
             break;
         }
         best = start;
-        if unplaced(devices, &windows(start, map, 0..0)) == 0 {
+        if unplaced(&devices, &windows(start..RESERVED_START, map, 0..0)) == 0 {
             break;
         }
     }
     best
 }
 
-/// What functions may have: the hole without what the toolstack reserved in it, and `high`.
-fn windows(start: u64, map: &E820Map, high: Range<u64>) -> Windows {
+/// What functions may have: `hole` without what the toolstack reserved in it, and `high`.
+fn windows(hole: Range<u64>, map: &E820Map, high: Range<u64>) -> Windows {
     let mut memory = Vec::new();
-    let mut from = start;
+    let mut from = hole.start;
     let reserved = map
         .entries()
         .iter()
-        .filter(|entry| entry.kind != Kind::Ram && entry.end > start);
+        .filter(|entry| entry.kind != Kind::Ram && entry.end > hole.start);
     for entry in reserved {
-        let end = entry.start.min(RESERVED_START);
+        let end = entry.start.min(hole.end);
         if end > from {
             memory.push(from..end);
         }
         from = from.max(entry.end);
     }
-    if from < RESERVED_START {
-        memory.push(from..RESERVED_START);
+    if from < hole.end {
+        memory.push(from..hole.end);
     }
     Windows {
         // Ports of Xen's and the device model's own are at 1f40h to 1f70h and from ae00h to bfffh.
@@ -163,7 +213,7 @@ mod tests {
     use super::super::guest::discover;
     use super::*;
     use crate::arch::fake::Fake;
-    use crate::devices::pci::{Bar, BarKind, Bdf};
+    use crate::devices::pci::Bdf;
 
     fn device(size: u64, kind: BarKind) -> PciDevice {
         let mut bars = [Bar::NONE; 7];
@@ -212,6 +262,37 @@ mod tests {
     }
 
     #[test]
+    fn what_no_hole_has_room_for_makes_none_larger() {
+        let (guest, machine) = guest(0x1000_0000, "0", "0");
+        let big = [device(2 << 30, BarKind::Memory64)];
+        assert_eq!(hole_start(&big, &guest, &machine.e820), 0xf000_0000);
+    }
+
+    #[test]
+    fn the_platform_devices_memory_may_be_cached() {
+        let hw = Fake::default();
+        let xen = FakeXen::new(&hw);
+        hvm_info::tests::install(&hw, 0x1000_0000, 0, 1);
+        let mut platform = device(16 << 20, BarKind::Memory32);
+        (platform.vendor, platform.device) = (0x5853, 1);
+        let end = |guest: &Guest, map: &E820Map| {
+            let mut devices = [platform];
+            let end = cached_start(&mut devices, guest, map, 0xf000_0000);
+            (end, devices[0].bars[0].address)
+        };
+        let (guest, mut machine, _) = discover(&hw, &xen, 0, 0x7ff_0000..0x800_0000);
+        assert_eq!(end(&guest, &machine.e820), (RESERVED_START, None));
+        xen.set("hvmloader/pci", "");
+        xen.set("hvmloader/pci/xen-platform-pci-bar-uc", "0");
+        let (guest, ..) = discover(&hw, &xen, 0, 0x7ff_0000..0x800_0000);
+        let top = 0xfb00_0000;
+        assert_eq!(end(&guest, &machine.e820), (top, Some(top)));
+        let taken = 0xfb80_0000..0xfb80_1000;
+        machine.e820.insert(taken, Kind::Reserved).unwrap();
+        assert_eq!(end(&guest, &machine.e820), (RESERVED_START, None));
+    }
+
+    #[test]
     fn reserved_ranges_are_not_for_devices() {
         let (_, mut machine) = guest(0x1000_0000, "0", "0");
         machine
@@ -219,7 +300,7 @@ mod tests {
             .insert(0xf100_0000..0xf200_0000, Kind::Reserved)
             .unwrap();
         assert_eq!(
-            windows(0xf000_0000, &machine.e820, 0..0).memory,
+            windows(0xf000_0000..RESERVED_START, &machine.e820, 0..0).memory,
             [0xf000_0000..0xf100_0000, 0xf200_0000..RESERVED_START]
         );
     }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::guest::Guest;
+use super::memory::RESERVED_START;
 use super::pci::LINK_IRQS;
 use crate::arch::{Cpuid, PhysMem, Ports, leaves};
 use crate::devices::mtrr;
@@ -47,7 +48,9 @@ pub fn install(
             irqs: LINK_IRQS,
             ioapic_id: IOAPIC_ID,
         };
-        let online = online_ids(guest);
+        let ids = apic_ids(guest, described.apic_ids).into_iter().enumerate();
+        let online = ids.filter(|(cpu, _)| is_online(guest, *cpu));
+        let online: Vec<_> = online.map(|(_, id)| id).collect();
         (installed.mp, installed.pir) = interrupts.install(cpu, &online, described.pci, placer);
     }
     installed.smbios = install_smbios(hw, cpu, guest, described, placer);
@@ -57,11 +60,20 @@ pub fn install(
     installed
 }
 
-/// Local APIC IDs of the processors that are there.
-fn online_ids(guest: &Guest) -> Vec<u32> {
-    let ids = guest.apic_ids.iter().enumerate();
-    let online = ids.filter(|(cpu, _)| guest.info.online >> cpu.min(&127) & 1 != 0);
-    online.map(|(_, id)| *id).collect()
+/// Local APIC IDs by CPU number, also of CPUs that are plugged in later. `found` are those that CPUs have told, which Xen gives out in
+/// ascending order; where some have told none, each is twice the number, as with every Xen so far.
+fn apic_ids(guest: &Guest, found: &[u32]) -> Vec<u32> {
+    let vcpus = guest.info.vcpus;
+    if found.len() != vcpus as usize {
+        return (0..vcpus).map(|cpu| 2 * cpu).collect();
+    }
+    let mut ids = found.to_vec();
+    ids.sort_unstable();
+    ids
+}
+
+fn is_online(guest: &Guest, cpu: usize) -> bool {
+    guest.info.online >> cpu.min(127) & 1 != 0
 }
 
 /// The settings among the OEM strings of the toolstack's blob.
@@ -103,14 +115,11 @@ fn install_acpi(
     placer: &mut dyn Placer,
 ) -> Option<u64> {
     let config = &guest.config;
-    let cpus = guest
-        .apic_ids
-        .iter()
-        .enumerate()
-        .map(|(cpu, id)| acpi::Cpu {
-            apic_id: *id,
-            online: guest.info.online >> cpu.min(127) & 1 != 0,
-        });
+    let ids = apic_ids(guest, described.apic_ids).into_iter().enumerate();
+    let cpus = ids.map(|(cpu, apic_id)| acpi::Cpu {
+        apic_id,
+        online: is_online(guest, cpu),
+    });
     let cpus: Vec<_> = cpus.collect();
     let extra = read_blob(hw, config.acpi_blob.as_ref());
     let phys_bits = mtrr::phys_bits(|leaf| cpu.cpuid(leaf));
@@ -122,7 +131,8 @@ fn install_acpi(
         cpus: &cpus,
         apic: guest.info.apic,
         ioapic_id: IOAPIC_ID,
-        pci_window: low_window(&described.pci_hole),
+        // With the platform device's memory, which may be cached.
+        pci_window: low_window(&(described.pci_hole.start..RESERVED_START)),
         pci_window_64: high_window(guest.info.high_ram_end, phys_bits),
         vga_device: device(|device| device.subclass() == 0x0300),
         platform_device: device(|device| device.is(0x5853, 0x0001)),
@@ -161,13 +171,18 @@ fn high_window(ram_end: u64, phys_bits: u8) -> Option<Range<u64>> {
     (start < end).then_some(start..end)
 }
 
-/// The TPM that the toolstack announced, if it answers.
-fn tpm(hw: &impl PhysMem, version: u8) -> Option<acpi::Tpm> {
+/// The TPM that its registers show. `version` is what the toolstack says, which libxl never does.
+fn tpm(hw: &impl PhysMem, version: Option<u8>) -> Option<acpi::Tpm> {
+    let tis = || !matches!(hw.read32(TPM_DID_VID), 0 | NOTHING);
+    let crb = || hw.read32(TPM_INTERFACE_ID) & 15 == TPM_INTERFACE_CRB;
     match version {
-        1 if hw.read32(TPM_DID_VID) != NOTHING => Some(acpi::Tpm::V12),
-        2 if hw.read32(TPM_INTERFACE_ID) & 15 == TPM_INTERFACE_CRB => Some(acpi::Tpm::V20),
-        0 => None,
-        _ => {
+        Some(0) => None,
+        None if !tis() => None,
+        None if crb() => Some(acpi::Tpm::V20),
+        None => Some(acpi::Tpm::V12),
+        Some(1) if tis() => Some(acpi::Tpm::V12),
+        Some(2) if crb() => Some(acpi::Tpm::V20),
+        Some(_) => {
             log::warn!("Xen: the TPM does not answer");
             None
         }
@@ -302,7 +317,38 @@ fn brand(cpu: &impl Cpuid) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::FakeXen;
+    use super::super::guest::discover;
+    use super::super::hvm_info;
     use super::*;
+    use crate::arch::fake::Fake;
+
+    #[test]
+    fn apic_ids_are_those_that_the_cpus_tell() {
+        let hw = Fake::default();
+        let xen = FakeXen::new(&hw);
+        hvm_info::tests::install(&hw, 0x1000_0000, 0, 3);
+        let (guest, ..) = discover(&hw, &xen, 0, 0x7ff_0000..0x800_0000);
+        assert_eq!(apic_ids(&guest, &[0, 3, 1]), [0, 1, 3]);
+        assert_eq!(apic_ids(&guest, &[0, 1]), [0, 2, 4]);
+    }
+
+    #[test]
+    fn a_tpm_is_known_by_its_registers() {
+        let found = |vendor, interface, version| {
+            let hw = Fake::default();
+            hw.write32(TPM_DID_VID, vendor);
+            hw.write32(TPM_INTERFACE_ID, interface);
+            tpm(&hw, version)
+        };
+        assert_eq!(found(NOTHING, NOTHING, None), None);
+        assert_eq!(found(0, 0, None), None);
+        assert_eq!(found(0x1_1014, 0, None), Some(acpi::Tpm::V12));
+        assert_eq!(found(0x1_1014, 1, None), Some(acpi::Tpm::V20));
+        assert_eq!(found(0x1_1014, 0, Some(2)), None);
+        assert_eq!(found(0x1_1014, 1, Some(2)), Some(acpi::Tpm::V20));
+        assert_eq!(found(0x1_1014, 0, Some(0)), None);
+    }
 
     #[test]
     fn windows_are_what_can_be_addressed() {

@@ -33,7 +33,7 @@ fn main() {
         "-Wl,--no-dynamic-linker,--build-id=none,--gc-sections,--no-eh-frame-hdr,--hash-style=sysv,-z,norelro,-z,noexecstack",
         "-Wl,-z,max-page-size=4096,-z,pack-relative-relocs",
     ] {
-        println!("cargo:rustc-link-arg-bin=firstlight={arg}");
+        println!("cargo:rustc-link-arg-bin=firmware={arg}");
     }
 }
 

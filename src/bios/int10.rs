@@ -8,9 +8,10 @@ use super::Bios;
 use super::bda::VideoState;
 use super::console;
 use super::ivt::{self, entry};
-use crate::arch::frame::INTERRUPT;
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
+use crate::devices::pci::Bdf;
 use crate::devices::vga::Vga;
+use crate::rom;
 use spin::Mutex;
 
 /// A VGA option ROM in memory that has not been started yet.
@@ -18,8 +19,8 @@ use spin::Mutex;
 pub struct VideoRom {
     /// Segment of its first byte.
     pub segment: u16,
-    /// PCI address of its card (bus << 8 | device << 3 | function).
-    pub bdf: u16,
+    /// PCI address of its card.
+    pub bdf: Option<Bdf>,
     /// Offset in segment F000h of the Plug and Play header, zero without one.
     pub pnp_header: u16,
     /// Its card, where that is in text mode without the ROM; a ROM whose card is not cannot wait for the first call.
@@ -79,18 +80,11 @@ fn run_rom(hw: &impl Hardware, rom: VideoRom) -> Option<[u16; 2]> {
         .card
         .map(|card| (card, card.save(hw), VideoState::read(hw)));
     let before = ROM_VECTORS.map(|vector| ivt::get(hw, vector));
-    let mut regs = RealRegs {
-        eax: rom.bdf.into(),
-        ebx: 0xffff,
-        edx: 0xffff,
-        edi: rom.pnp_header.into(),
-        es: ivt::SEGMENT,
-        cs: rom.segment,
-        ip: 3,
-        // Once a guest runs, its interrupts wait: the ROM has memory of the guest's as its stack.
-        flags: if rom.card.is_none() { INTERRUPT } else { 0 },
-        ..RealRegs::default()
-    };
+    let mut regs = rom::entry_registers([rom::INIT, rom.segment], rom.bdf, rom.pnp_header);
+    // Once a guest runs, its interrupts wait: the ROM has memory of the guest's as its stack.
+    if rom.card.is_some() {
+        regs.flags = 0;
+    }
     hw.call_rom(&mut regs);
     let handler = ivt::get(hw, 0x10);
     let hooked = handler != before[0];
@@ -125,7 +119,7 @@ mod tests {
 
     const ROM: VideoRom = VideoRom {
         segment: 0xc000,
-        bdf: 0x10,
+        bdf: Some(Bdf(0x10)),
         pnp_header: 0,
         card: None,
     };

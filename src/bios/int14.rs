@@ -22,9 +22,6 @@ const TIMEOUT: u8 = 1 << 7;
 /// Divisors of 1.8432 MHz / 16 for AH=00h: 110, 150, 300, 600, 1200, 2400, 4800 and 9600 baud.
 const DIVISORS: [u16; 8] = [0x417, 0x300, 0x180, 0xc0, 0x60, 0x30, 0x18, 0x0c];
 
-/// How long a call polls before it lets interrupts in.
-const POLL_US: u64 = 2_000;
-
 /// Offsets of the registers.
 mod register {
     pub const DATA: u16 = 0;
@@ -82,19 +79,10 @@ fn await_bit<H: Hardware>(
     base: u16,
     (bit, ticks): (u8, u8),
 ) -> Result<u8, Option<Outcome>> {
-    let ready = hw.wait_for(POLL_US, || {
+    Deadline::poll(bios, hw, frame, ticks, || {
         let status = hw.in8(base + register::LINE_STATUS);
         (status & bit != 0).then_some(status)
-    });
-    let deadline = &mut bios.lock().services.deadline;
-    match ready {
-        Some(status) => {
-            *deadline = None;
-            Ok(status)
-        }
-        None if Deadline::passed(deadline, hw, frame, ticks.into()) => Err(None),
-        None => Err(Some(Outcome::WaitForInterrupt)),
-    }
+    })
 }
 
 fn send<H: Hardware>(

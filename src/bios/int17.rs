@@ -23,8 +23,6 @@ const SELECTED: u8 = 0x0c;
 /// A reset and a strobe take at least this long.
 const RESET_US: u64 = 2_000;
 const STROBE_US: u64 = 1;
-/// How long a call polls before it lets interrupts in.
-const POLL_US: u64 = 2_000;
 
 /// Serves one call. A port that is not there leaves the registers alone.
 pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
@@ -38,7 +36,7 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
             let ticks = Bda::lpt_timeouts()
                 .element(port)
                 .map_or(0, |field| field.get(hw));
-            return print(bios, hw, frame, base, ticks.into());
+            return print(bios, hw, frame, base, ticks);
         }
         0x01 => {
             hw.out8(base + 2, SELECTED & !NOT_RESET);
@@ -62,18 +60,17 @@ fn print<H: Hardware>(
     hw: &H,
     frame: &mut Frame,
     base: u16,
-    ticks: u32,
+    ticks: u8,
 ) -> Outcome {
-    let ready = hw.wait_for(POLL_US, || (hw.in8(base + 1) & NOT_BUSY != 0).then_some(()));
-    let deadline = &mut bios.lock().services.deadline;
-    if ready.is_none() {
-        if !Deadline::passed(deadline, hw, frame, ticks) {
-            return Outcome::WaitForInterrupt;
+    let ready = || (hw.in8(base + 1) & NOT_BUSY != 0).then_some(());
+    match Deadline::poll(bios, hw, frame, ticks, ready) {
+        Ok(()) => {}
+        Err(Some(wait)) => return wait,
+        Err(None) => {
+            report(hw, frame, base, TIMEOUT);
+            return Outcome::Return;
         }
-        report(hw, frame, base, TIMEOUT);
-        return Outcome::Return;
     }
-    *deadline = None;
     hw.out8(base, frame.al());
     let control = hw.in8(base + 2) & !STROBE;
     hw.out8(base + 2, control | STROBE);

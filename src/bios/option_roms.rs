@@ -44,7 +44,7 @@ impl Services {
             self.console.set_card(card);
             self.video = Video::Waiting(VideoRom {
                 segment: rom.segment,
-                bdf: rom.bdf.map_or(0, |bdf| bdf.0),
+                bdf: rom.bdf,
                 pnp_header,
                 card,
             });

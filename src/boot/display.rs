@@ -176,6 +176,7 @@ mod tests {
     use super::*;
     use crate::arch::fake::Fake;
     use crate::bios::tests::bios;
+    use crate::devices::pci::Bdf;
 
     #[test]
     fn only_what_changes_is_drawn() {
@@ -201,7 +202,7 @@ mod tests {
         let vga = Vga::at(0xe000_0000);
         bios.lock().services.video = Video::Waiting(VideoRom {
             segment: 0xc000,
-            bdf: 0x10,
+            bdf: Some(Bdf(0x10)),
             pnp_header: 0,
             card: Some(vga),
         });

@@ -4,6 +4,7 @@
 
 use super::pci::{Bdf, ConfigAccess, PciDevice};
 use crate::arch::{PhysMem, Ports};
+use firstlight_tables::routing::{Router, Routing};
 
 /// The port of the ACPI PM timer, 0 where no function in `pci` has one: QEMU's `-machine acpi=off` leaves PIIX4's out.
 pub fn pm_timer(pci: &[PciDevice]) -> u16 {
@@ -71,6 +72,17 @@ impl Chipset {
         }
     }
 
+    /// The routing that QEMU's ACPI tables and other firmware have.
+    pub fn routing(self) -> Routing {
+        Routing {
+            router: match self {
+                Self::Q35 => Router::Ich9,
+                Self::None | Self::I440fx => Router::Piix3,
+            },
+            irqs: [10, 10, 11, 11],
+        }
+    }
+
     /// Makes C0000h to FFFFFh RAM that can be read and written. What the ROM showed there is gone.
     ///
     /// The registers around the PAM registers keep their reset value of zero.
@@ -124,13 +136,13 @@ pub fn init_device(
     match device.device {
         PIIX3_ISA => {
             config.write32(hw, bdf, 0x60, u32::from_le_bytes(routing.irqs));
-            routing.set_level_triggered(hw);
+            set_level_triggered(hw, routing);
         }
         // PIIX3 and PIIX4 IDE: decode both channels at their legacy ports.
         0x7010 | 0x7111 => config.write32(hw, bdf, 0x40, 0x8000_8000),
         // PIIX4 power management. Under Xen the hypervisor serves events and the timer, at an address of its own; QEMU has to
         // be told that, since it serves the control register between them, by which a guest switches itself off.
-        PIIX4_PM if routing.rotation == Rotation::FromSlot0 => {
+        PIIX4_PM if routing.router == Router::XenPiix3 => {
             config.write32(hw, bdf, 0x40, u32::from(XEN_PM_BASE) | ENABLE);
             config.write8(hw, bdf, 0x80, 1);
         }
@@ -145,7 +157,7 @@ pub fn init_device(
         ICH9_LPC => {
             config.write32(hw, bdf, 0x60, u32::from_le_bytes(routing.irqs));
             config.write32(hw, bdf, 0x68, u32::from_le_bytes(routing.irqs));
-            routing.set_level_triggered(hw);
+            set_level_triggered(hw, routing);
             config.write32(hw, bdf, 0x40, u32::from(PM_BASE) | ENABLE);
             // ACPI on, its interrupt on IRQ 9.
             config.write8(hw, bdf, 0x44, 0x80);
@@ -157,59 +169,12 @@ pub fn init_device(
     }
 }
 
-/// How a slot's interrupt pins reach the four PIRQ lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rotation {
-    /// They rotate with the slot, from slot 1 on (QEMU's hw/pci-host/i440fx.c).
-    FromSlot1,
-    /// They rotate with the slot up to slot 24; from 25 on the pin decides alone (ICH9's D*IR registers after reset).
-    UpToSlot24,
-    /// They rotate with the slot, from slot 0 on (Xen's hvm_pci_intx_link).
-    FromSlot0,
-}
-
-/// The way of PCI interrupts to the PIC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Routing {
-    /// From pins to PIRQ lines.
-    pub rotation: Rotation,
-    /// PIC inputs that PIRQA# to PIRQD# reach, and on ICH9 PIRQE# to PIRQH# in the same order.
-    pub irqs: [u8; 4],
-}
-
-impl Routing {
-    /// The routing that QEMU's ACPI tables and other firmware have for `chipset`.
-    pub fn of(chipset: Chipset) -> Self {
-        Self {
-            rotation: match chipset {
-                Chipset::Q35 => Rotation::UpToSlot24,
-                _ => Rotation::FromSlot1,
-            },
-            irqs: [10, 10, 11, 11],
-        }
-    }
-
-    /// The PIC input that pin `intx` (0 for INTA#) of `device` on a root bus reaches.
-    pub fn irq(&self, device: u8, intx: u8) -> u8 {
-        let (slot, intx) = (usize::from(device), usize::from(intx));
-        let line = match self.rotation {
-            Rotation::FromSlot1 => intx + slot + 3,
-            Rotation::UpToSlot24 if slot >= 25 => intx,
-            Rotation::UpToSlot24 | Rotation::FromSlot0 => intx + slot,
-        };
-        self.irqs[line & 3]
-    }
-
-    /// PCI interrupts are level-triggered: tells both PICs, of which the reset value is edge for all.
-    fn set_level_triggered(&self, hw: &impl Ports) {
-        let mask = self
-            .irqs
-            .iter()
-            .fold(0u16, |mask, irq| mask | 1 << (irq & 15));
-        for (port, bits) in [PORT_ELCR1, PORT_ELCR2].into_iter().zip(mask.to_le_bytes()) {
-            if bits != 0 {
-                hw.out8(port, bits);
-            }
+/// PCI interrupts are level-triggered: tells both PICs, of which the reset value is edge for all.
+fn set_level_triggered(hw: &impl Ports, routing: &Routing) {
+    let bits = routing.level_triggered().to_le_bytes();
+    for (port, bits) in [PORT_ELCR1, PORT_ELCR2].into_iter().zip(bits) {
+        if bits != 0 {
+            hw.out8(port, bits);
         }
     }
 }

@@ -5,16 +5,14 @@ use alloc::vec::Vec;
 use crate::arch::Cpuid;
 use crate::devices::pci::PciDevice;
 use firstlight_tables::place::Placer;
-use firstlight_tables::routing::Chipset;
+use firstlight_tables::routing::Routing;
 use firstlight_tables::sort;
 use firstlight_tables::{mp, pir};
 
 /// How interrupts reach the controllers.
 pub struct Interrupts {
-    /// The chipset, as far as interrupt routing differs.
-    pub chipset: Chipset,
-    /// ISA interrupts of the PIRQs A to D; E to H have the same.
-    pub irqs: [u8; 4],
+    /// From PCI's pins.
+    pub routing: Routing,
     /// The I/O APIC's ID.
     pub ioapic_id: u8,
 }
@@ -34,19 +32,17 @@ impl Interrupts {
             .filter_map(|function| Some((function.bdf.device(), function.pin.checked_sub(1)?)));
         let pins = distinct(pins.collect());
         let devices = distinct(functions().map(|function| function.bdf.device()).collect());
-        let [a, b, c, d] = self.irqs;
         let [signature, _, _, features] = cpu.cpuid(1);
         let mp = mp::Input {
             apic_ids,
             cpu: (signature, features),
             ioapic_id: self.ioapic_id,
-            chipset: self.chipset,
-            irqs: [a, b, c, d, a, b, c, d],
+            routing: self.routing,
             pci_pins: &pins,
             timer_on_input_2: true,
         };
         let mp = mp::install(&mp, placer);
-        let pir = pir::install(self.chipset, &devices, placer);
+        let pir = pir::install(self.routing.router, &devices, placer);
         if mp.is_none() || pir.is_none() {
             log::error!("no MP or PIR table: no memory left for it");
         }

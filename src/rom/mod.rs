@@ -26,6 +26,8 @@ use firstlight_tables::place::sum;
 const ALIGN: u64 = 2048;
 const BLOCK: u64 = 512;
 const SIGNATURE: u16 = 0xaa55;
+/// Offset of the entry point for initialisation.
+pub const INIT: u16 = 3;
 
 const CLASS_NETWORK: u32 = 0x02;
 const CLASS_DISPLAY: u32 = 0x03;
@@ -140,9 +142,8 @@ impl BootVector {
     /// Calls it. A bootstrap entry only returns when it could not boot. `pnp_header` is the offset in segment F000h of the
     /// Plug and Play header.
     pub fn call(&self, hw: &impl RealMode, pnp_header: u16) {
-        let mut regs = entry_registers(self.bdf, pnp_header);
-        regs.cs = self.segment;
-        regs.ip = self.offset;
+        let entry = [self.offset, self.segment];
+        let mut regs = entry_registers(entry, self.bdf, pnp_header);
         hw.call_rom(&mut regs);
     }
 }
@@ -304,13 +305,10 @@ impl OptionRoms {
 
     /// Initialises a ROM that [`OptionRoms::place`] put in its place; what it offers is then in [`OptionRoms::vectors`].
     pub fn run(&mut self, hw: &(impl PhysMem + RealMode), rom: PlacedRom, source: &Source) {
-        const INIT: u16 = 3;
         let start = linear(rom.segment, 0);
         // Should it not say how long it stays, it stays as it is.
         self.next = start + rom.size.next_multiple_of(ALIGN);
-        let mut regs = entry_registers(rom.bdf, self.pnp_header);
-        regs.cs = rom.segment;
-        regs.ip = INIT;
+        let mut regs = entry_registers([INIT, rom.segment], rom.bdf, self.pnp_header);
         hw.call_rom(&mut regs);
 
         let left = u64::from(hw.read8(start + 2)) * BLOCK;
@@ -334,9 +332,12 @@ impl OptionRoms {
     }
 }
 
-/// What a ROM's entry points are called with (BIOS Boot Specification 1.01, appendix D).
-fn entry_registers(bdf: Option<Bdf>, pnp_header: u16) -> RealRegs {
+/// What a ROM's entry point (offset, segment) is called with (BIOS Boot Specification 1.01, appendix D). `pnp_header` is the
+/// offset in segment F000h of the Plug and Play header, zero without one.
+pub fn entry_registers([ip, cs]: [u16; 2], bdf: Option<Bdf>, pnp_header: u16) -> RealRegs {
     RealRegs {
+        cs,
+        ip,
         eax: bdf.map_or(0, |bdf| bdf.0.into()),
         // No card select number, no read data port: these are not ISA Plug and Play cards.
         ebx: 0xffff,

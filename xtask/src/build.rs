@@ -122,7 +122,7 @@ fn compile(variant: Variant) -> Result<Image> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--release", "--quiet"])
-        .args(["--package", "firstlight", "--bin", "firstlight"])
+        .args(["--package", "firstlight", "--bin", "firmware"])
         .arg("--target-dir")
         .arg(&target)
         .env("RUSTFLAGS", flags)
@@ -134,7 +134,7 @@ fn compile(variant: Variant) -> Result<Image> {
     ensure!(status.success(), "the firmware does not compile");
     // Both variants have the same name there.
     let elf = variant.elf();
-    fs::copy(target.join("release/firstlight"), &elf)?;
+    fs::copy(target.join("release/firmware"), &elf)?;
     read_image(&elf).with_context(|| format!("{} is not the image it should be", elf.display()))
 }
 

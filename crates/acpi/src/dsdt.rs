@@ -12,7 +12,7 @@ use acpi_tables::aml::{
 
 use super::aml::*;
 use super::{Input, Tpm};
-use firstlight_tables::routing::{Chipset, PCI_IRQS};
+use firstlight_tables::routing::{PCI_IRQS, Routing};
 
 /// _STA of a device that is there and works.
 const PRESENT: u8 = 0x0f;
@@ -113,13 +113,13 @@ fn windows(input: &Input) -> Code {
 fn interrupt_routing() -> Code {
     const LINKS: [&str; 4] = ["\\_SB_.LNKA", "\\_SB_.LNKB", "\\_SB_.LNKC", "\\_SB_.LNKD"];
     let links = LINKS.map(|name| code(&[&path(name)]));
-    let chipset = Chipset::XenPiix3;
+    let routing = Routing::XEN;
     let (mut pic, mut apic) = (Rows::default(), Rows::default());
     for device in 1..32u8 {
         let address = u32::from(device) << 16 | 0xffff;
         for pin in 0..4 {
-            let link = &links[usize::from(chipset.pirq(device, pin) & 3)];
-            let input = chipset.ioapic_input(device, pin, &[0; 8]);
+            let link = &links[usize::from(routing.router.pirq(device, pin) & 3)];
+            let input = routing.ioapic_input(device, pin);
             pic.add(&[&address, &pin, link, &0u8]);
             apic.add(&[&address, &pin, &0u8, &input]);
         }

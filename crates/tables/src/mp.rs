@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::place::{Placer, Zone, checksum};
-use super::routing::Chipset;
+use super::routing::Routing;
 
 /// What the tables describe.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +15,7 @@ pub struct Input<'a> {
     /// The I/O APIC's ID.
     pub ioapic_id: u8,
     /// Interrupt routing.
-    pub chipset: Chipset,
-    /// ISA interrupt of each PIRQ.
-    pub irqs: [u8; 8],
+    pub routing: Routing,
     /// PCI interrupt pins in use on bus 0: device, and pin with 0 for INTA#.
     pub pci_pins: &'a [(u8, u8)],
     /// Whether the timer's IRQ 0 is wired to I/O APIC input 2.
@@ -94,7 +92,7 @@ impl Entries {
         let ioapic = input.ioapic_id;
         let mut used_by_pci = 0u64;
         for &(device, pin) in input.pci_pins {
-            let to = input.chipset.ioapic_input(device, pin, &input.irqs);
+            let to = input.routing.ioapic_input(device, pin);
             used_by_pci |= 1 << (to & 63);
             let source = (device & 31) << 2 | pin & 3;
             self.add(&[3, INT, LOW_LEVEL, 0, PCI_BUS, source, ioapic, to]);
@@ -166,14 +164,17 @@ mod tests {
     use super::*;
     use crate::place::fake::FakePlacer;
     use crate::place::sum;
+    use crate::routing::Router;
 
     fn input() -> Input<'static> {
         Input {
             apic_ids: &[0, 1],
             cpu: (0x663, 0x0f8b_fbff),
             ioapic_id: 0,
-            chipset: Chipset::Piix3,
-            irqs: [10, 10, 11, 11, 10, 10, 11, 11],
+            routing: Routing {
+                router: Router::Piix3,
+                irqs: [10, 10, 11, 11],
+            },
             pci_pins: &[(1, 3), (3, 0)],
             timer_on_input_2: true,
         }
@@ -214,11 +215,11 @@ mod tests {
     #[test]
     fn q35_and_xen_use_the_inputs_above_the_isa_ones() {
         let mut input = input();
-        input.chipset = Chipset::Ich9;
+        input.routing.router = Router::Ich9;
         input.pci_pins = &[(2, 0), (31, 0), (30, 1)];
         let pci = interrupts(&config_table(&input), PCI_BUS);
         assert_eq!(pci, [(8, 22), (124, 16), (121, 21)]);
-        input.chipset = Chipset::XenPiix3;
+        input.routing.router = Router::XenPiix3;
         let pci = interrupts(&config_table(&input), PCI_BUS);
         assert_eq!(pci, [(8, 24), (124, 47), (121, 44)]);
     }

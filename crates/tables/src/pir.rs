@@ -4,27 +4,27 @@
 use alloc::vec::Vec;
 
 use super::place::{Placer, Zone, checksum};
-use super::routing::{Chipset, PCI_IRQS};
+use super::routing::{PCI_IRQS, Router};
 
 const HEADER_SIZE: usize = 32;
 
 /// The table for the devices on bus 0 with the numbers `devices`.
-pub fn table(chipset: Chipset, devices: &[u8]) -> Vec<u8> {
+pub fn table(router: Router, devices: &[u8]) -> Vec<u8> {
     let mut table = Vec::with_capacity(HEADER_SIZE + 16 * devices.len());
     let size = (HEADER_SIZE + 16 * devices.len()) as u16;
     table.extend_from_slice(b"$PIR");
     table.extend_from_slice(&[0, 1]);
     table.extend_from_slice(&size.to_le_bytes());
     // Router's bus, device and function; no interrupts that only PCI uses.
-    table.extend_from_slice(&[0, chipset.router(), 0, 0]);
-    table.extend_from_slice(&chipset.compatible_router().to_le_bytes());
+    table.extend_from_slice(&[0, router.address(), 0, 0]);
+    table.extend_from_slice(&router.compatible().to_le_bytes());
     table.resize(HEADER_SIZE, 0);
     let [low, high] = PCI_IRQS.to_le_bytes();
     for device in devices {
         let device = device & 31;
         table.extend_from_slice(&[0, device << 3]);
         for pin in 0..4 {
-            let link = chipset.router_register(chipset.pirq(device, pin));
+            let link = router.register(router.pirq(device, pin));
             table.extend_from_slice(&[link, low, high]);
         }
         // Slot number 0 says that the device is on the board; and a reserved byte.
@@ -35,8 +35,8 @@ pub fn table(chipset: Chipset, devices: &[u8]) -> Vec<u8> {
 }
 
 /// Makes the table and places it in the F segment. Gives its address; `None` where no memory was left.
-pub fn install(chipset: Chipset, devices: &[u8], placer: &mut dyn Placer) -> Option<u64> {
-    let table = table(chipset, devices);
+pub fn install(router: Router, devices: &[u8], placer: &mut dyn Placer) -> Option<u64> {
+    let table = table(router, devices);
     let block = placer.allocate(Zone::FSegment, table.len(), 16)?;
     block.bytes.copy_from_slice(&table);
     Some(block.addr)
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn describes_the_router_and_its_slots() {
-        let table = table(Chipset::Piix3, &[1, 2, 31]);
+        let table = table(Router::Piix3, &[1, 2, 31]);
         assert_eq!(sum(&table), 0);
         assert_eq!(table.len(), HEADER_SIZE + 48);
         assert_eq!(&table[..12], b"$PIR\0\x01\x50\0\0\x08\0\0");
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn ich9_has_eight_links() {
-        let table = super::table(Chipset::Ich9, &[2, 31]);
+        let table = super::table(Router::Ich9, &[2, 31]);
         assert_eq!(table[HEADER_SIZE + 2], 0x6a);
         assert_eq!(table[HEADER_SIZE + 18], 0x60);
     }

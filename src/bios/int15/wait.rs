@@ -39,10 +39,37 @@ pub struct Deadline {
     since: u32,
 }
 
+/// How long a call polls before it lets interrupts in.
+const POLL_US: u64 = 2_000;
+
 impl Deadline {
+    /// Polls for what the call behind `frame` waits for. Where it does not come soon, says what to do: `Err(Some)` is how to
+    /// go on waiting, `Err(None)` that the caller has waited for more than `ticks`.
+    ///
+    /// # Errors
+    /// It has not come.
+    pub fn poll<H: Hardware, T>(
+        bios: &Mutex<Bios>,
+        hw: &H,
+        frame: &Frame,
+        ticks: u8,
+        ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, Option<Outcome>> {
+        let ready = hw.wait_for(POLL_US, ready);
+        let deadline = &mut bios.lock().services.deadline;
+        match ready {
+            Some(ready) => {
+                *deadline = None;
+                Ok(ready)
+            }
+            None if Self::passed(deadline, hw, frame, ticks.into()) => Err(None),
+            None => Err(Some(Outcome::WaitForInterrupt)),
+        }
+    }
+
     /// Whether the caller behind `frame` has waited for more than `ticks`; its wait starts with the first time this is asked,
     /// and ends with the answer true. `slot` is where the deadline is kept.
-    pub fn passed(slot: &mut Option<Self>, hw: &impl Hardware, frame: &Frame, ticks: u32) -> bool {
+    fn passed(slot: &mut Option<Self>, hw: &impl Hardware, frame: &Frame, ticks: u32) -> bool {
         let (waiter, now) = (Waiter::of(frame), Bda::ticks().get(hw));
         match slot {
             Some(deadline) if deadline.waiter == waiter => {

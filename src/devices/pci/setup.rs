@@ -8,8 +8,8 @@ pub use super::plan::Windows;
 use super::plan::plan;
 use super::{Bar, BarKind, Bridge, ConfigAccess, PciDevice, ROM_BAR, Window, reg, scan::scan};
 use crate::arch::{PhysMem, Ports};
-pub use crate::devices::chipset::Routing;
 use crate::devices::chipset::{self, Chipset, MMCONFIG, SCI_IRQ};
+pub use firstlight_tables::routing::Routing;
 
 /// How functions are reached, and how they reach others.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ impl Access {
     pub fn of_qemu(config: ConfigAccess, chipset: Chipset) -> Self {
         Self {
             config,
-            routing: Routing::of(chipset),
+            routing: chipset.routing(),
             command: command::SERR,
         }
     }

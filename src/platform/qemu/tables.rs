@@ -2,12 +2,11 @@
 
 use super::fw_cfg::{Files, FwCfg};
 use crate::arch::{Clock, Cpuid, PhysMem, Ports};
-use crate::devices::chipset::{self, Routing};
+use crate::devices::chipset::Chipset;
 use crate::platform::legacy::Interrupts;
 use crate::platform::{Described, Installed};
 use crate::settings::Settings;
 use firstlight_tables::place::Placer;
-use firstlight_tables::routing::Chipset;
 use firstlight_tables::{loader, smbios};
 
 const SMBIOS_TABLES: &[u8] = b"etc/smbios/smbios-tables";
@@ -58,15 +57,9 @@ pub fn install(
     }
 }
 
-fn interrupts(chipset: chipset::Chipset) -> Option<Interrupts> {
-    let router = match chipset {
-        chipset::Chipset::None => return None,
-        chipset::Chipset::I440fx => Chipset::Piix3,
-        chipset::Chipset::Q35 => Chipset::Ich9,
-    };
-    Some(Interrupts {
-        chipset: router,
-        irqs: Routing::of(chipset).irqs,
+fn interrupts(chipset: Chipset) -> Option<Interrupts> {
+    (chipset != Chipset::None).then(|| Interrupts {
+        routing: chipset.routing(),
         ioapic_id: 0,
     })
 }

@@ -5,7 +5,6 @@ use super::hvm_info;
 use super::memory::RESERVED_START;
 use crate::arch::hypercalls::Hypercalls;
 use crate::arch::{PhysMem, Ports};
-use crate::devices::chipset::Rotation;
 use crate::devices::pci::setup::{
     Access, Input, Routing, Windows, command, find, install, unplaced,
 };
@@ -27,14 +26,9 @@ const OPREGION: u64 = RESERVED_START;
 /// firmware.
 pub const ACCESS: Access = Access {
     config: ConfigAccess::Ports,
-    routing: Routing {
-        rotation: Rotation::FromSlot0,
-        irqs: LINK_IRQS,
-    },
+    routing: Routing::XEN,
     command: command::BUS_MASTER,
 };
-/// PIC inputs of the four PCI links, as the stock loader has them: guests know them from its tables.
-pub const LINK_IRQS: [u8; 4] = [5, 10, 11, 5];
 
 /// Gives every PCI function its addresses and interrupt. `phys_bits` is how many bits a physical address has.
 pub fn set_up<H: Ports + PhysMem, X: Hypercalls>(

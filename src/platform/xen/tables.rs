@@ -7,7 +7,6 @@ use core::ops::Range;
 
 use super::guest::Guest;
 use super::memory::RESERVED_START;
-use super::pci::LINK_IRQS;
 use crate::arch::{Cpuid, PhysMem, Ports, leaves};
 use crate::devices::mtrr;
 use crate::devices::pci::PciDevice;
@@ -16,7 +15,7 @@ use crate::platform::{Described, Installed};
 use crate::settings::Settings;
 use firstlight_acpi as acpi;
 use firstlight_tables::place::Placer;
-use firstlight_tables::routing::Chipset;
+use firstlight_tables::routing::Routing;
 use firstlight_tables::smbios;
 
 /// AMD processors keep the addresses from here to 1 TiB for their own.
@@ -44,8 +43,7 @@ pub fn install(
     let mut installed = Installed::default();
     if guest.info.apic {
         let interrupts = Interrupts {
-            chipset: Chipset::XenPiix3,
-            irqs: LINK_IRQS,
+            routing: Routing::XEN,
             ioapic_id: IOAPIC_ID,
         };
         let ids = apic_ids(guest, described.apic_ids).into_iter().enumerate();

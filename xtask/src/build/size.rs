@@ -216,7 +216,11 @@ fn owner_of_symbol(name: &str, folders: &BTreeSet<String>) -> Option<String> {
     let name = format!("{:#}", rustc_demangle::try_demangle(name).ok()?);
     let start = name.find(|letter: char| letter.is_alphabetic() || letter == '_')?;
     let (package, modules) = name[start..].split_once("::")?;
-    let mut owner = package.replace('_', "-");
+    let mut owner = match package {
+        // The program, of which the crate is the library.
+        "firmware" => "firstlight".to_owned(),
+        _ => package.replace('_', "-"),
+    };
     if !owner.starts_with("firstlight") {
         return Some(package.to_owned());
     }

@@ -6,7 +6,8 @@ use std::{env, fs};
 /// PML4, PDPT, four page directories for the first 4 GiB, one for the window to memory above.
 const PAGE_TABLE_PAGES: u32 = 7;
 const STACK_SIZE: u32 = 64 << 10;
-const HEAP_SIZE: u32 = 384 << 10;
+/// What the heap has at least; `entry.s` adds to it by the size of the machine.
+const HEAP_SIZE: u32 = 192 << 10;
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

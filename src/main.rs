@@ -6,14 +6,13 @@ extern crate alloc;
 
 use alloc::sync::Arc;
 use firstlight::arch::pc::{self, Pc};
-use firstlight::arch::{Frame, Outcome, bridge, cpu, exception};
+use firstlight::arch::{Frame, Outcome, bridge, cpu, exception, heap};
 use firstlight::bios::{Bios, console, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::{self, find};
 use firstlight::devices::reset;
 use firstlight::{logger, steps};
 use spin::{Mutex, Once};
-use talc::{TalcLock, source::Manual};
 
 core::arch::global_asm!(
     include_str!("arch/entry.s"),
@@ -25,9 +24,6 @@ core::arch::global_asm!(
     options(att_syntax, raw)
 );
 
-#[global_allocator]
-static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
-
 /// What the services work on, and the boot.
 static STATE: Once<(Mutex<Bios>, Mutex<Boot>)> = Once::new();
 
@@ -38,12 +34,7 @@ static STATE: Once<(Mutex<Bios>, Mutex<Boot>)> = Once::new();
 extern "C" fn firstlight_main(start_info: u32) -> ! {
     logger::start();
     exception::load();
-    let heap = cpu::heap();
-    // SAFETY: the linker script sets this range aside for nothing else, and it is claimed once.
-    unsafe {
-        HEAP.lock()
-            .claim(heap.start as *mut u8, (heap.end - heap.start) as usize)
-    };
+    heap::claim();
     let (mut machine, settings) = steps::discover(&Pc, start_info);
     pc::set_pm_timer(machine.pm_timer);
     logger::report_steps(settings.bench);
@@ -64,9 +55,12 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     let mut early = steps::given_kernel(&Pc, &machine);
     let late = early.take_if(|kernel| kernel.needs_services());
     let mut bios = Bios::new(machine, settings);
-    if let Some(ready) = early.and_then(|kernel| steps::load_kernel(&Pc, &kernel, &bios.machine)) {
-        keep(bios, Boot::default());
-        steps::enter_kernel(ready)
+    if let Some(kernel) = early {
+        steps::give_back(&Pc, &mut bios.machine);
+        if let Some(ready) = steps::load_kernel(&Pc, &kernel, &bios.machine) {
+            keep(bios, Boot::default());
+            steps::enter_kernel(ready)
+        }
     }
     logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
@@ -91,6 +85,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     option_roms::at_post(bios, &Pc);
     boot.lock()
         .add(find::roms(&bios.lock().services.option_roms.vectors));
+    steps::give_back(&Pc, &mut bios.lock().machine);
     logger::step_done("option ROMs");
     if let Some(ready) =
         late.and_then(|kernel| steps::load_kernel(&Pc, &kernel, &bios.lock().machine))

@@ -17,7 +17,7 @@ use crate::platform::{
     xen::{self, payload},
 };
 use crate::settings::Settings;
-use firstlight_tables::e820::E820Map;
+use firstlight_tables::e820::{E820Map, Kind};
 use firstlight_tables::place::Placer;
 
 /// CPUID leaf 1, EDX: the processor has a local APIC.
@@ -41,8 +41,10 @@ pub trait Board {
         limit: u64,
         f_segment: Range<u64>,
     ) -> impl Placer + 'a;
-    /// Physical addresses that the firmware occupies.
+    /// Physical addresses that the firmware occupies while it starts.
     fn resident(&self) -> Range<u64>;
+    /// Gives up those at their end that it needs no more, and says which. Once.
+    fn give_back(&self) -> Range<u64>;
     /// CPUID: EAX, EBX, ECX, EDX of `leaf`, subleaf 0.
     fn cpuid(&self, leaf: u32) -> [u32; 4];
     /// Reads a model specific register that this processor has.
@@ -113,6 +115,7 @@ pub fn install_given_firmware(
     }
     // The F segment is the payload's own.
     let installed = place_tables(board, machine, settings, 0..0, |_| ()).0;
+    give_back(board, machine);
     payload.install(board.hw(), &installed, &machine.e820);
     true
 }
@@ -166,6 +169,16 @@ fn place_tables<B: Board, R>(
     (installed, more(&mut placer))
 }
 
+/// Gives the guest the memory that only the way to it needed.
+pub fn give_back(board: &impl Board, machine: &mut Machine) {
+    let memory = board.give_back();
+    if machine.e820.insert(memory.clone(), Kind::Ram).is_err() {
+        log::warn!("the memory map is full: the guest does not get {memory:x?}");
+    } else if memory.end == machine.resident.end {
+        machine.resident.end = memory.start;
+    }
+}
+
 /// The kernel that the platform gives in place of a disk, if there is one.
 pub fn given_kernel(board: &impl Board, machine: &Machine) -> Option<Given> {
     Given::find(board.hw(), machine.fw_cfg.as_ref()?)
@@ -193,7 +206,7 @@ mod pc {
     use super::*;
     use crate::arch::pc::Pc;
     use crate::arch::place::RamPlacer;
-    use crate::arch::{bridge, cpu, kernel};
+    use crate::arch::{bridge, cpu, heap, kernel};
 
     impl Board for Pc {
         type Hw = Pc;
@@ -216,6 +229,9 @@ mod pc {
         }
         fn resident(&self) -> Range<u64> {
             cpu::resident()
+        }
+        fn give_back(&self) -> Range<u64> {
+            heap::give_back()
         }
         fn cpuid(&self, leaf: u32) -> [u32; 4] {
             cpu::cpuid(leaf, 0)

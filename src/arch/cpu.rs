@@ -11,7 +11,7 @@ use x86_64::registers::model_specific::Msr;
 
 unsafe extern "C" {
     static image_start: u8;
-    static resident_end: u8;
+    static heap_extra: u32;
     #[link_name = "page_tables"]
     static page_tables_start: u8;
     #[link_name = "stack_top"]
@@ -20,14 +20,16 @@ unsafe extern "C" {
     static heap_end: u8;
 }
 
-/// Physical addresses that the firmware occupies for as long as the guest runs.
+/// Physical addresses that the firmware occupies while it starts. Of the heap, which is their end, it gives a part back.
 pub fn resident() -> Range<u64> {
-    addr_of!(image_start) as u64..addr_of!(resident_end) as u64
+    addr_of!(image_start) as u64..heap().end
 }
 
-/// Physical addresses of the heap.
+/// Physical addresses of the heap while the firmware starts.
 pub fn heap() -> Range<u64> {
-    addr_of!(heap_start) as u64..addr_of!(heap_end) as u64
+    // SAFETY: `entry.s` has written it, and nothing does later.
+    let extra = unsafe { addr_of!(heap_extra).read() };
+    addr_of!(heap_start) as u64..addr_of!(heap_end) as u64 + u64::from(extra)
 }
 
 /// Physical address of the PML4 table, below 4 GiB.

@@ -1,5 +1,6 @@
-//! Memory for devices, out of the firmware's heap, where addresses are physical addresses below 4 GiB.
+//! Memory for devices, out of the firmware's heap, where addresses are physical addresses below 4 GiB; and whether there is more.
 
+use alloc::vec::Vec;
 use zerocopy::{FromZeros, Immutable};
 
 macro_rules! unit {
@@ -24,6 +25,16 @@ pub fn take(len: usize, align: usize) -> Option<u64> {
     }
 }
 
+/// Whether the heap has `len` more bytes in one piece. What grows with the machine, or with what the host says, asks before it
+/// grows, and leaves out the rest: an allocation that fails stops the firmware.
+pub fn room_for(len: usize) -> bool {
+    let mut memory = Vec::<u8>::new();
+    let room = memory.try_reserve_exact(len).is_ok();
+    // Else the compiler takes it that there is.
+    core::hint::black_box(memory.as_ptr());
+    room
+}
+
 fn leak<T: FromZeros + 'static>(len: usize) -> Option<u64> {
     let memory = T::new_vec_zeroed(len.div_ceil(size_of::<T>())).ok()?;
     Some(memory.leak().as_mut_ptr().expose_provenance() as u64)
@@ -41,5 +52,6 @@ mod tests {
         }
         assert_eq!(take(1, 8192), None);
         assert_eq!(take(isize::MAX as usize, 1), None);
+        assert!(room_for(100) && !room_for(isize::MAX as usize));
     }
 }

@@ -12,6 +12,9 @@
     .set BOOT_STACK, 0x7000
 
     .set ONE_MIB, 0x100000
+# While the firmware finds out what to boot, its heap takes this part of RAM beside the least, and not more than there is use for.
+    .set HEAP_SHARE_SHIFT, 5
+    .set HEAP_MOST_EXTRA, 2 << 20
     .set EFLAGS_ID, 1 << 21
 # CPUID leaf 80000001h, EDX.
     .set CPUID_LONG_MODE, 1 << 29
@@ -62,6 +65,13 @@ entry32:
     leal (image_start - 1b)(%ebp), %esi
     leal (resident_end - 1b)(%ebp), %eax
     subl %esi, %eax
+    movl %edx, %ecx
+    shrl $HEAP_SHARE_SHIFT, %ecx
+    cmpl $HEAP_MOST_EXTRA, %ecx
+    jbe 2f
+    movl $HEAP_MOST_EXTRA, %ecx
+2:  andl $0xfffff000, %ecx
+    addl %ecx, %eax
     movl %edx, %edi
     subl %eax, %edi
     andl $0xfffff000, %edi
@@ -70,6 +80,9 @@ entry32:
     leal (too_little_memory - 1b)(%ebp), %esi
     jmp cannot_run
 2:
+    leal (heap_extra - 1b)(%ebp), %eax
+    subl %esi, %eax
+    movl %ecx, (%edi, %eax)
     # From here EDI = new base. ESP: page tables, new base, start_info, CPUID 80000001h EDX.
     pushl %ebx
     pushl %edi
@@ -198,6 +211,14 @@ first_pages:
     .long 0x000083, 0, 0x200083, 0
 next_pages:
     .long 0x400000, 0, 0x400000, 0
+
+# Bytes of the heap behind its end. This and what follows is neither copied nor cleared.
+    .pushsection .noinit, "aw", @nobits
+    .balign 8
+    .globl heap_extra
+heap_extra:
+    .skip 8
+    .popsection
 
     .code64
 # Still the old image. EDI = new base, EBX = start_info.

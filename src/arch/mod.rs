@@ -14,6 +14,8 @@ pub mod fake;
 pub mod frame;
 #[cfg(all(feature = "xen", not(test)))]
 pub mod handoff;
+#[cfg(not(test))]
+pub mod heap;
 pub mod hw;
 #[cfg(feature = "xen")]
 pub mod hypercalls;
@@ -30,5 +32,6 @@ mod window;
 pub mod xen;
 
 pub use crate::units::linear;
+pub use dma::room_for;
 pub use frame::{Entries, Frame, Outcome};
 pub use hw::{Clock, Cpuid, DmaMemory, Handle, Hardware, PhysMem, Ports, RealMode, RealRegs};

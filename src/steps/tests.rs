@@ -54,6 +54,9 @@ impl Board for TestBoard {
     fn resident(&self) -> Range<u64> {
         RESIDENT
     }
+    fn give_back(&self) -> Range<u64> {
+        RESIDENT.end - 0x4_0000..RESIDENT.end
+    }
     fn cpuid(&self, leaf: u32) -> [u32; 4] {
         const APIC_AND_MTRR: u32 = CPUID_APIC | 1 << 12;
         [0, 0, 0, if leaf == 1 { APIC_AND_MTRR } else { 0 }]
@@ -93,6 +96,16 @@ fn from_the_reset_vector_nobody_looks_for_xen() {
     assert_eq!(board.started.get(), 1);
     assert!(!install_given_firmware(&board, &mut machine, &settings));
     assert!(given_kernel(&board, &machine).is_none());
+}
+
+#[test]
+fn the_guest_gets_what_the_firmware_needs_no_more() {
+    let board = TestBoard::default();
+    let (mut machine, _) = discover(&board, 0);
+    let before = machine.e820.ram_in(0..1 << 32);
+    give_back(&board, &mut machine);
+    assert_eq!(machine.e820.ram_in(0..1 << 32) - before, 0x4_0000);
+    assert_eq!(machine.resident, RESIDENT.start..RESIDENT.end - 0x4_0000);
 }
 
 #[test]

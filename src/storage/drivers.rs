@@ -1,10 +1,11 @@
 //! The table of drivers: what each one serves, and how it looks for its drives.
 
-use super::{Found, ahci, ata, floppy, nvme, virtio_blk, virtio_scsi};
-use crate::arch::Handle;
+use super::{Found, Kind, ahci, ata, floppy, nvme, virtio_blk, virtio_scsi};
+use crate::arch::{Handle, room_for};
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::place::Place;
 use crate::devices::virtio;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -137,6 +138,19 @@ fn drivers<H: Handle>() -> &'static [Driver<H>] {
     }
 }
 
+/// Memory that there has to be for a controller: its rings, its drives, and what comes after.
+const ROOM: usize = 160 << 10;
+
+/// A controller that is not looked at, since there is no memory for it.
+fn left_out<H: Handle>(function: &Function<H>) -> Found {
+    Found::Unusable {
+        kind: Kind::HardDisk,
+        name: format!("Controller at PCI {}", function.device().bdf),
+        place: function.place(String::new()),
+        why: "no memory is left for it".into(),
+    }
+}
+
 /// Lets each driver look for its drives, on those functions that are wanted.
 pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
     let served = |serves: Serves| {
@@ -159,7 +173,13 @@ pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
         match driver {
             Driver::Machine { probe } => found.extend(probe(around)),
             Driver::Pci { serves, probe, .. } => {
-                found.extend(served(*serves).flat_map(|function| probe(&function)));
+                for function in served(*serves) {
+                    if room_for(ROOM) {
+                        found.extend(probe(&function));
+                    } else {
+                        found.push(left_out(&function));
+                    }
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Bar, BarKind, Bdf, Bridge, ConfigAccess, PciDevice, ROM_BAR, Spare, reg};
-use crate::arch::{PhysMem, Ports};
+use crate::arch::{PhysMem, Ports, room_for};
 
 const CLASS_HOST_BRIDGE: u16 = 0x0600;
 const CLASS_ISA_BRIDGE: u16 = 0x0601;
@@ -99,6 +99,7 @@ pub fn scan(hw: &(impl Ports + PhysMem), config: ConfigAccess, extra_roots: u64)
         config,
         devices: Vec::new(),
         last_bus: 0,
+        full: false,
     };
     scan.bus(0, None, 32);
     let mut found = 0;
@@ -116,6 +117,8 @@ struct Scan<'a, H> {
     config: ConfigAccess,
     devices: Vec<PciDevice>,
     last_bus: u8,
+    /// There is no memory for more functions.
+    full: bool,
 }
 
 impl<H: Ports + PhysMem> Scan<'_, H> {
@@ -136,7 +139,7 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
     /// Looks at one function; tells whether it has siblings, where it is there at all.
     fn function(&mut self, bdf: Bdf, parent: Option<usize>) -> Option<bool> {
         let id = self.config.read32(self.hw, bdf, reg::ID);
-        if matches!(id as u16, 0 | 0xffff) {
+        if matches!(id as u16, 0 | 0xffff) || !self.has_room() {
             return None;
         }
         let mut device = PciDevice {
@@ -176,6 +179,21 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
             self.bridge(self.devices.len() - 1);
         }
         Some(multifunction)
+    }
+
+    /// Whether there is memory for one more function, and then for all that giving addresses takes.
+    fn has_room(&mut self) -> bool {
+        const FIRST: usize = 16;
+        let known = self.devices.len();
+        if known == self.devices.capacity() && !self.full {
+            // The list grows to twice its length, and the old one is still there then. What is planned takes as much again.
+            let more = 4 * known.max(FIRST) * size_of::<PciDevice>();
+            self.full = !room_for(more);
+            if self.full {
+                log::warn!("PCI: no memory for more than {known} functions: the rest is left out");
+            }
+        }
+        !self.full
     }
 
     /// The registers [`reg::CLASS`] and [`reg::HEADER`]; the latter is only asked for where it costs nothing or counts.

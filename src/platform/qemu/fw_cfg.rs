@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::arch::{Clock, PhysMem, Ports};
+use crate::arch::{Clock, PhysMem, Ports, room_for};
 use firstlight_tables::loader::{File, FileSource};
 
 /// Items that have a fixed key (QEMU's standard-headers/linux/qemu_fw_cfg.h and hw/i386/fw_cfg.h).
@@ -68,6 +68,8 @@ const NAME_SIZE: usize = 56;
 const ENTRY_SIZE: usize = 8 + NAME_SIZE;
 /// Entries fetched with the first read: more than QEMU has without very many `-fw_cfg` options.
 const USUAL_ENTRIES: usize = 48;
+/// Memory that has to be left beside a file or the directory, for what comes after.
+const ROOM_BESIDE: usize = 128 << 10;
 /// QEMU allows fewer files than keys, and keys have 14 bits.
 const MAX_ENTRIES: usize = 0x3fff;
 
@@ -126,6 +128,13 @@ impl FwCfg {
         if count > MAX_ENTRIES {
             return Err(FwCfgError::BadDirectory);
         }
+        let all = count * ENTRY_SIZE;
+        let count = if count > USUAL_ENTRIES && !room_for(all + ROOM_BESIDE) {
+            log::warn!("fw_cfg: no memory for {count} files: the rest is left out");
+            USUAL_ENTRIES
+        } else {
+            count
+        };
         if count > USUAL_ENTRIES {
             bytes = vec![0; 4 + count * ENTRY_SIZE];
             fw_cfg.read(hw, key::FILE_DIR, &mut bytes)?;
@@ -229,6 +238,10 @@ impl FwCfg {
                 "fw_cfg {shown}: {} bytes, more than the {limit} allowed",
                 file.size
             );
+            return None;
+        }
+        if !room_for(file.size as usize + ROOM_BESIDE) {
+            log::warn!("fw_cfg {shown}: no memory for {} bytes", file.size);
             return None;
         }
         let mut bytes = vec![0; file.size as usize];

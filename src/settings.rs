@@ -21,6 +21,8 @@ pub struct Settings {
     pub menu_message: Option<String>,
     /// How long the report stays when nothing boots.
     pub fail_timeout: Option<Timeout>,
+    /// Disks have the sectors that the device has; otherwise all have 512 bytes.
+    pub native_sectors: bool,
     /// Log level: warnings and errors by default.
     pub log: Option<log::LevelFilter>,
     /// Where the values in the SMBIOS tables come from.
@@ -113,6 +115,13 @@ impl Settings {
             "menu-key" => self.menu_key = Some(scan_code(value)?),
             "menu-message" => self.menu_message = Some(value.into()),
             "fail-timeout" => self.fail_timeout = Some(Timeout::parse(value)?),
+            "sector-size" => {
+                self.native_sectors = match value {
+                    "512" => false,
+                    "native" => true,
+                    _ => return Err(SettingError::BadValue),
+                }
+            }
             "bench" => self.bench = switch(value)?,
             "log" => self.log = Some(value.parse().map_err(|_| SettingError::BadValue)?),
             "payload" => {

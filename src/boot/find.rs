@@ -73,7 +73,11 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
     for device in devices {
         let bounce = *bounce.get_or_insert_with(|| Bounce::new(hw));
         let info = device.info().clone();
-        let Some(number) = drives.add(hw, Disk::new(device, bounce)) else {
+        let mut disk = Disk::new(device, bounce);
+        if info.kind == storage::Kind::HardDisk && !settings.native_sectors {
+            disk = disk.in_sectors_of_512();
+        }
+        let Some(number) = drives.add(hw, disk) else {
             log::warn!("{}: no drive number is left", info.name);
             continue;
         };

@@ -1,5 +1,5 @@
 //! What every disk needs and no driver has to do: bounds, commands within the device's limits, memory that it cannot reach,
-//! retries, lasting writes, and what the log says.
+//! retries, lasting writes, a view in sectors of 512 bytes, and what the log says.
 
 use super::{BlockDevice, DiskError, DiskInfo, Dma, Medium, Op, Request};
 use crate::arch::{DmaMemory, PhysMem};
@@ -15,6 +15,8 @@ const FIRST_US: u64 = 4_000_000;
 const WORKING_US: u64 = 32_000_000;
 /// Addresses where devices and shadow memory are, which no device is sent to.
 const NO_DMA: Range<u64> = 0xa_0000..0x10_0000;
+/// The sectors that boot programs take for granted.
+const VIEW_SECTOR: u32 = 512;
 
 /// Memory that all devices reach, for requests to and from memory that one does not. Requests come one after the other, so all
 /// disks share it.
@@ -84,6 +86,8 @@ pub struct Disk {
     failed: bool,
     /// It has moved sectors, and has not been silent since.
     works: bool,
+    /// Its properties as callers see them, where these are not the device's own.
+    view: Option<DiskInfo>,
 }
 
 impl Disk {
@@ -94,12 +98,36 @@ impl Disk {
             bounce,
             failed: false,
             works: false,
+            view: None,
         }
     }
 
-    /// The device's properties.
+    /// The same disk in sectors of 512 bytes, whatever the device has. What callers write of a larger sector is put into what the
+    /// device has there.
+    pub fn in_sectors_of_512(mut self) -> Self {
+        self.view = Some(self.device.info().clone());
+        self.update_view();
+        self
+    }
+
+    fn update_view(&mut self) {
+        if let Some(view) = &mut self.view {
+            let own = self.device.info();
+            *view = own.clone();
+            let ratio = (own.sector_size / VIEW_SECTOR).max(1);
+            view.sector_size = own.sector_size / ratio;
+            view.sectors = own.sectors.saturating_mul(ratio.into());
+        }
+    }
+
+    /// The device's properties, as callers see it.
     pub fn info(&self) -> &DiskInfo {
-        self.device.info()
+        self.view.as_ref().unwrap_or(self.device.info())
+    }
+
+    /// How many of the caller's sectors one of the device's is.
+    fn ratio(&self) -> u32 {
+        self.device.info().sector_size / self.info().sector_size
     }
 
     /// Sees whether `count` sectors from `lba` exist on the medium that is known.
@@ -173,11 +201,63 @@ impl Disk {
         left: u32,
         buffer: u64,
     ) -> Result<u32, DiskError> {
-        let (count, bounced) = next_part(self.info(), self.bounce, left, buffer);
+        let ratio = self.ratio();
+        if ratio == 1 {
+            return self.own_sectors(hw, op, lba, left, buffer);
+        }
+        let own = lba / u64::from(ratio);
+        let before = (lba % u64::from(ratio)) as u32;
+        if before == 0 && left >= ratio {
+            let moved = self.own_sectors(hw, op, own, left / ratio, buffer)?;
+            return Ok(moved * ratio);
+        }
+        let count = left.min(ratio - before);
+        self.within_sector(hw, op, own, before..before + count, buffer)?;
+        Ok(count)
+    }
+
+    /// Moves those of the caller's sectors that are in one of the device's.
+    fn within_sector(
+        &mut self,
+        hw: &impl PhysMem,
+        op: Op,
+        own: u64,
+        sectors: Range<u32>,
+        buffer: u64,
+    ) -> Result<(), DiskError> {
+        let size = u64::from(self.info().sector_size);
+        let bounce = self.bounce;
+        if bounce.len < u64::from(self.device.info().sector_size) {
+            return Err(DiskError::BadRequest);
+        }
+        let part = bounce.start + u64::from(sectors.start) * size;
+        let len = u64::from(sectors.end - sectors.start) * size;
+        self.own_sectors(hw, Op::Read, own, 1, bounce.start)?;
+        match op {
+            Op::Read => hw.copy(buffer, part, len),
+            Op::Write => {
+                hw.copy(part, buffer, len);
+                self.own_sectors(hw, Op::Write, own, 1, bounce.start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves as many of the device's own sectors as one command can, and says how many.
+    fn own_sectors(
+        &mut self,
+        hw: &impl PhysMem,
+        op: Op,
+        lba: u64,
+        left: u32,
+        buffer: u64,
+    ) -> Result<u32, DiskError> {
+        let info = self.device.info();
+        let (count, bounced) = next_part(info, self.bounce, left, buffer);
         if count == 0 {
             return Err(DiskError::BadRequest);
         }
-        let len = u64::from(count) * u64::from(self.info().sector_size);
+        let len = u64::from(count) * u64::from(info.sector_size);
         let target = if bounced { self.bounce.start } else { buffer };
         if bounced && op == Op::Write {
             hw.copy(target, buffer, len);
@@ -257,6 +337,7 @@ impl Disk {
             medium = device.medium()?;
             Ok(())
         })?;
+        self.update_view();
         Ok(medium)
     }
 
@@ -455,6 +536,95 @@ mod tests {
         assert_eq!(disk.reset(), Ok(()));
         assert_eq!(disk.reset(), Ok(()));
         assert_eq!(script.lock().unwrap().recoveries, 3);
+    }
+
+    /// A device that keeps what is written, in sectors of 4096 bytes.
+    struct Stored {
+        info: DiskInfo,
+        hw: Fake,
+        bytes: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl BlockDevice for Stored {
+        fn info(&self) -> &DiskInfo {
+            &self.info
+        }
+        fn transfer(&mut self, request: &Request) -> Result<(), DiskError> {
+            assert!(request.count >= 1 && request.count <= self.info.limits.sectors);
+            let mut bytes = self.bytes.lock().unwrap();
+            let part = &mut bytes[request.lba as usize * 4096..][..request.count as usize * 4096];
+            match request.op {
+                Op::Read => self.hw.write(request.buffer, part),
+                Op::Write => self.hw.read(request.buffer, part),
+            }
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<(), DiskError> {
+            Ok(())
+        }
+        fn recover(&mut self) -> Result<(), DiskError> {
+            Ok(())
+        }
+    }
+
+    fn viewed(sectors: u64) -> (Fake, Disk, Arc<Mutex<Vec<u8>>>) {
+        let hw = Fake::default();
+        let bytes = (0..sectors * 4096).map(|at| (at % 251) as u8).collect();
+        let bytes = Arc::new(Mutex::new(bytes));
+        let device = Stored {
+            info: DiskInfo {
+                sector_size: 4096,
+                sectors,
+                ..info(Limits {
+                    sectors: 3,
+                    dma: Some(Dma::BELOW_4G),
+                })
+            },
+            hw: hw.clone(),
+            bytes: bytes.clone(),
+        };
+        let bounce = Bounce::new(&hw);
+        let disk = Disk::new(Box::new(device), bounce).in_sectors_of_512();
+        (hw, disk, bytes)
+    }
+
+    #[test]
+    fn a_view_has_as_many_bytes_as_the_device() {
+        let (hw, mut disk, _) = viewed(10);
+        assert_eq!((disk.info().sector_size, disk.info().sectors), (512, 80));
+        assert_eq!(disk.read(&hw, 79, 1, BUFFER), Ok(()));
+        assert_eq!(disk.read(&hw, 79, 2, BUFFER), Err(DiskError::BadRequest));
+        disk.bounce = Bounce::NONE;
+        assert_eq!(disk.read(&hw, 8, 16, BUFFER), Ok(()));
+        assert_eq!(disk.read(&hw, 8, 15, BUFFER), Err(DiskError::BadRequest));
+        let (_, largest, _) = viewed(0);
+        assert_eq!(largest.info().sectors, 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_view_reads_and_writes_the_bytes_that_are_meant(
+            lba in 0u64..80,
+            count in 1u32..60,
+            buffer in 0x2_0000u64..0x2_0003,
+            writes: bool,
+        ) {
+            let (hw, mut disk, bytes) = viewed(20);
+            let mut expected = bytes.lock().unwrap().clone();
+            let range = lba as usize * 512..(lba as usize + count as usize) * 512;
+            let data: Vec<u8> = (0..range.len()).map(|at| (at % 241) as u8 ^ 0xa5).collect();
+            if writes {
+                hw.write(buffer, &data);
+                disk.write(&hw, lba, count, buffer).unwrap();
+                expected[range].copy_from_slice(&data);
+            } else {
+                disk.read(&hw, lba, count, buffer).unwrap();
+                let mut read = vec![0; range.len()];
+                hw.read(buffer, &mut read);
+                assert_eq!(read, expected[range]);
+            }
+            assert_eq!(*bytes.lock().unwrap(), expected);
+        }
     }
 
     proptest::proptest! {

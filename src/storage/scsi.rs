@@ -114,8 +114,13 @@ pub struct Identity {
     pub model: String,
 }
 
+/// The command whose answer [`identity`] reads.
+pub const INQUIRY: [u8; 6] = [op::INQUIRY, 0, 0, 0, INQUIRY_LEN as u8, 0];
+/// The command whose answer [`capacity_10`] reads.
+pub const READ_CAPACITY: [u8; 10] = [op::READ_CAPACITY_10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 /// Reads INQUIRY data: `None` for devices that are no disk and no CD drive, or that are not there.
-fn identity(data: &[u8; INQUIRY_LEN]) -> Option<Identity> {
+pub fn identity(data: &[u8; INQUIRY_LEN]) -> Option<Identity> {
     // The qualifier, which is 0 for a device that is there, and the type.
     let kind = match data[0] {
         // Direct access, optical memory, and direct access with fewer commands.
@@ -221,6 +226,14 @@ fn capacity(last: u64, size: u32) -> Result<(u64, u32), DiskError> {
     }
 }
 
+/// Sectors and their size in an answer to READ CAPACITY (10); `None` where there are too many for it, or they make no sense.
+pub fn capacity_10([a, b, c, d, size @ ..]: [u8; 8]) -> Option<(u64, u32)> {
+    let last = u32::from_be_bytes([a, b, c, d]);
+    capacity(last.into(), u32::from_be_bytes(size))
+        .ok()
+        .filter(|_| last != u32::MAX)
+}
+
 fn block<const N: usize>(bytes: [u8; N]) -> ([u8; 16], u8) {
     let mut block = [0; 16];
     block[..N].copy_from_slice(&bytes);
@@ -283,8 +296,7 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
             log::warn!("a SCSI device is not used: no memory");
             return Ok(None);
         };
-        let inquiry = block([op::INQUIRY, 0, 0, 0, INQUIRY_LEN as u8, 0]);
-        let Some(identity) = identity(&disk.ask(inquiry)?) else {
+        let Some(identity) = identity(&disk.ask(block(INQUIRY))?) else {
             return Ok(None);
         };
         disk.info.name = alloc::format!("{} ({})", identity.model, disk.info.name);
@@ -333,6 +345,12 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
             },
         );
         Some(disk)
+    }
+
+    /// The same device, with a medium of which is known how large it is.
+    pub fn with_size(mut self, sectors: u64, sector_size: u32) -> Self {
+        self.set_capacity(sectors, sector_size);
+        self
     }
 
     fn set_capacity(&mut self, sectors: u64, sector_size: u32) {
@@ -436,7 +454,7 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
     }
 
     fn read_capacity(&mut self) -> Result<(), DiskError> {
-        let answer: [u8; 8] = self.ask(block([op::READ_CAPACITY_10, 0, 0, 0, 0, 0, 0, 0, 0, 0]))?;
+        let answer: [u8; 8] = self.ask(block(READ_CAPACITY))?;
         let [a, b, c, d, size @ ..] = answer;
         let (last, size) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes(size));
         let (sectors, size) = if last == u32::MAX {

@@ -11,7 +11,7 @@
 mod tests;
 
 use super::drivers::Function;
-use super::scsi::{self, Command, Data, SENSE_LEN, ScsiDisk, Status, Transport};
+use super::scsi::{self, Command, Data, Identity, SENSE_LEN, ScsiDisk, Status, Transport};
 use super::{DiskError, Dma, EddBus, EddPath, Found, Kind};
 use crate::arch::Handle;
 use crate::devices::place::Place;
@@ -41,6 +41,7 @@ const CDB_SIZE: u32 = 32;
 
 /// A request: logical unit, number, three bytes of attributes, command block.
 const REQUEST_LEN: u32 = 19 + CDB_SIZE;
+const REQUEST_TARGET: u64 = 1;
 const REQUEST_ID: u64 = 8;
 const REQUEST_BLOCK: u64 = 19;
 /// A response: length of the sense data, bytes that were not moved, qualifier, status, response, sense data.
@@ -66,6 +67,8 @@ const LUN_LEN: u32 = 8;
 /// The largest target and the largest logical unit that a request can name: a byte, and 14 bits.
 const TARGETS: u32 = 0xff;
 const LUNS: u32 = 0x3fff;
+/// How long devices may take to answer when all are asked at once; those that do not are asked one by one.
+const QUICK_US: u64 = 1_000_000;
 /// How long the adapter may take to say where devices are, and how many devices may be silent before the others are left out.
 const LUNS_US: u64 = 4_000_000;
 const MOST_SILENT: u32 = 2;
@@ -154,6 +157,18 @@ impl Job {
     }
 }
 
+/// What a unit said of itself when all were asked.
+enum Answered {
+    /// Nothing that is clear. It has to be asked by itself.
+    Unclear,
+    /// It is no disk and no CD drive.
+    NoDrive,
+    /// A CD drive.
+    Cd(Identity),
+    /// A disk, and its sectors and their size, where that is clear.
+    Disk(Identity, Option<(u64, u32)>),
+}
+
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ended {
@@ -231,8 +246,8 @@ impl<H: Handle> Adapter<H> {
         self.ended(0)
     }
 
-    /// Carries out jobs at the same time, at most [`MOST_AT_ONCE`], and waits for all.
-    fn run_all(&mut self, jobs: &[Job], deadline_us: u64) -> Result<(), DiskError> {
+    /// Describes jobs that are to be carried out at the same time, at most [`MOST_AT_ONCE`].
+    fn describe(&mut self, jobs: &[Job]) -> Result<Vec<u16>, DiskError> {
         let jobs = jobs.iter().enumerate();
         let parts: Vec<_> = jobs
             .map(|(number, job)| self.prepare(number, job))
@@ -241,7 +256,7 @@ impl<H: Handle> Adapter<H> {
             .iter()
             .map(|(parts, count)| &parts[..*count])
             .collect();
-        self.queue.run_all(&requests, deadline_us).map_err(error_of)
+        self.queue.describe(&requests).map_err(error_of)
     }
 
     /// How the job with this number ended.
@@ -281,43 +296,124 @@ impl<H: Handle> Adapter<H> {
         Ok(())
     }
 
-    /// Asks these targets, as many as go at once, for their logical units.
-    fn ask_for_luns(&mut self, targets: &[u8]) -> Result<Vec<Address>, DiskError> {
+    /// Asks all of these targets for their logical units: the same requests over and over, but for the target.
+    fn survey(&mut self, targets: &[u8]) -> Result<Vec<Address>, DiskError> {
         const FIRST_LEN: u32 = LUN_LIST_HEADER + LUN_LEN;
-        let lists = self.lists();
-        self.hw.fill(lists, LUNS_LEN, 0);
-        let buffers = (lists..).step_by(FIRST_LEN as usize);
-        let jobs = targets.iter().zip(buffers);
-        let jobs: Vec<Job> = jobs
-            .map(|(&target, buffer)| Job::report_luns(target, buffer, FIRST_LEN))
+        let buffers = (self.lists()..).step_by(FIRST_LEN as usize);
+        let jobs: Vec<Job> = buffers
+            .take(MOST_AT_ONCE.min(targets.len()))
+            .map(|buffer| Job::report_luns(0, buffer, FIRST_LEN))
             .collect();
-        self.run_all(&jobs, LUNS_US)?;
+        let heads = self.describe(&jobs)?;
         let mut found = Vec::new();
         let mut longer = Vec::new();
-        for (number, job) in jobs.iter().enumerate() {
-            let target = job.address.target;
-            let luns = match (self.ended(number), job.data) {
-                (Err(DiskError::NotReady), _) | (_, Data::None | Data::Out { .. }) => continue,
-                (Ok(Ended { status, .. }), Data::In { buffer, .. }) if status == Status::Good => {
-                    let mut answer = [0; FIRST_LEN as usize];
-                    self.hw.read(buffer, &mut answer);
-                    let (luns, len) = reported(&answer);
-                    if len > LUN_LEN {
-                        longer.push(target);
-                        continue;
+        for targets in targets.chunks(MOST_AT_ONCE) {
+            let lists = (self.lists()..).step_by(FIRST_LEN as usize);
+            for ((number, &target), list) in targets.iter().enumerate().zip(lists) {
+                let slot = self.slot(number);
+                self.hw.write8(slot + REQUEST_TARGET, target);
+                let response = slot + RESPONSE_AT + RESPONSE_RESPONSE;
+                self.hw.write8(response, response::NONE);
+                self.hw.write32(list, 0);
+            }
+            self.queue
+                .run_described(&heads[..targets.len()], LUNS_US)
+                .map_err(error_of)?;
+            let lists = (self.lists()..).step_by(FIRST_LEN as usize);
+            for ((number, &target), list) in targets.iter().enumerate().zip(lists) {
+                let luns = match self.ended(number) {
+                    Err(DiskError::NotReady) => continue,
+                    Ok(ended) if ended.status == Status::Good => {
+                        let mut answer = [0; FIRST_LEN as usize];
+                        self.hw.read(list, &mut answer);
+                        let (luns, len) = reported(&answer);
+                        if len > LUN_LEN {
+                            longer.push(target);
+                            continue;
+                        }
+                        luns
                     }
-                    luns
-                }
-                // It does not know the command, or has something else to say: there is something.
-                _ => [0].into(),
-            };
-            found.extend(luns.into_iter().map(|lun| Address { target, lun }));
+                    // It does not know the command, or has something else to say: there is something.
+                    _ => [0].into(),
+                };
+                found.extend(luns.into_iter().map(|lun| Address { target, lun }));
+            }
         }
         for target in longer {
             let luns = self.all_luns(target)?;
             found.extend(luns.into_iter().map(|lun| Address { target, lun }));
         }
+        found.sort_unstable_by_key(|address| (address.target, address.lun));
         Ok(found)
+    }
+
+    /// Sends each of these units the same command, many at a time. `None` of those that have something else to say than `N` bytes.
+    fn ask<const N: usize>(
+        &mut self,
+        units: &[Address],
+        block: &[u8],
+    ) -> Result<Vec<Option<[u8; N]>>, DiskError> {
+        const { assert!(N * MOST_AT_ONCE <= LUNS_LEN as usize) };
+        let mut whole = [0; 16];
+        whole[..block.len()].copy_from_slice(block);
+        let mut answers = Vec::with_capacity(units.len());
+        for units in units.chunks(MOST_AT_ONCE) {
+            self.hw.fill(self.lists(), LUNS_LEN, 0);
+            let buffers = (self.lists()..).step_by(N);
+            let jobs: Vec<Job> = units
+                .iter()
+                .zip(buffers)
+                .map(|(&address, buffer)| Job {
+                    address,
+                    block: whole,
+                    data: Data::In {
+                        buffer,
+                        len: N as u32,
+                    },
+                })
+                .collect();
+            let heads = self.describe(&jobs)?;
+            self.queue
+                .run_described(&heads, QUICK_US)
+                .map_err(error_of)?;
+            for (number, buffer) in (0..units.len()).zip((self.lists()..).step_by(N)) {
+                let good = matches!(self.ended(number), Ok(ended) if ended.status == Status::Good);
+                answers.push(good.then(|| {
+                    let mut answer = [0; N];
+                    self.hw.read(buffer, &mut answer);
+                    answer
+                }));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Asks all units at once what they are, and the disks among them how large, so that many of them take little longer than one.
+    fn ask_all(&mut self, units: &[Address]) -> Result<Vec<Answered>, DiskError> {
+        let answers = self.ask(units, &scsi::INQUIRY)?;
+        let mut answered: Vec<Answered> = answers
+            .iter()
+            .map(|answer| match answer.as_ref().map(scsi::identity) {
+                None => Answered::Unclear,
+                Some(None) => Answered::NoDrive,
+                Some(Some(identity)) if identity.kind == Kind::CdRom => Answered::Cd(identity),
+                Some(Some(identity)) => Answered::Disk(identity, None),
+            })
+            .collect();
+        // After a reset the first answer is only that there was one.
+        for _ in 0..2 {
+            let open: Vec<usize> = (0..units.len())
+                .filter(|&index| matches!(answered[index], Answered::Disk(_, None)))
+                .collect();
+            let asked: Vec<Address> = open.iter().map(|&index| units[index]).collect();
+            let answers = self.ask(&asked, &scsi::READ_CAPACITY)?;
+            for (index, answer) in open.into_iter().zip(answers) {
+                if let Answered::Disk(_, size) = &mut answered[index] {
+                    *size = answer.and_then(scsi::capacity_10);
+                }
+            }
+        }
+        Ok(answered)
     }
 
     /// The logical units of a target that has more than one.
@@ -408,30 +504,30 @@ fn look<H: Handle>(function: &Function<H>) -> Result<Vec<Found>, String> {
     let targets: Vec<u8> = (0..=config.most_target)
         .filter(|target| function.wants(|| format!("channel@0/disk@{target:x},*")))
         .collect();
-    let mut addresses = Vec::new();
-    for targets in targets.chunks(MOST_AT_ONCE) {
-        let luns = adapter.ask_for_luns(targets);
-        addresses.extend(luns.map_err(|error| match error {
-            DiskError::Timeout => format!("{}", Fault::Silent),
-            _ => format!("{}", Fault::Nonsense),
-        })?);
-    }
+    let mut addresses = adapter.survey(&targets).map_err(|error| match error {
+        DiskError::Timeout => format!("{}", Fault::Silent),
+        _ => format!("{}", Fault::Nonsense),
+    })?;
     addresses.retain(|&Address { target, lun }| {
         lun <= config.most_lun && function.wants(|| format!("channel@0/disk@{target:x},{lun:x}"))
     });
+    let mut answers = adapter.ask_all(&addresses).unwrap_or_default();
+    if answers.len() < addresses.len() && adapter.recover().is_err() {
+        return Err(format!("{}", Fault::Silent));
+    }
+    answers.resize_with(addresses.len(), || Answered::Unclear);
     let adapter = Arc::new(Mutex::new(adapter));
     let mut found = Vec::new();
     let mut silent = 0;
-    for address in addresses {
-        let (name, place) = (name(function, address), unit_place(function, address));
-        match look_at(function, &adapter, address, config.most_bytes) {
+    for (address, answer) in addresses.into_iter().zip(answers) {
+        match look_at(function, &adapter, address, answer, config.most_bytes) {
             Ok(Some(disk)) => found.push(Found::Device(Box::new(disk))),
             Ok(None) => {}
             Err(error) => {
                 found.push(Found::Unusable {
                     kind: Kind::HardDisk,
-                    name,
-                    place,
+                    name: name(function, address),
+                    place: unit_place(function, address),
                     why: format!("it does not say what it is: {error:?}"),
                 });
                 silent += u32::from(error == DiskError::Timeout);
@@ -453,13 +549,17 @@ fn unit_place<H: Handle>(function: &Function<H>, Address { target, lun }: Addres
     function.place(format!("channel@0/disk@{target:x},{lun:x}"))
 }
 
-/// Asks a logical unit what it is.
+/// The drive that a logical unit is, which is asked where its `answer` is not clear.
 fn look_at<H: Handle>(
     function: &Function<H>,
     adapter: &Arc<Mutex<Adapter<H>>>,
     address: Address,
+    answer: Answered,
     most_bytes: u32,
 ) -> Result<Option<ScsiDisk<H, Unit<H>>>, DiskError> {
+    if matches!(answer, Answered::NoDrive) {
+        return Ok(None);
+    }
     // Identifier, then logical unit.
     let mut device = [0; 16];
     device[0] = address.target;
@@ -483,5 +583,13 @@ fn look_at<H: Handle>(
         adapter: adapter.clone(),
         address,
     };
-    ScsiDisk::probe(function.hw(), unit, found)
+    let hw = function.hw();
+    match answer {
+        Answered::Cd(identity) => Ok(ScsiDisk::new(hw, unit, identity, found)),
+        Answered::Disk(identity, Some((sectors, size))) => {
+            let disk = ScsiDisk::new(hw, unit, identity, found);
+            Ok(disk.map(|disk| disk.with_size(sectors, size)))
+        }
+        _ => ScsiDisk::probe(hw, unit, found),
+    }
 }

@@ -3,6 +3,7 @@
 use super::{Fault, Notify};
 use crate::arch::Handle;
 use crate::devices::poll;
+use alloc::vec::Vec;
 
 /// Alignment of a queue's memory: descriptors take 16, the used ring of a legacy device a page.
 pub const MODERN_ALIGN: usize = 16;
@@ -79,43 +80,60 @@ impl<H: Handle> Queue<H> {
     /// Makes a request of `parts`, those that the device reads first, and waits for its end.
     ///
     /// # Errors
-    /// As for [`run_all`](Self::run_all).
+    /// As for [`run_described`](Self::run_described), or [`Fault::Refused`] where the queue is too small.
     pub fn run(&mut self, parts: &[Part], timeout_us: u64) -> Result<(), Fault> {
-        self.run_all(&[parts], timeout_us)
+        if parts.is_empty() || parts.len() > usize::from(self.size) {
+            return Err(Fault::Refused);
+        }
+        self.describe_at(0, parts);
+        self.run_described(&[0], timeout_us)
     }
 
-    /// Makes several requests at once, with one notification, and waits for the end of all. At most [`MOST_AT_ONCE`].
+    /// Describes requests, at most [`MOST_AT_ONCE`], and tells the first descriptor of each.
     ///
     /// # Errors
-    /// [`Fault::Silent`] when the time is over, [`Fault::Nonsense`] when the device ends what was not asked. It has to be reset
-    /// then. [`Fault::Refused`] where the queue is too small.
-    pub fn run_all(&mut self, requests: &[&[Part]], timeout_us: u64) -> Result<(), Fault> {
+    /// [`Fault::Refused`] where the queue is too small.
+    pub fn describe(&mut self, requests: &[&[Part]]) -> Result<Vec<u16>, Fault> {
         let descriptors: usize = requests.iter().map(|parts| parts.len()).sum();
         let empty = requests.iter().any(|parts| parts.is_empty());
         if empty || descriptors > usize::from(self.size) || requests.len() > MOST_AT_ONCE {
             return Err(Fault::Refused);
         }
-        let mut head = 0;
-        for (number, parts) in (0..).zip(requests) {
-            self.describe(head, parts);
-            let slot = self.slot(self.made.wrapping_add(number));
-            self.hw.write16(self.available + 4 + 2 * slot, head);
-            head += parts.len() as u16;
+        let mut next = 0;
+        let mut heads = Vec::with_capacity(requests.len());
+        for parts in requests {
+            self.describe_at(next, parts);
+            heads.push(next);
+            next += parts.len() as u16;
         }
+        Ok(heads)
+    }
+
+    /// Makes the requests whose descriptors start at `heads`, with one notification, and waits for the end of all. They may be made
+    /// again and again.
+    ///
+    /// # Errors
+    /// [`Fault::Silent`] when the time is over, [`Fault::Nonsense`] when the device ends what was not asked. It has to be reset
+    /// then.
+    pub fn run_described(&mut self, heads: &[u16], timeout_us: u64) -> Result<(), Fault> {
         let before = self.made;
-        self.made = self.made.wrapping_add(requests.len() as u16);
+        for &head in heads {
+            let slot = self.slot(self.made);
+            self.hw.write16(self.available + 4 + 2 * slot, head);
+            self.made = self.made.wrapping_add(1);
+        }
         self.hw.write16(self.available + 2, self.made);
         match self.notify {
             Notify::Memory(addr) => self.hw.write16(addr, self.index),
             Notify::Port(port) => self.hw.out16(port, self.index),
         }
-        let made = requests.len() as u16;
+        let made = heads.len() as u16;
         let ended = poll::sparsely(&self.hw, timeout_us, || {
             let ended = self.hw.read16(self.used + 2).wrapping_sub(before);
             (ended >= made).then_some(ended)
         })
         .ok_or(Fault::Silent)?;
-        if ended != made || !self.all_ended(before, requests) {
+        if ended != made || !self.all_ended(before, heads) {
             return Err(Fault::Nonsense);
         }
         Ok(())
@@ -127,7 +145,7 @@ impl<H: Handle> Queue<H> {
     }
 
     /// Describes a request by the descriptors from `head` on.
-    fn describe(&self, head: u16, parts: &[Part]) {
+    fn describe_at(&self, head: u16, parts: &[Part]) {
         for (part, number) in parts.iter().zip(head..) {
             let last = usize::from(number - head) + 1 == parts.len();
             let flags = if last { 0 } else { NEXT } | if part.written { WRITE } else { 0 };
@@ -139,17 +157,17 @@ impl<H: Handle> Queue<H> {
     }
 
     /// Whether the used ring has each of the requests once, in whatever order, since there were `before`.
-    fn all_ended(&self, before: u16, requests: &[&[Part]]) -> bool {
+    fn all_ended(&self, before: u16, heads: &[u16]) -> bool {
         let mut ended = 0u64;
-        for number in 0..requests.len() as u16 {
-            let at = self.used + 4 + 8 * self.slot(before.wrapping_add(number));
+        for number in 0..heads.len() {
+            let at = self.used + 4 + 8 * self.slot(before.wrapping_add(number as u16));
             let id = self.hw.read32(at);
-            let mut head = 0;
-            let index = requests.iter().position(|parts| {
-                let this = head;
-                head += parts.len() as u32;
-                this == id
-            });
+            let is = |head: &u16| u32::from(*head) == id;
+            let index = if is(&heads[number]) {
+                Some(number)
+            } else {
+                heads.iter().position(is)
+            };
             match index {
                 Some(index) if ended & 1 << index == 0 => ended |= 1 << index,
                 _ => return false,

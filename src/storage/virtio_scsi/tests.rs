@@ -215,6 +215,7 @@ fn only_what_is_wanted_is_asked() {
     let (_, _, found) = probe_with(&behind, &config(0xffff, 255, 16383), Some(&wanted));
     assert_eq!(paths(&found), ["/pci@i0cf8/*@4/channel@0/disk@3,1"]);
     assert_eq!(behind.asked(REPORT_LUNS), [(3, 0), (3, 0)]);
+    assert_eq!(behind.asked(READ_CAPACITY_10), [(3, 1)]);
     assert_eq!(behind.asked(INQUIRY), [(3, 1)]);
 }
 

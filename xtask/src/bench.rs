@@ -5,6 +5,7 @@
 //! and the median counts.
 
 mod bootloader;
+mod disks;
 mod exits;
 mod guest;
 mod ioreq;
@@ -13,6 +14,7 @@ mod kvm;
 mod measure;
 pub mod tables;
 mod trace;
+mod way;
 mod xen;
 
 use crate::setup::{Consent, Need};
@@ -58,7 +60,7 @@ pub struct Args {
 /// One line of the table.
 struct Figure {
     machine: Machine,
-    what: &'static str,
+    what: String,
     firstlight: f64,
     /// Nothing where only Firstlight has a figure.
     seabios: Option<f64>,
@@ -72,10 +74,10 @@ struct Figure {
 
 impl Figure {
     /// A count of which less is better.
-    fn count(machine: Machine, what: &'static str, firstlight: u64) -> Self {
+    fn count(machine: Machine, what: impl Into<String>, firstlight: u64) -> Self {
         Self {
             machine,
-            what,
+            what: what.into(),
             firstlight: firstlight as f64,
             seabios: None,
             qboot: None,
@@ -107,7 +109,7 @@ pub fn main(args: Args) -> Result<()> {
         setup::ensure(&[Need::DebianDisk, Need::Pygrub], consent)?;
         return bootloader::main(args.runs);
     }
-    setup::ensure(&[Need::Qemu, Need::Guests], consent)?;
+    setup::ensure(&[Need::Qemu, Need::Guests, Need::DebianDisk], consent)?;
     if args.kvm {
         return kvm::main(&args.machine, args.trace.as_deref());
     }
@@ -131,6 +133,7 @@ pub fn main(args: Args) -> Result<()> {
         rom: Some(QBOOT.into()),
     };
     let directory = tempfile::tempdir()?;
+    let debian = way::disk(directory.path())?;
     let mut figures = Vec::new();
     let mut details = BTreeMap::new();
     for &machine in &args.machine {
@@ -138,93 +141,17 @@ pub fn main(args: Args) -> Result<()> {
             machine,
             directory: directory.path(),
         };
-        let disk = disk_boot(&bench, &firstlight, &seabios, args.runs)?;
+        let disk = disks::own(&bench, &firstlight, &seabios, args.runs)?;
+        let others = disks::others(&bench, &firstlight, &seabios)?;
+        let way = way::figures(&bench, &firstlight, &seabios, &debian)?;
         let kernel = kernel_boot(&bench, &[&firstlight, &seabios, &qboot])?;
         figures.extend(disk.figures.into_iter().chain(kernel.figures));
+        figures.extend(others.into_iter().chain(way));
         let details_here = json!({ "disk": disk.details, "kernel": kernel.details });
         details.insert(machine.name(), details_here);
     }
     print_table(&figures);
     write_json(&figures, &details)
-}
-
-/// From reset to a boot sector on the machine's first disk, and reads from there by INT 13h.
-fn disk_boot(
-    bench: &Bench,
-    firstlight: &Contestant,
-    seabios: &Contestant,
-    runs: u32,
-) -> Result<Results> {
-    let machine = bench.machine;
-    eprintln!("Measuring on {}: instructions", machine.name());
-    let instructions = [
-        bench.instructions(firstlight, Guest::Disk(0))?,
-        bench.instructions(seabios, Guest::Disk(0))?,
-    ];
-    eprintln!("Measuring on {}: device accesses", machine.name());
-    let accesses = [bench.accesses(firstlight)?, bench.accesses(seabios)?];
-    let steps = bench.steps(firstlight, Guest::Disk(0))?;
-    eprintln!("Measuring on {}: time, {runs} times each", machine.name());
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..runs {
-        times[0].push(bench.times(firstlight)?);
-        times[1].push(bench.times(seabios)?);
-    }
-
-    let [ours, theirs] = [&accesses[0].boot, &accesses[1].boot];
-    println!("\nTo a boot sector on {}:", machine.name());
-    print_devices(&["Firstlight", "SeaBIOS"], &[ours, theirs]);
-    print_steps(&steps);
-    let total = |devices: &BTreeMap<String, u64>| devices.values().sum::<u64>() as f64;
-    let of_times = |figure: fn(&measure::Times) -> f64| {
-        [0, 1].map(|who| median(times[who].iter().map(figure).collect()))
-    };
-    let figure = |what, [firstlight, seabios]: [f64; 2], digits, more_is_better| Figure {
-        machine,
-        what,
-        firstlight,
-        seabios: Some(seabios),
-        qboot: None,
-        digits,
-        more_is_better,
-    };
-    let figures = vec![
-        figure(
-            "guest instructions to the boot sector",
-            instructions.map(|count| count as f64),
-            0,
-            false,
-        ),
-        figure(
-            "device accesses to the boot sector",
-            [total(ours), total(theirs)],
-            0,
-            false,
-        ),
-        figure(
-            "ms to the boot sector",
-            of_times(|times| times.boot * 1e3),
-            1,
-            false,
-        ),
-        figure(
-            "device accesses a read of 127 sectors",
-            [0, 1].map(|who| total(&accesses[who].reading)),
-            0,
-            false,
-        ),
-        figure(
-            "MB/s read by INT 13h",
-            of_times(|times| times.throughput / 1e6),
-            1,
-            true,
-        ),
-    ];
-    let details = json!({
-        "devices": { "firstlight": ours, "seabios": theirs },
-        "steps": steps_as_json(&steps),
-    });
-    Ok(Results { figures, details })
 }
 
 /// From reset to the first instruction of a kernel that QEMU gives. The firmwares are Firstlight, SeaBIOS and qboot.
@@ -242,7 +169,7 @@ fn kernel_boot(bench: &Bench, firmwares: &[&Contestant; 3]) -> Result<Results> {
     println!("\nTo a given kernel on {}:", machine.name());
     print_devices(&names, &accesses);
     print_steps(&steps);
-    let figure = |what, count: fn(&Costs) -> u64| Figure {
+    let figure = |what: &str, count: fn(&Costs) -> u64| Figure {
         seabios: Some(count(&costs[1]) as f64),
         qboot: Some(count(&costs[2]) as f64),
         ..Figure::count(machine, what, count(&costs[0]))
@@ -318,13 +245,13 @@ fn print_steps(steps: &[trace::Step]) {
 
 fn print_table(figures: &[Figure]) {
     println!(
-        "\n{:<8} {:<40} {:>12} {:>12} {:>8} {:>12} {:>8}",
+        "\n{:<8} {:<48} {:>12} {:>12} {:>8} {:>12} {:>8}",
         "machine", "", "Firstlight", "SeaBIOS", "better", "qboot", "better"
     );
     for figure in figures {
         let digits = figure.digits;
         let mut line = format!(
-            "{:<8} {:<40} {:>12.digits$}",
+            "{:<8} {:<48} {:>12.digits$}",
             figure.machine.name(),
             figure.what,
             figure.firstlight

@@ -4,7 +4,7 @@
 //! Debian release (bookworm on other distributions) into a file: no loop device, no mount, and no root where user namespaces are
 //! allowed.
 
-mod boot_sector;
+pub mod boot_sector;
 
 use crate::command::{as_if_root, run_quietly};
 use crate::progress::Progress;

@@ -16,6 +16,9 @@ const DISK_SIZE: u64 = 64 << 20;
 
 /// The kernel's size in bytes.
 const KERNEL_SIZE: usize = 4 << 10;
+/// Where it has its 32-bit program, and at most how long that is.
+const KERNEL_PROGRAM: usize = 0x400;
+const KERNEL_PROGRAM_LEN: usize = 0x80;
 /// Its initial RAM disk's size in bytes.
 const INITRD_SIZE: u64 = 3_000_000;
 
@@ -49,6 +52,15 @@ pub fn kernel(directory: &Path) -> Result<[PathBuf; 2]> {
     let initrd = directory.join("initrd");
     File::create(&initrd)?.set_len(INITRD_SIZE)?;
     Ok([kernel, initrd])
+}
+
+/// The 32-bit program with which the kernel starts, in bytes.
+///
+/// # Errors
+/// As [`disk`].
+pub fn kernel_program(directory: &Path) -> Result<Vec<u8>> {
+    let kernel = assemble(directory, KERNEL, "0", KERNEL_SIZE)?;
+    Ok(kernel[KERNEL_PROGRAM..KERNEL_PROGRAM + KERNEL_PROGRAM_LEN].to_vec())
 }
 
 /// A loader for Xen's domain builder that says that it runs, and no more: a 32-bit ELF in `directory`.

@@ -2,7 +2,7 @@
 
 use super::guest::{self, Report};
 use super::trace::{self, Accesses};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use firstlight_vm::{Bus, Chardev, Disk, Kernel, Machine, Monitor, Outcome, Running, qemu};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 const MEMORY: u64 = 256;
 /// How long one QEMU may take.
 const DEADLINE: Duration = Duration::from_secs(180);
-/// How many reads are made where device accesses are counted: the counts repeat, so few are enough.
-const COUNTED_READS: u16 = 8;
+/// How many reads are made where device accesses are counted.
+const COUNTED_READS: u16 = 512;
+/// The same where each read is tens of thousands of accesses, as without DMA.
+const FEW_READS: u16 = 8;
 /// How many reads are made where time is measured: 33 MB.
 const TIMED_READS: u16 = 507;
 
@@ -30,11 +32,60 @@ pub struct Contestant {
 
 /// What the machine starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guest {
+pub enum Guest<'a> {
     /// A disk whose boot sector makes so many reads.
-    Disk(u16),
+    Disk(Bus, u16),
+    /// The same without reads, with more hardware around it.
+    Crowd(Crowd),
+    /// The disk in this file.
+    Image(Bus, &'a Path),
     /// A kernel that is given directly, with an initial RAM disk.
     Kernel,
+}
+
+/// A disk and others like it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowd {
+    /// How the disks are connected.
+    pub bus: Bus,
+    /// How many there are, of which the first is booted.
+    pub disks: u32,
+    /// Network cards beside them.
+    pub nics: u32,
+    /// Only the first may be booted: `-boot strict=on`.
+    pub strict: bool,
+}
+
+impl Crowd {
+    /// PCI functions that a bridge takes here.
+    const BEHIND: u32 = 30;
+
+    fn add(self, qemu: &mut firstlight_vm::Guest, image: &Path) {
+        let bridges = match self.bus {
+            Bus::Virtio if self.disks > Self::BEHIND => self.disks.div_ceil(Self::BEHIND),
+            _ => 0,
+        };
+        for bridge in 0..bridges {
+            let name = format!("pci-bridge,id=b{bridge},chassis_nr={}", bridge + 1);
+            qemu.arguments(["-device", &name]);
+        }
+        for number in 0..self.disks {
+            let mut disk = Disk::new(self.bus, image).snapshot();
+            if number == 0 {
+                disk = disk.boot_index(1);
+            }
+            if bridges > 0 {
+                let (bridge, slot) = (number / Self::BEHIND, number % Self::BEHIND + 1);
+                let place = format!("bus=b{bridge},addr={slot:#x}");
+                disk = disk.device_option(&place);
+            }
+            qemu.disks.push(disk);
+        }
+        for _ in 0..self.nics {
+            qemu.arguments(["-device", "e1000"]);
+        }
+        qemu.boot.strict = self.strict;
+    }
 }
 
 /// Where measurements are made: a machine, and a directory for the guest's disks and for logs.
@@ -43,6 +94,15 @@ pub struct Bench<'a> {
     pub machine: Machine,
     /// A directory that outlives the measurement.
     pub directory: &'a Path,
+}
+
+/// Device accesses.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Up to the boot sector, by device.
+    pub boot: BTreeMap<String, u64>,
+    /// In each of the boot sector's reads, on average.
+    pub a_read: f64,
 }
 
 /// What one timed start took.
@@ -63,17 +123,22 @@ impl Bench<'_> {
     }
 
     /// The device accesses up to the boot sector, and those of each of the boot sector's reads.
-    pub fn accesses(&self, firmware: &Contestant) -> Result<Accesses> {
-        let (report, mut accesses) = self.traced(firmware, Guest::Disk(COUNTED_READS), &[])?;
+    pub fn accesses(&self, firmware: &Contestant, bus: Bus) -> Result<Counted> {
+        let reads = match bus {
+            Bus::Ide if firmware.rom.is_none() => FEW_READS,
+            _ => COUNTED_READS,
+        };
+        let (report, accesses) = self.traced(firmware, Guest::Disk(bus, reads), &[])?;
         ensure!(
             report.reads_done,
             "the boot sector of {} did not finish reading",
             firmware.name
         );
-        for count in accesses.reading.values_mut() {
-            *count = count.div_ceil(u64::from(COUNTED_READS));
-        }
-        Ok(accesses)
+        let reading = accesses.reading.values().sum::<u64>();
+        Ok(Counted {
+            boot: accesses.boot,
+            a_read: reading as f64 / f64::from(reads),
+        })
     }
 
     /// The device accesses up to the guest's first instruction, by device.
@@ -104,7 +169,7 @@ impl Bench<'_> {
             let accesses = accesses.boot.values().sum::<u64>().saturating_sub(reported);
             steps.push(trace::Step {
                 name: match guest {
-                    Guest::Disk(_) => "disk and boot sector",
+                    Guest::Disk(..) | Guest::Crowd(_) | Guest::Image(..) => "disk and boot sector",
                     Guest::Kernel => "kernel and initrd",
                 }
                 .to_owned(),
@@ -139,24 +204,16 @@ impl Bench<'_> {
         Ok((report, accesses))
     }
 
+    /// Seconds from the start of the processor to the guest's first instruction.
+    pub fn seconds(&self, firmware: &Contestant, guest: Guest) -> Result<f64> {
+        let (start, _, seen) = self.timed(firmware, guest)?;
+        let first = seen.first().context("the guest did not start")?;
+        Ok(first.duration_since(start).as_secs_f64())
+    }
+
     /// The time to the boot sector, and the speed of its reads.
-    pub fn times(&self, firmware: &Contestant) -> Result<Times> {
-        let socket = self.directory.join("monitor");
-        let mut qemu = self.qemu(firmware, Guest::Disk(TIMED_READS))?;
-        // The processor starts on our word, so that QEMU's own start is not part of the time.
-        qemu.arguments(["-S"]);
-        qemu.monitor = Some(socket.clone());
-        let _ = std::fs::remove_file(&socket);
-        let mut running = Running::start(&mut qemu::command(&qemu)?)?;
-        let mut monitor = Monitor::connect(&socket)?;
-        let start = Instant::now();
-        monitor.execute("cont", json!({}))?;
-        let mut written = Vec::new();
-        let mut seen = Vec::new();
-        self.collect(&mut running, firmware, |time, bytes| {
-            seen.extend(std::iter::repeat_n(time, bytes.len()));
-            written.extend_from_slice(bytes);
-        })?;
+    pub fn times(&self, firmware: &Contestant, bus: Bus) -> Result<Times> {
+        let (start, written, seen) = self.timed(firmware, Guest::Disk(bus, TIMED_READS))?;
         ensure!(
             Report::parse(&written)?.reads_done,
             "the boot sector of {} did not finish reading",
@@ -171,6 +228,31 @@ impl Bench<'_> {
         })
     }
 
+    /// When the processor started, what the guest wrote, and when each byte came.
+    fn timed(
+        &self,
+        firmware: &Contestant,
+        guest: Guest,
+    ) -> Result<(Instant, Vec<u8>, Vec<Instant>)> {
+        let socket = self.directory.join("monitor");
+        let mut qemu = self.qemu(firmware, guest)?;
+        // The processor starts on our word, so that QEMU's own start is not part of the time.
+        qemu.arguments(["-S"]);
+        qemu.monitor = Some(socket.clone());
+        let _ = std::fs::remove_file(&socket);
+        let mut running = Running::start(&mut qemu::command(&qemu)?)?;
+        let mut monitor = Monitor::connect(&socket)?;
+        let start = Instant::now();
+        monitor.execute("cont", json!({}))?;
+        let mut written = Vec::new();
+        let mut seen = Vec::new();
+        self.collect(&mut running, firmware, |time, bytes| {
+            seen.extend(std::iter::repeat_n(time, bytes.len()));
+            written.extend_from_slice(bytes);
+        })?;
+        Ok((start, written, seen))
+    }
+
     fn qemu(&self, firmware: &Contestant, guest: Guest) -> Result<firstlight_vm::Guest> {
         let mut qemu = firstlight_vm::Guest::new(self.machine);
         qemu.memory_mib = MEMORY;
@@ -182,11 +264,12 @@ impl Bench<'_> {
         ]);
         qemu.debug_ports.push((guest::PORT, Chardev::Stdio));
         match guest {
-            Guest::Disk(reads) => {
-                let bus = match self.machine {
-                    Machine::Pc => Bus::Ide,
-                    Machine::Q35 => Bus::Sata,
-                };
+            Guest::Image(bus, file) => qemu.disks.push(Disk::new(bus, file).snapshot()),
+            Guest::Crowd(crowd) => {
+                let disk = guest::disk(self.directory, 0)?;
+                crowd.add(&mut qemu, &disk);
+            }
+            Guest::Disk(bus, reads) => {
                 let disk = guest::disk(self.directory, reads)?;
                 qemu.disks.push(Disk::new(bus, &disk).snapshot());
             }

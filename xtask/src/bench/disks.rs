@@ -1,0 +1,205 @@
+//! The way to a boot sector on disks of every bus, and reads from there by INT 13h.
+
+use super::measure::{self, Bench, Contestant, Crowd, Guest};
+use super::{Figure, Results, median, print_devices, print_steps, steps_as_json};
+use anyhow::Result;
+use firstlight_vm::{Bus, Machine};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// How often the speed of the other buses is measured.
+const RUNS: u32 = 3;
+
+/// The bus of the disks that a machine has by itself.
+pub fn own_bus(machine: Machine) -> Bus {
+    match machine {
+        Machine::Pc => Bus::Ide,
+        Machine::Q35 => Bus::Sata,
+    }
+}
+
+/// From reset to a boot sector on the machine's first disk, and reads from there by INT 13h.
+pub fn own(
+    bench: &Bench,
+    firstlight: &Contestant,
+    seabios: &Contestant,
+    runs: u32,
+) -> Result<Results> {
+    let machine = bench.machine;
+    let bus = own_bus(machine);
+    eprintln!("Measuring on {}: instructions", machine.name());
+    let instructions = [
+        bench.instructions(firstlight, Guest::Disk(bus, 0))?,
+        bench.instructions(seabios, Guest::Disk(bus, 0))?,
+    ];
+    eprintln!("Measuring on {}: device accesses", machine.name());
+    let accesses = [
+        bench.accesses(firstlight, bus)?,
+        bench.accesses(seabios, bus)?,
+    ];
+    let steps = bench.steps(firstlight, Guest::Disk(bus, 0))?;
+    eprintln!("Measuring on {}: time, {runs} times each", machine.name());
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..runs {
+        times[0].push(bench.times(firstlight, bus)?);
+        times[1].push(bench.times(seabios, bus)?);
+    }
+
+    let [ours, theirs] = [&accesses[0].boot, &accesses[1].boot];
+    println!("\nTo a boot sector on {}:", machine.name());
+    print_devices(&["Firstlight", "SeaBIOS"], &[ours, theirs]);
+    print_steps(&steps);
+    let total = |devices: &BTreeMap<String, u64>| devices.values().sum::<u64>() as f64;
+    let of_times = |figure: fn(&measure::Times) -> f64| {
+        [0, 1].map(|who| median(times[who].iter().map(figure).collect()))
+    };
+    let figure = |what: &str, [firstlight, seabios]: [f64; 2], digits, more_is_better| Figure {
+        machine,
+        what: what.into(),
+        firstlight,
+        seabios: Some(seabios),
+        qboot: None,
+        digits,
+        more_is_better,
+    };
+    let figures = vec![
+        figure(
+            "guest instructions to the boot sector",
+            instructions.map(|count| count as f64),
+            0,
+            false,
+        ),
+        figure(
+            "device accesses to the boot sector",
+            [total(ours), total(theirs)],
+            0,
+            false,
+        ),
+        figure(
+            "ms to the boot sector",
+            of_times(|times| times.boot * 1e3),
+            1,
+            false,
+        ),
+        figure(
+            "device accesses a read of 127 sectors",
+            [0, 1].map(|who| accesses[who].a_read),
+            1,
+            false,
+        ),
+        figure(
+            "MB/s read by INT 13h",
+            of_times(|times| times.throughput / 1e6),
+            1,
+            true,
+        ),
+    ];
+    let details = json!({
+        "devices": { "firstlight": ours, "seabios": theirs },
+        "steps": steps_as_json(&steps),
+    });
+    Ok(Results { figures, details })
+}
+
+/// What a bus is called in the table.
+pub fn name(bus: Bus) -> &'static str {
+    match bus {
+        Bus::Ide => "IDE",
+        Bus::Sata => "AHCI",
+        Bus::Scsi => "virtio-scsi",
+        Bus::Virtio => "virtio-blk",
+        Bus::Usb => "USB",
+        Bus::Nvme => "NVMe",
+        Bus::Floppy => "floppy",
+    }
+}
+
+/// The same from the other buses, and what many disks and cards add.
+///
+/// # Errors
+/// A guest does not start.
+pub fn others(bench: &Bench, firstlight: &Contestant, seabios: &Contestant) -> Result<Vec<Figure>> {
+    let machine = bench.machine;
+    let mut figures = Vec::new();
+    let mut add = |what: String, [firstlight, seabios]: [f64; 2], digits, more_is_better| {
+        figures.push(Figure {
+            machine,
+            what,
+            firstlight,
+            seabios: Some(seabios),
+            qboot: None,
+            digits,
+            more_is_better,
+        });
+    };
+    let both = [firstlight, seabios];
+    for bus in [Bus::Virtio, Bus::Scsi, Bus::Nvme] {
+        let name = name(bus);
+        eprintln!("Measuring on {}: {name}", machine.name());
+        let mut instructions = [0.0; 2];
+        let mut accesses = [0.0; 2];
+        let mut reads = [0.0; 2];
+        let mut speeds = [Vec::new(), Vec::new()];
+        for (who, firmware) in both.into_iter().enumerate() {
+            instructions[who] = bench.instructions(firmware, Guest::Disk(bus, 0))? as f64;
+            let counted = bench.accesses(firmware, bus)?;
+            accesses[who] = counted.boot.values().sum::<u64>() as f64;
+            reads[who] = counted.a_read;
+        }
+        for _ in 0..RUNS {
+            for (who, firmware) in both.into_iter().enumerate() {
+                speeds[who].push(bench.times(firmware, bus)?.throughput / 1e6);
+            }
+        }
+        let to = "to the boot sector";
+        add(format!("{name}: instructions {to}"), instructions, 0, false);
+        add(format!("{name}: accesses {to}"), accesses, 0, false);
+        let what = format!("{name}: accesses a read of 127 sectors");
+        add(what, reads, 1, false);
+        let what = format!("{name}: MB/s by INT 13h");
+        add(what, speeds.map(median), 1, true);
+    }
+    for crowd in crowds(machine) {
+        let Crowd {
+            bus, disks, nics, ..
+        } = crowd;
+        let strict = if crowd.strict { ", strict" } else { "" };
+        let what = format!(
+            "{}: instructions, {disks} disks, {nics} cards{strict}",
+            name(bus)
+        );
+        eprintln!("Measuring on {}: {what}", machine.name());
+        let count = |firmware| -> Result<f64> {
+            Ok(bench.instructions(firmware, Guest::Crowd(crowd))? as f64)
+        };
+        add(what, [count(firstlight)?, count(seabios)?], 0, false);
+    }
+    Ok(figures)
+}
+
+/// One disk and ten with five network cards, of each kind; and a guest with a hundred disks of which one may be booted.
+fn crowds(machine: Machine) -> Vec<Crowd> {
+    let crowd = |bus, disks, nics| Crowd {
+        bus,
+        disks,
+        nics,
+        strict: false,
+    };
+    // QEMU's IDE has four drives, its AHCI six.
+    let own = match machine {
+        Machine::Pc => (Bus::Ide, 4),
+        Machine::Q35 => (Bus::Sata, 6),
+    };
+    let kinds = [own, (Bus::Virtio, 10), (Bus::Scsi, 10), (Bus::Nvme, 10)];
+    let mut crowds: Vec<Crowd> = kinds
+        .into_iter()
+        .flat_map(|(bus, many)| [crowd(bus, 1, 0), crowd(bus, many, 5)])
+        .collect();
+    if machine == Machine::Pc {
+        crowds.extend([1, 100].map(|disks| Crowd {
+            strict: true,
+            ..crowd(Bus::Virtio, disks, 0)
+        }));
+    }
+    crowds
+}

@@ -16,6 +16,8 @@ pub const HANDOFF: Range<u64> = 0x2000..0x3000;
 /// Stack for option ROMs, in segment 0: ROMs reach 32-bit addresses by SS, as SeaBIOS lets them, and must find them there.
 /// This is borrowed from whoever uses that memory.
 pub const ROM_STACK: Range<u64> = 0x6000..0x7000;
+/// One sector for the diskette controller, which reaches little of the memory: borrowed from whoever uses it, with interrupts off.
+pub const FLOPPY_SECTOR: Range<u64> = 0x7000..0x7200;
 /// Top of the stack of the code before 64-bit mode, when nothing else is in memory.
 pub const EARLY_STACK_TOP: u64 = 0x7000;
 /// The boot sector, and the top of its first stack.

@@ -519,12 +519,28 @@ int08:
     jb 1f
     movl $0, 0x6c
     incb 0x70
-1:  int $0x1c
+1:  cmpb $0, 0x40
+    jne floppy_tick
+2:  int $0x1c
     movb $0x20, %al
     outb %al, $0x20
     popw %ds
     popl %eax
     iretw
+# The diskette motors: off when the ticks at 40:40 have passed (IBM PC/AT technical reference, INT 08h).
+    .set FLOPPY_OUTPUT, 0x3f2
+    .set FLOPPY_MOTORS, 0x30
+floppy_tick:
+    decb 0x40
+    jnz 2b
+    pushw %dx
+    andb $0xf0, 0x3f
+    movw $FLOPPY_OUTPUT, %dx
+    inb %dx, %al
+    andb $~FLOPPY_MOTORS & 0xff, %al
+    outb %al, %dx
+    popw %dx
+    jmp 2b
 
     .globl slave_irq
 slave_irq:

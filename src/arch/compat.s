@@ -35,7 +35,17 @@ config_table:
     .org 0xef57 - 0xc000
     .globl int0e
 int0e:
-    jmp master_irqs + 4 * 8             # vector 0Eh
+# IRQ 6, diskettes: tell those who watch 40:3E.
+    pushw %ax
+    pushw %ds
+    movw $0x40, %ax
+    movw %ax, %ds
+    orb $0x80, 0x3e
+    movb $0x20, %al
+    outb %al, $0x20
+    popw %ds
+    popw %ax
+    iretw
     .org 0xefc7 - 0xc000
 # Diskette parameters (INT 1Eh) of a 1.44 MB drive.
     .globl diskette_parameters

@@ -42,7 +42,7 @@ layout! {
     0x3e floppy_recalibrate: u8,
     /// Diskette motors that run.
     0x3f floppy_motors: u8,
-    /// Ticks until the diskette motors are turned off.
+    /// Ticks until INT 08h turns the diskette motors off; 0 when they are.
     0x40 floppy_motor_ticks: u8,
     /// Status of the last diskette operation.
     0x41 floppy_status: u8,
@@ -142,6 +142,10 @@ layout! {
     0x100 print_screen: u8,
 }
 
+/// Equipment: diskette drives are there; how many more than one, and the lowest bit of that.
+pub const EQUIPMENT_FLOPPY: u16 = 1 << 0;
+pub const EQUIPMENT_FLOPPIES: u16 = 3 << 6;
+pub const EQUIPMENT_FLOPPIES_SHIFT: u16 = 6;
 /// Equipment: an x87 is there.
 pub const EQUIPMENT_FPU: u16 = 1 << 1;
 /// Equipment: a PS/2 mouse port is there.

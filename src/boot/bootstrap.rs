@@ -244,7 +244,12 @@ fn load_boot_sector<H: Handle>(bios: &Mutex<Bios>, hw: &H, drive: u8) -> Result<
         (regs.eax, regs.flags)
     };
     if flags & crate::arch::frame::CARRY != 0 {
-        return Err(Reason::Unreadable((eax >> 8) as u8));
+        let drives = bios.lock().drives.clone();
+        let empty = drives.lock().is_empty_floppy(drive);
+        return Err(match empty {
+            true => Reason::NoMedium,
+            false => Reason::Unreadable((eax >> 8) as u8),
+        });
     }
     if hw.read16(u64::from(BOOT_SECTOR) + 510) != SIGNATURE {
         return Err(Reason::NoSignature);

@@ -3,6 +3,7 @@
 pub mod apic;
 pub mod chipset;
 pub mod feature_control;
+pub mod isa_dma;
 pub mod mtrr;
 pub mod parallel;
 pub mod pci;

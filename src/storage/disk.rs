@@ -171,6 +171,55 @@ impl Disk {
             .inspect_err(|error| log::warn!("{}: flush: {error:?}", self.info().name))
     }
 
+    /// Reads `count` sectors from `lba` to see whether they can be read.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn test(&mut self, hw: &impl PhysMem, lba: u64, count: u32) -> Result<(), DiskError> {
+        self.by_bounce(lba, count, |disk, lba, part, at| {
+            disk.read(hw, lba, part, at)
+        })
+    }
+
+    /// Writes `byte` all over `count` sectors from `lba` on.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn fill(
+        &mut self,
+        hw: &impl PhysMem,
+        lba: u64,
+        count: u32,
+        byte: u8,
+    ) -> Result<(), DiskError> {
+        hw.fill(self.bounce.start, self.bounce.len, byte);
+        self.by_bounce(lba, count, |disk, lba, part, at| {
+            disk.write(hw, lba, part, at)
+        })
+    }
+
+    /// Has `act` done with as many sectors at a time as fit the bounce buffer, which is its memory.
+    fn by_bounce(
+        &mut self,
+        mut lba: u64,
+        mut left: u32,
+        mut act: impl FnMut(&mut Self, u64, u32, u64) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        self.see_medium()?;
+        self.verify(lba, left)?;
+        let most = (self.bounce.len / u64::from(self.info().sector_size)) as u32;
+        if most == 0 {
+            return Err(DiskError::BadRequest);
+        }
+        while left > 0 {
+            let part = left.min(most);
+            act(self, lba, part, self.bounce.start)?;
+            lba += u64::from(part);
+            left -= part;
+        }
+        Ok(())
+    }
+
     fn transfer(
         &mut self,
         hw: &impl PhysMem,
@@ -184,12 +233,19 @@ impl Disk {
         while left > 0 {
             let count = self
                 .part(hw, op, lba, left, buffer)
-                .inspect_err(|error| log::warn!("{}: sector {lba}: {error:?}", self.info().name))?;
+                .inspect_err(|&error| self.warn(lba, error))?;
             lba += u64::from(count);
             left -= count;
             buffer += u64::from(count) * u64::from(self.info().sector_size);
         }
         Ok(())
+    }
+
+    fn warn(&self, lba: u64, error: DiskError) {
+        // Users change media, and what guests look for may not be there.
+        if !matches!(error, DiskError::MediumChanged | DiskError::NoMedium) {
+            log::warn!("{}: sector {lba}: {error:?}", self.info().name);
+        }
     }
 
     /// Moves as many sectors as one command can, and says how many.

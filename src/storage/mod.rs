@@ -268,6 +268,3 @@ pub enum Found {
 
 /// How long making data lasting may take.
 const FLUSH_US: u64 = 32_000_000;
-
-/// What the boot report says of a drive that no driver reads.
-const NOT_SUPPORTED: &str = "booting from it is not supported yet";

@@ -13,6 +13,7 @@ const NOTHING_BOOTS: &str = "Nothing could be booted";
 
 /// What can be booted from so far.
 const DRIVEN: &[(Bus, Medium)] = &[
+    (Bus::Floppy, Medium::Floppy),
     (Bus::Ide, Medium::Disk),
     (Bus::Ide, Medium::Cdrom),
     (Bus::Sata, Medium::Disk),

@@ -45,6 +45,7 @@ impl Need {
             Need::Guests => &[
                 "binutils",
                 "e2fsprogs",
+                "grub-rescue-pc",
                 "ipxe",
                 "memtest86+",
                 "qemu-utils",

@@ -275,7 +275,11 @@ impl Buses {
         };
         let device = device
             .set("drive", &id)
-            .set_some("bootindex", disk.boot_index);
+            // The controller has those of floppy drives.
+            .set_some(
+                "bootindex",
+                disk.boot_index.filter(|_| disk.bus != Bus::Floppy),
+            );
         line.add("-device", device.raw(&disk.device_options));
         Ok(())
     }
@@ -347,6 +351,10 @@ impl Buses {
         }
         let unit = next(&mut self.floppy, disk.unit);
         ensure!(unit < 2, "a floppy controller has two drives at most");
+        if let Some(index) = disk.boot_index {
+            let letter = if unit == 0 { 'A' } else { 'B' };
+            line.word("-global", format!("isa-fdc.bootindex{letter}={index}"));
+        }
         Ok(Options::new("floppy").set("unit", unit.to_string()))
     }
 }
@@ -524,7 +532,7 @@ mod tests {
             "scsi-hd,bus=scsi0.0,scsi-id=1,drive=disk8",
             "usb-storage,bus=usb0.0,removable=off,drive=disk3",
             "nvme,serial=nvme-1,drive=disk10",
-            "floppy,unit=0,drive=disk13,bootindex=1",
+            "floppy,unit=0,drive=disk13",
         ] {
             assert_eq!(
                 devices.iter().filter(|own| *own == device).count(),

@@ -3,7 +3,7 @@
 use super::cd::Cd;
 use super::disk::{self, HardDisk};
 use super::emulation::Emulation;
-use super::floppy::Floppy;
+use super::floppy::{self, Floppy};
 use crate::arch::{PhysMem, Ports};
 use crate::storage::{Disk, Kind};
 use alloc::sync::Arc;
@@ -60,7 +60,7 @@ impl Drives {
     pub fn add(&mut self, hw: &impl Ports, disk: Disk) -> Option<u8> {
         let number = self.next(disk.info().kind)?;
         match disk.info().kind {
-            Kind::Floppy => self.floppies.push(Floppy::new(disk)),
+            Kind::Floppy => self.floppies.push(Floppy::new(disk, Some(number))),
             Kind::HardDisk => self.disks.push(HardDisk::new(hw, disk)),
             Kind::CdRom => self.cds.push(Cd::new(disk)),
         }
@@ -84,7 +84,7 @@ impl Drives {
         let kind = disk.info().kind;
         self.next(kind)?;
         match kind {
-            Kind::Floppy => self.floppies.insert(0, Floppy::new(disk)),
+            Kind::Floppy => self.floppies.insert(0, Floppy::new(disk, None)),
             Kind::HardDisk => self.disks.insert(0, HardDisk::new(hw, disk)),
             Kind::CdRom => self.cds.insert(0, Cd::new(disk)),
         }
@@ -93,6 +93,12 @@ impl Drives {
             Kind::HardDisk => FIRST_DISK,
             Kind::CdRom => FIRST_CD,
         })
+    }
+
+    /// Whether this is a diskette drive in which no medium has been seen.
+    pub fn is_empty_floppy(&self, number: u8) -> bool {
+        let floppy = self.floppies.get(usize::from(number));
+        floppy.is_some_and(Floppy::is_empty)
     }
 
     /// The CD drive with this number, as what it emulates shares it.
@@ -118,8 +124,10 @@ impl Drives {
         }
     }
 
-    /// Enters the hard disks into the BIOS data area, and the first two into the tables at INT 41h and 46h.
+    /// Enters the number of diskette drives and the hard disks into the BIOS data area, and the first two disks into the tables at
+    /// INT 41h and 46h.
     pub fn announce(&self, hw: &impl PhysMem) {
+        floppy::announce(hw, self.floppies.len());
         disk::announce(hw, &self.disks);
     }
 

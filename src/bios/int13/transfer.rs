@@ -17,6 +17,15 @@ pub enum Action {
     Write,
     /// Only see whether they exist.
     Verify,
+    /// See whether they can be read.
+    Test,
+}
+
+impl Action {
+    /// Whether the caller has a buffer for it.
+    fn moves(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
 }
 
 fn act<H: Hardware>(
@@ -31,6 +40,7 @@ fn act<H: Hardware>(
         Action::Read => disk.read(hw, lba, count, buffer),
         Action::Write => disk.write(hw, lba, count, buffer),
         Action::Verify => disk.verify(lba, count),
+        Action::Test => disk.test(hw, lba, count),
     }
     .map_err(status)
 }
@@ -61,10 +71,10 @@ pub fn by_cylinder<H: Hardware>(
     }
     let lba = (cylinder * heads + head) * sectors + sector - 1;
     let len = u64::from(count) * u64::from(disk.info().sector_size);
-    let result = if action == Action::Verify {
-        Ok(0)
-    } else {
+    let result = if action.moves() {
         memory.real_mode(frame.es, frame.bx(), len)
+    } else {
+        Ok(0)
     }
     .and_then(|buffer| act(hw, disk, action, lba.into(), count.into(), buffer));
     if result.is_err() {
@@ -92,7 +102,7 @@ pub fn by_block<H: Hardware>(
     }
     let len = u64::from(packet.count) * u64::from(disk.info().sector_size);
     let buffer = match (action, packet.flat_buffer()) {
-        (Action::Verify, _) => Ok(0),
+        _ if !action.moves() => Ok(0),
         (_, Some(flat)) => memory.flat(flat, len),
         (_, None) => memory.real_mode(packet.segment, packet.offset, len),
     };

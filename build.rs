@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-/// PML4, PDPT, four page directories for the first 4 GiB, one for the window to memory above.
-const PAGE_TABLE_PAGES: u32 = 7;
+/// PML4, PDPT, four page directories for the first 4 GiB, one for the window to memory above, two page tables for the image.
+const PAGE_TABLE_PAGES: u32 = 9;
 const STACK_SIZE: u32 = 64 << 10;
 /// What the heap has at least; `entry.s` adds to it by the size of the machine.
 const HEAP_SIZE: u32 = 192 << 10;

@@ -164,15 +164,17 @@ call_pointer:
 8:
     .endm
 
-# From real mode to 64-bit code at \target; uses EAX, ECX, EDX. EFER.LME is never set while CR4.PAE is clear: QEMU's emulation
-# of AMD SVM loses a hypervisor whose guest exits in that state.
+# From real mode to 64-bit code at \target; uses EAX, ECX, EDX. The rest of EFER is the last caller's, in `slot`: a read of it is an
+# exit to a hypervisor. EFER.LME is never set while CR4.PAE is clear: QEMU's emulation of AMD SVM loses a hypervisor whose guest
+# exits in that state.
     .macro enter_long_mode target
     movl $0x620, %eax
     movl %eax, %cr4
     movl %cs:(v_cr3 - F000), %eax
     movl %eax, %cr3
     movl $0xc0000080, %ecx
-    rdmsr
+    movl %cs:(S_EFER), %eax
+    movl %cs:(S_EFER + 4), %edx
     btsl $8, %eax
     wrmsr
     lgdtl %cs:(low_gdtr - F000)
@@ -243,6 +245,9 @@ bridge64:
     andq $-16, %rsp
     subq $(512 + 96), %rsp
     fxsave (%rsp)
+    # A page fault of ours changes it.
+    movq %cr2, %rax
+    movq %rax, (512 + SLOT_SIZE)(%rsp)
     leaq slot(%rip), %rsi
     leaq 512(%rsp), %rdi
     movl $(SLOT_SIZE / 8), %ecx
@@ -255,6 +260,8 @@ bridge64:
     leaq slot(%rip), %rdi
     movl $(SLOT_SIZE / 8), %ecx
     rep movsq
+    movq (512 + SLOT_SIZE)(%rsp), %rax
+    movq %rax, %cr2
     fxrstor (%rsp)
     ljmpl *back_pointer(%rip)
 
@@ -373,8 +380,8 @@ call16:
     movl %cs:(C_ESP), %esp
     lidtl %cs:(real_idtr - F000)
     movl $0xc0000080, %ecx
-    rdmsr
-    btrl $8, %eax
+    movl %cs:(S_EFER), %eax
+    movl %cs:(S_EFER + 4), %edx
     wrmsr
     xorl %eax, %eax
     movl %eax, %cr4

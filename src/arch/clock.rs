@@ -14,6 +14,13 @@ const PM_TIMER_HZ: u64 = 3_579_545;
 const PM_TIMER_MASK: u32 = 0xff_ffff;
 /// A port that nothing answers.
 const NOTHING: u32 = u32::MAX;
+/// How long the counter is believed after a look at the timer, which is an exit to a hypervisor: a guest that is moved to another
+/// host finds another counter.
+const BELIEVED_US: u64 = 1000;
+/// What is too short to learn the counter's rate from, and what is so long, in ticks of any counter, that the timer may have gone
+/// round meanwhile.
+const LEARN_US: u64 = 20;
+const LEARN_TICKS: u64 = 1 << 31;
 /// The counter's ticks a microsecond, until it has been measured: no processor that runs us counts slower by much.
 const ASSUMED_MHZ: u32 = 1000;
 
@@ -23,6 +30,11 @@ pub struct Timekeeper {
     pm_timer: AtomicU16,
     pm_last: AtomicU32,
     pm_total: AtomicU64,
+    /// The counter at the last look at the timer, and its ticks a microsecond between looks, 0 where that is not known.
+    pm_tsc: AtomicU64,
+    pm_mhz: AtomicU64,
+    /// The latest time that anybody was told.
+    told_us: AtomicU64,
     /// The counter's ticks a microsecond, 0 where they have to be measured first.
     tsc_mhz: AtomicU32,
     /// The counter when it took over, and the time then.
@@ -38,6 +50,9 @@ impl Timekeeper {
             pm_timer: AtomicU16::new(0),
             pm_last: AtomicU32::new(0),
             pm_total: AtomicU64::new(0),
+            pm_tsc: AtomicU64::new(0),
+            pm_mhz: AtomicU64::new(0),
+            told_us: AtomicU64::new(0),
             tsc_mhz: AtomicU32::new(ASSUMED_MHZ),
             tsc_start: AtomicU64::new(0),
             start_us: AtomicU64::new(0),
@@ -57,13 +72,16 @@ impl Timekeeper {
     pub fn now_us(&self, hw: &impl Ports, tsc: impl Fn() -> u64) -> u64 {
         let port = self.pm_timer.load(Relaxed);
         if port != 0 {
+            if let Some(now) = self.since_pm_timer(tsc()) {
+                return self.tell(now);
+            }
             let now = hw.in32(port);
             if now != NOTHING {
-                return self.by_pm_timer(now & PM_TIMER_MASK);
+                let now = self.by_pm_timer(now & PM_TIMER_MASK, tsc());
+                return self.tell(now);
             }
             // The guest may have moved or disabled it.
-            self.start_us
-                .store(pm_us(self.pm_total.load(Relaxed)), Relaxed);
+            self.start_us.store(self.told_us.load(Relaxed), Relaxed);
             self.tsc_start.store(tsc(), Relaxed);
             self.set(0);
         }
@@ -79,10 +97,26 @@ impl Timekeeper {
         self.start_us.load(Relaxed) + passed / u64::from(mhz)
     }
 
-    fn by_pm_timer(&self, now: u32) -> u64 {
+    /// The time by the counter, soon after a look at the timer.
+    fn since_pm_timer(&self, tsc: u64) -> Option<u64> {
+        let mhz = self.pm_mhz.load(Relaxed);
+        let passed = tsc.wrapping_sub(self.pm_tsc.load(Relaxed));
+        (passed < mhz * BELIEVED_US).then(|| pm_us(self.pm_total.load(Relaxed)) + passed / mhz)
+    }
+
+    fn by_pm_timer(&self, now: u32, tsc: u64) -> u64 {
         let passed = now.wrapping_sub(self.pm_last.swap(now, Relaxed)) & PM_TIMER_MASK;
         let passed = u64::from(passed);
+        let ticks = tsc.wrapping_sub(self.pm_tsc.swap(tsc, Relaxed));
+        if pm_us(passed) >= LEARN_US && ticks < LEARN_TICKS {
+            self.pm_mhz.store(ticks / pm_us(passed), Relaxed);
+        }
         pm_us(self.pm_total.fetch_add(passed, Relaxed) + passed)
+    }
+
+    /// The two ways do not agree to the microsecond, and time does not go backwards.
+    fn tell(&self, now: u64) -> u64 {
+        self.told_us.fetch_max(now, Relaxed).max(now)
     }
 }
 
@@ -140,14 +174,41 @@ mod tests {
         let clock = Timekeeper::new();
         clock.set(PORT);
         hw.script_port(PORT, &[0, 0xff_ffff, 3_579_544, u32::MAX]);
-        let now = || clock.now_us(&hw, || tsc.get());
+        // The counter says nothing of waits as long as these.
+        let now = || {
+            tsc.set(tsc.get() + LEARN_TICKS);
+            clock.now_us(&hw, || tsc.get())
+        };
         assert_eq!(now(), 0);
         now();
         // A wrap in between.
         assert_eq!(now(), 5_686_968);
         assert_eq!(now(), 5_686_968);
+        let now = || clock.now_us(&hw, || tsc.get());
         tsc.set(tsc.get() + 7_000 * u64::from(ASSUMED_MHZ));
         assert_eq!(now(), 5_693_968);
+    }
+
+    #[test]
+    fn the_counter_stands_in_for_the_timer_for_a_while() {
+        let hw = Fake::default();
+        let tsc = Cell::new(0);
+        let clock = Timekeeper::new();
+        clock.set(PORT);
+        // 100 us, in which the counter goes on by 200,000; then the timer turns out to be slower than that.
+        hw.script_port(PORT, &[0, 358, 3_000]);
+        let now = |at: u64| {
+            tsc.set(at);
+            clock.now_us(&hw, || tsc.get())
+        };
+        assert_eq!(now(0), 0);
+        assert_eq!(now(200_000), 100);
+        let looks = hw.port_accesses.get();
+        assert_eq!(now(202_020), 101);
+        assert_eq!(now(2_000_000), 1000);
+        assert_eq!(hw.port_accesses.get(), looks);
+        assert_eq!(now(2_300_000), 1000);
+        assert_eq!(hw.port_accesses.get(), looks + 1);
     }
 
     #[test]

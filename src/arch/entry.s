@@ -3,6 +3,9 @@
 # Two starts, one path: the reset vector (16-bit, in ROM) and the ELF entry that Xen's domain builder enters (32-bit, EBX =
 # physical address of hvm_start_info). Both find the end of low RAM, and `entry32` copies the image to its top, relocates it
 # and goes on there. Nothing here knows where the image was loaded.
+#
+# From ROM, which stays where it is, most of the code and of the read-only data is copied page by page when it is first touched:
+# each page of ROM is an exit to a hypervisor, and a boot does without half of them.
 
     .section .text.entry, "ax", @progbits
 
@@ -228,13 +231,107 @@ copy64:
     leaq image_start(%rip), %rsi
     movq %rdi, %rbp
     subq %rsi, %rbp                     # RBP = distance from the old image to the new one
-    leaq image_file_end(%rip), %rcx
-    subq %rsi, %rcx
-    shrq $3, %rcx
-    rep movsq
+    testl %ebx, %ebx
+    jnz 1f                              # What Xen has loaded is the guest's memory.
+    leaq resident_end - 1(%rip), %rax
+    addq %rbp, %rax
+    xorq %rdx, %rax
+    shrq $30, %rax
+    jnz 1f                              # There is one page directory for the image.
+    call leave_out
+    movq %rdx, %rdi
+    leaq image_start(%rip), %rsi
+    leaq lazy_start(%rip), %rcx
+    call copy_to
+    leaq lazy_end(%rip), %rsi
+    andq $-PAGE, %rsi
+    leaq (%rsi, %rbp), %rdi
+1:  leaq image_file_end(%rip), %rcx
+    call copy_to
+    leaq distance(%rip), %rax
+    movq %rbp, (%rax, %rbp)
     leaq image_in_place(%rip), %rax
     addq %rbp, %rax
     jmp *%rax
+
+# Copies from RSI to RDI until RSI is RCX.
+copy_to:
+    subq %rsi, %rcx
+    shrq $3, %rcx
+    rep movsq
+    ret
+
+    .set PAGE, 4096
+    .set LARGE_PAGE, 0x200000
+# Places in the page tables: the directory for an image in a gigabyte that has none, the tables of the 4 MiB with the image.
+    .set DIRECTORY, 2 * PAGE
+    .set IMAGE_TABLES, 7 * PAGE
+# Bits of their entries.
+    .set PRESENT, 1 << 0
+    .set WRITABLE, 1 << 1
+    .set LARGE, 1 << 7
+
+# Maps the new image, whose base is RDX, by pages of 4 KiB, but for those that are copied later. Changes RAX, RCX, RDI, R8 and R9.
+leave_out:
+    leaq page_tables(%rip), %r8
+    addq %rbp, %r8
+    movq %rdx, %rax
+    shrq $30, %rax
+    leaq PAGE(%r8, %rax, 8), %r9        # R9 = entry of the gigabyte
+    movq (%r9), %rax
+    testb $LARGE, %al
+    jz 2f
+    leaq DIRECTORY(%r8), %rdi
+    leaq (PRESENT | WRITABLE)(%rdi), %rcx
+    movq %rcx, (%r9)
+    movl $512, %ecx
+1:  stosq
+    addq $LARGE_PAGE, %rax
+    decl %ecx
+    jnz 1b
+2:  movq (%r9), %r9
+    andq $-PAGE, %r9                    # R9 = page directory
+
+    leaq IMAGE_TABLES(%r8), %rdi
+    movq %rdx, %rax
+    andq $-LARGE_PAGE, %rax
+    orq $(PRESENT | WRITABLE), %rax
+    movl $(2 * 512), %ecx
+3:  stosq
+    addq $PAGE, %rax
+    decl %ecx
+    jnz 3b
+    leaq lazy_start(%rip), %rax
+    leaq lazy_end(%rip), %rcx
+    subq %rax, %rcx
+    shrq $12, %rcx
+    addq %rbp, %rax
+    movq %rdx, %rdi
+    andq $-LARGE_PAGE, %rdi
+    subq %rdi, %rax
+    shrq $12, %rax
+    leaq IMAGE_TABLES(%r8, %rax, 8), %rax
+4:  andb $~PRESENT, (%rax)
+    addq $8, %rax
+    decl %ecx
+    jnz 4b
+
+    movq %rdx, %rax
+    shrq $21, %rax
+    andl $511, %eax
+    leaq (%r9, %rax, 8), %rax           # RAX = entry of the image's first 2 MiB
+    leaq (IMAGE_TABLES + (PRESENT | WRITABLE))(%r8), %rcx
+    movq %rcx, (%rax)
+    leaq resident_end - 1(%rip), %rdi
+    addq %rbp, %rdi
+    xorq %rdx, %rdi
+    shrq $21, %rdi
+    jz 5f
+    addq $PAGE, %rcx
+    movq %rcx, 8(%rax)
+5:  movq %cr3, %rax
+    movq %rax, %cr3
+    ret
 
 # The new image. `cargo xtask bench --xen` knows by this, its first instruction, where it lies.
     .globl image_in_place
@@ -275,6 +372,31 @@ entry64:
     pushq %rax
     pushw $GDT_LIMIT
     lgdt (%rsp)
+    addq $10, %rsp
+
+    # The first table of exceptions has page faults only, whose handler has a stack of its own: see exception.rs for the others.
+    leaq page_stack_top(%rip), %rax
+    movq %rax, first_task + TASK_STACK_2(%rip)
+    leaq first_task(%rip), %rax
+    movw $(TASK_SIZE - 1), bridge_gdt + TASK_STATE(%rip)
+    movw %ax, bridge_gdt + TASK_STATE + 2(%rip)
+    shrl $16, %eax
+    movb %al, bridge_gdt + TASK_STATE + 4(%rip)
+    movb $0x89, bridge_gdt + TASK_STATE + 5(%rip)
+    movb %ah, bridge_gdt + TASK_STATE + 7(%rip)
+    movl $TASK_STATE, %eax
+    ltr %ax
+    leaq exception_stubs + PAGE_FAULT * 16(%rip), %rax
+    leaq first_gates + PAGE_FAULT * 16(%rip), %rcx
+    movw %ax, (%rcx)
+    shrl $16, %eax
+    movw $0x08, 2(%rcx)
+    movw $0x8e02, 4(%rcx)
+    movw %ax, 6(%rcx)
+    leaq first_gates(%rip), %rax
+    pushq %rax
+    pushw $((PAGE_FAULT + 1) * 16 - 1)
+    lidt (%rsp)
     addq $10, %rsp
     # Real mode keeps the limits that were last loaded in protected mode. Option ROMs and boot programs have always found 4 GiB
     # here (SeaBIOS leaves them so), and some do not work without.
@@ -323,7 +445,8 @@ exception_stubs:
     exception 11, 1
     exception 12, 1
     exception 13, 1
-    exception 14, 1
+    .balign 16
+    jmp page_fault
     exception 15, 0
     exception 16, 0
     exception 17, 1
@@ -352,6 +475,73 @@ nmi_in_service:
     orb $PENDING_NMI, v_pending - F000 + LOW
     iretq
 
+# A page of the image that is touched for the first time is copied to its place. The interrupted code's SS is as above.
+    .set PAGE_FAULT, 14
+page_fault:
+    testb $PRESENT, (%rsp)
+    jnz 2f
+    pushq %rax
+    pushq %rcx
+    pushq %rsi
+    pushq %rdi
+    movq %cr2, %rdi
+    andq $-PAGE, %rdi
+    leaq lazy_start(%rip), %rax
+    cmpq %rax, %rdi
+    jb 1f
+    leaq lazy_end(%rip), %rax
+    cmpq %rax, %rdi
+    jae 1f
+    leaq image_start(%rip), %rax
+    andq $-LARGE_PAGE, %rax
+    subq %rdi, %rax
+    negq %rax
+    shrq $12, %rax
+    leaq page_tables(%rip), %rcx
+    orb $PRESENT, IMAGE_TABLES(%rcx, %rax, 8)
+    movq %rdi, %rsi
+    subq distance(%rip), %rsi
+    movl $(PAGE / 8), %ecx
+    cld
+    rep movsq
+    popq %rdi
+    popq %rsi
+    popq %rcx
+    popq %rax
+    addq $8, %rsp
+    movq $FLAT_16_BIT_DATA, 32(%rsp)
+    iretq
+1:  popq %rdi
+    popq %rsi
+    popq %rcx
+    popq %rax
+2:  pushq $PAGE_FAULT
+    jmp exception_common
+
+    .section .data.entry, "aw", @progbits
+# From the image's old place to its new one.
+    .balign 8
+distance:
+    .quad 0
+
+    .section .bss.entry, "aw", @nobits
+    .set TASK_SIZE, 104
+    .set TASK_STACK_2, 44
+    .balign 16
+first_task:
+    .fill TASK_SIZE, 1, 0
+    .balign 16
+first_gates:
+    .fill (PAGE_FAULT + 1) * 16, 1, 0
+
+# Deep enough to say what went wrong in the handler above.
+    .section .noinit.entry, "aw", @nobits
+    .balign 16
+    .fill 8192, 1, 0
+    .globl page_stack_top
+page_stack_top:
+
+    .section .text.entry, "ax", @progbits
     .balign 16
 exception_common:
     pushq %r15

@@ -16,6 +16,7 @@ use x86_64::structures::tss::TaskStateSegment;
 
 unsafe extern "C" {
     static exception_stubs: u8;
+    static page_stack_top: u8;
 }
 
 /// Vectors that have a handler: the processor's own.
@@ -54,6 +55,9 @@ static GATES: Once<[Gate; VECTORS]> = Once::new();
 const RETURNING: [usize; 2] = [1, 2];
 /// Number of that stack in a gate, from 1.
 const OWN_STACK: u16 = 1;
+/// The vector of page faults, whose handler brings pages of the image to their place (`entry.s`), and the number of its stack.
+const PAGE_FAULT: usize = 14;
+const PAGE_STACK: u16 = 2;
 /// Selector of the task state segment in `bridge_gdt`.
 const TASK_STATE: u16 = 0x30;
 
@@ -70,10 +74,10 @@ static TASK: Once<TaskStateSegment> = Once::new();
 pub(super) fn table() -> (u16, u64) {
     let gates = GATES.call_once(|| {
         core::array::from_fn(|vector| {
-            let stack = if RETURNING.contains(&vector) {
-                OWN_STACK
-            } else {
-                0
+            let stack = match vector {
+                PAGE_FAULT => PAGE_STACK,
+                vector if RETURNING.contains(&vector) => OWN_STACK,
+                _ => 0,
             };
             Gate::to(
                 addr_of!(exception_stubs) as u64 + STUB_SIZE * vector as u64,
@@ -90,6 +94,8 @@ pub fn load() {
         let mut task = TaskStateSegment::new();
         let top = STACK.0.get() as u64 + size_of::<Stack>() as u64;
         task.interrupt_stack_table[usize::from(OWN_STACK) - 1] = VirtAddr::new(top);
+        let top = addr_of!(page_stack_top) as u64;
+        task.interrupt_stack_table[usize::from(PAGE_STACK) - 1] = VirtAddr::new(top);
         task
     });
     if let Descriptor::SystemSegment(low, high) = Descriptor::tss_segment(task) {

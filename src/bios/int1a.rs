@@ -106,9 +106,9 @@ fn read_date(hw: &impl Hardware, frame: &mut Frame) -> bool {
     true
 }
 
-/// Sets 40:6C from the clock, as POST does.
-pub fn init_ticks(hw: &impl Hardware) {
-    match rtc::seconds_of_day(hw) {
+/// Sets the clock up, and 40:6C by it.
+pub fn init(hw: &impl Hardware) {
+    match rtc::init(hw) {
         Ok(seconds) => Bda::ticks().set(hw, pit::ticks(seconds).min(pit::TICKS_PER_DAY - 1)),
         Err(rtc::Busy) => log::warn!(
             "the real-time clock does not end its update; the time of day starts at midnight"

@@ -5,7 +5,7 @@ use super::bda::{self, Bda};
 use super::layout::Field;
 use super::{bios32, ebda, int1a, ivt, pmm, pnp};
 use crate::arch::{Entries, Hardware, PhysMem, linear};
-use crate::devices::{parallel, pic, pit, ps2, rtc, serial};
+use crate::devices::{parallel, pic, pit, ps2, serial};
 use firstlight_tables::place::{Placer, Zone};
 
 /// Lines that are let through from the start: those whose handlers we have.
@@ -29,8 +29,7 @@ pub fn low_memory(hw: &impl PhysMem, entries: &Entries) {
 pub fn interrupts_and_time(hw: &impl Hardware) {
     pic::init(hw, ENABLED_IRQS);
     pit::init(hw);
-    rtc::init(hw);
-    int1a::init_ticks(hw);
+    int1a::init(hw);
 }
 
 /// System control port A: bit 1 opens A20.

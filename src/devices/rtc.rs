@@ -94,11 +94,18 @@ fn change(hw: &impl Ports, index: u8, clear: u8, set: u8) -> u8 {
     old
 }
 
-/// Sets the time base and 24-hour mode, leaves the time as it is, and clears pending interrupts. What a reset leaves so costs no write.
-pub fn init(hw: &impl Ports) {
-    change(hw, STATUS_A, !UPDATE_IN_PROGRESS, STATUS_A_DEFAULT);
-    change(hw, STATUS_B, SET | PERIODIC | ALARM, HOURS_24);
-    read(hw, STATUS_C);
+/// Sets the time base and 24-hour mode, and leaves the time as it is. What a reset leaves so costs no write, and pending interrupts are
+/// gone by it (data sheet, "RESET"). Returns the seconds since midnight, for which it asks no register twice.
+///
+/// # Errors
+/// [`Busy`] where an update does not end.
+pub fn init(hw: &(impl Ports + Clock)) -> Result<u32, Busy> {
+    let status_a = change(hw, STATUS_A, !UPDATE_IN_PROGRESS, STATUS_A_DEFAULT);
+    let status_b = change(hw, STATUS_B, SET | PERIODIC | ALARM, HOURS_24);
+    if status_a & UPDATE_IN_PROGRESS != 0 {
+        settle(hw)?;
+    }
+    Ok(time_by(hw, status_b & !SET | HOURS_24).seconds_of_day())
 }
 
 /// Waits for the end of an update, since the time is undefined while one runs.
@@ -147,23 +154,25 @@ fn hours_to_bcd(value: u8, status_b: u8) -> u8 {
 /// [`Busy`] where an update does not end.
 pub fn time(hw: &(impl Ports + Clock)) -> Result<Time, Busy> {
     settle(hw)?;
-    let status_b = read(hw, STATUS_B);
-    Ok(Time {
+    Ok(time_by(hw, read(hw, STATUS_B)))
+}
+
+/// The time of day, while no update runs.
+fn time_by(hw: &impl Ports, status_b: u8) -> Time {
+    Time {
         seconds: to_bcd(read(hw, SECONDS), status_b),
         minutes: to_bcd(read(hw, MINUTES), status_b),
         hours: hours_to_bcd(read(hw, HOURS), status_b),
         daylight_saving: status_b & DAYLIGHT_SAVING != 0,
-    })
+    }
 }
 
-/// The seconds since midnight.
-///
-/// # Errors
-/// [`Busy`] where an update does not end.
-pub fn seconds_of_day(hw: &(impl Ports + Clock)) -> Result<u32, Busy> {
-    let time = time(hw)?;
-    let part = |bcd| u32::from(bcd_to_binary(bcd));
-    Ok((part(time.hours) * 60 + part(time.minutes)) * 60 + part(time.seconds))
+impl Time {
+    /// The seconds since midnight.
+    pub fn seconds_of_day(self) -> u32 {
+        let part = |bcd| u32::from(bcd_to_binary(bcd));
+        (part(self.hours) * 60 + part(self.minutes)) * 60 + part(self.seconds)
+    }
 }
 
 /// Sets the time of day, and 24-hour mode.
@@ -283,8 +292,12 @@ mod tests {
     #[test]
     fn seconds_since_midnight() {
         let hw = Fake::default();
-        hw.script_port(DATA, &[0, HOURS_24.into(), 0x01, 0x02, 0x03]);
-        assert_eq!(seconds_of_day(&hw), Ok(3 * 3600 + 2 * 60 + 1));
+        hw.script_port(
+            DATA,
+            &[STATUS_A_DEFAULT.into(), HOURS_24.into(), 0x01, 0x02, 0x03],
+        );
+        assert_eq!(init(&hw), Ok(3 * 3600 + 2 * 60 + 1));
+        assert_eq!(hw.port_accesses.get(), 10);
     }
 
     #[test]

@@ -51,6 +51,8 @@ const CLASS_VGA: u32 = 0x0300;
 
 /// Video memory that text mode uses, in bytes over all planes: 32 KiB of screen, a plane of fonts beside it.
 const TEXT_MEMORY: usize = 64 << 10;
+/// What of that has a font at the beginning: the rest of the screen's memory is nowhere to be seen.
+const FONT_MEMORY: usize = 32 << 10;
 /// Bytes of one character in an 8 × 16 font, and between two in the card's memory.
 const GLYPH: usize = 16;
 const GLYPH_STRIDE: usize = 32;
@@ -258,7 +260,7 @@ impl Vga {
         }
         hw.write_as(self.memory, &BLANK);
         let mut done = size_of_val(&BLANK);
-        while done < TEXT_MEMORY {
+        while done < FONT_MEMORY {
             hw.copy(self.memory + done as u64, self.memory, done as u64);
             done *= 2;
         }
@@ -346,7 +348,7 @@ mod tests {
         assert_eq!(hw.read32(0xe000_0000), 0x0720);
         assert_eq!(hw.read32(0xe000_0000 + 4 * (32 + 3)), 0x81_0720);
         assert_eq!(hw.read32(0xe000_0000 + 4 * (255 * 32 + 15)), 0x55_0720);
-        assert_eq!(hw.read32(0xe000_fffc), 0x0720);
+        assert_eq!(hw.read32(0xe000_7ffc), 0x0720);
         let writes = hw.port_writes.borrow();
         assert!(writes.contains(&(0x3c2, 0x67)));
         assert!(writes.len() < 120, "{} writes", writes.len());

@@ -101,9 +101,13 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
             hw: function.hw(),
             ports,
         };
-        channel.begin();
+        let mut begun = false;
         for second in [false, true] {
             if channel.present(second) {
+                if !begun {
+                    channel.begin();
+                    begun = true;
+                }
                 let unit = Unit {
                     channel: &channel,
                     second,
@@ -113,7 +117,9 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
                 found.extend(unit.identify(function.place(place), prd));
             }
         }
-        channel.end();
+        if begun {
+            channel.end();
+        }
     }
     found
 }

@@ -321,7 +321,11 @@ impl PciDevice {
     /// Lets the function use DMA, beside what it may already do.
     pub fn enable_bus_master(&self, hw: &(impl Ports + PhysMem), config: ConfigAccess) {
         let enabled = config.read16(hw, self.bdf, reg::COMMAND) | command::BUS_MASTER;
-        config.write16(hw, self.bdf, reg::COMMAND, enabled);
+        match config {
+            // The address register still holds the address.
+            ConfigAccess::Ports => hw.out16(PORT_DATA, enabled),
+            ConfigAccess::Mmconfig(_) => config.write16(hw, self.bdf, reg::COMMAND, enabled),
+        }
     }
 
     /// Offset of its first capability with `id`, where it has one.

@@ -20,8 +20,7 @@ const READS: u16 = 8;
 /// OVMF's image in the bed.
 const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
 /// What the trace has of each exit.
-const EVENTS: &str =
-    "kvm_exit kvm_pio kvm_mmio kvm_msr kvm_cpuid kvm_emulate_insn kvm_userspace_exit";
+const EVENTS: &str = "kvm_exit kvm_pio kvm_mmio kvm_msr kvm_cpuid kvm_page_fault kvm_emulate_insn kvm_userspace_exit";
 
 /// A firmware, by its file where it is not QEMU's own.
 struct Firmware {

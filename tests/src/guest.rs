@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 pub use firstlight_vm::{
-    Bus, Disk as Drive, Firmware, Format, Machine, Medium, Nic, NicBackend, Rom,
+    Accelerator, Bus, Disk as Drive, Firmware, Format, Machine, Medium, Nic, NicBackend, Rom,
 };
 use firstlight_vm::{Chardev, Monitor, Outcome, Running, qemu, wait};
 use tempfile::TempDir;
@@ -29,6 +29,15 @@ pub fn rom_path() -> PathBuf {
         || workspace().join("target/firmware/firstlight.rom"),
         PathBuf::from,
     )
+}
+
+/// What runs the guests' instructions: KVM where `FIRSTLIGHT_ACCELERATOR` is `kvm`, as in the bed of `cargo xtask test --kvm`, and
+/// QEMU's translator otherwise.
+pub fn accelerator() -> Accelerator {
+    match std::env::var_os("FIRSTLIGHT_ACCELERATOR") {
+        Some(name) if name == "kvm" => Accelerator::Kvm,
+        _ => Accelerator::Tcg,
+    }
 }
 
 /// What to start; see [`Config::start`].
@@ -153,6 +162,7 @@ impl Config {
         let files = TempDir::with_prefix("firstlight-test-")?;
         let file = |name: &str| files.path().join(name);
         let guest = &mut self.guest;
+        guest.accelerator = accelerator();
         let serial = Chardev::Socket(file("serial.socket"), file("serial"));
         guest.serial.insert(0, serial);
         let debug = Chardev::File(file("debug"));

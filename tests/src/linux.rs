@@ -7,7 +7,7 @@ use firstlight_tables::smbios::{END_OF_TABLE, Structure};
 use tempfile::TempDir;
 use xtask::linux::{COMMAND_LINE, Linux, Report};
 
-use crate::guest::{Config, Guest, Log};
+use crate::guest::{Accelerator, Config, Guest, Log, accelerator};
 
 /// What the kernel says of firmware that it does not like, and at its own end.
 const COMPLAINTS: [&str; 10] = [
@@ -64,13 +64,16 @@ pub fn start(config: Config, command_line: &str, job: &str) -> Result<Running> {
 
 /// Starts a guest with the small Linux, and waits until it has reported and turned the machine off.
 ///
-/// The guest's time is counted in instructions: however busy the host is, the kernel sees its timers tick in time, and has no
+/// Without KVM the guest's time is counted in instructions: however busy the host is, the kernel sees its timers tick in time, and has no
 /// cause to complain of their wiring.
 ///
 /// # Errors
 /// It does not, or it starts a second time.
 pub fn report(config: Config) -> Result<Ended> {
-    let config = config.args(["-icount", "shift=1,sleep=off"]);
+    let config = match accelerator() {
+        Accelerator::Tcg => config.args(["-icount", "shift=1,sleep=off"]),
+        Accelerator::Kvm => config,
+    };
     start(config, "", "")?.end()
 }
 

@@ -77,3 +77,14 @@ fn debian_on_pc_from_virtio_scsi() -> Result<()> {
 fn debian_on_q35_from_virtio_scsi() -> Result<()> {
     boots_from(Bus::Scsi, Machine::Q35, Firmware::Firstlight, 1, 512)
 }
+
+/// GRUB writes to the VGA card by INT 10h, which the card's ROM serves, and reads its kernel by INT 13h.
+#[test]
+fn grub_writes_to_the_screen_and_starts_a_kernel() -> Result<()> {
+    let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+        .deadline_seconds(120)
+        .attach(Drive::new(Bus::Ide, &image()?).snapshot())
+        .start()?;
+    guest.wait_for_screen("GRUB")?;
+    guest.wait_for(Log::Serial, "Linux version").map(drop)
+}

@@ -138,9 +138,11 @@ fn processors_found(
     cpus: u32,
     script: &Script,
 ) -> Result<Vec<Cpu>> {
-    let config = Config::new(machine, firmware)
-        .cpus(cpus)
-        .deadline_seconds(150);
+    found_by(Config::new(machine, firmware), machine, cpus, script)
+}
+
+fn found_by(config: Config, machine: Machine, cpus: u32, script: &Script) -> Result<Vec<Cpu>> {
+    let config = config.cpus(cpus).deadline_seconds(150);
     let found = run(config, script)?.cpus.remove(0);
     ensure!(
         found.len() == cpus as usize,
@@ -165,6 +167,19 @@ fn one_and_two_processors_start() -> Result<()> {
 #[test]
 fn eight_processors_start() -> Result<()> {
     processors_start(Machine::Pc, Firmware::Firstlight, 8)
+}
+
+/// The interrupt controller's registers are MSRs on a processor that can do so, and memory on others.
+#[test]
+fn eight_processors_start_with_and_without_x2apic() -> Result<()> {
+    for model in ["qemu64,+x2apic", "qemu64,-x2apic"] {
+        let mut script = Script::new();
+        script.start_cpus(7);
+        let config = Config::new(Machine::Q35, Firmware::Firstlight)
+            .with(|guest| guest.cpus.model = Some(model.into()));
+        found_by(config, Machine::Q35, 8, &script)?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -288,3 +288,24 @@ fn media_are_known_by_their_labels() -> Result<()> {
     guest.wait_for_screen("DISC_D")?;
     Ok(())
 }
+
+/// A guest that waits in the firmware moves to another QEMU, as to another host, while its clock ticks and its menu is shown.
+#[test]
+fn a_guest_in_the_menu_can_be_migrated() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let state = files.path().join("state");
+    let config = with_menu(two_disks(Machine::Q35, &files)?, 60_000);
+    let mut source = config.clone().start()?;
+    source.wait_for(Log::Serial, PROMPT)?;
+    source.type_serial("\x1b")?;
+    source.wait_for(Log::Serial, MENU)?;
+    source.monitor(&format!("migrate -d \"file:{}\"", state.display()))?;
+    source.wait_for_status("postmigrate")?;
+    drop(source);
+    let mut destination = config
+        .args(["-incoming", &format!("file:{}", state.display())])
+        .start()?;
+    destination.wait_for_status("running")?;
+    destination.type_serial("\x1b[B\r")?;
+    wait_said(&mut destination, "21")
+}

@@ -87,11 +87,15 @@ struct Source {
     mirror: Option<String>,
 }
 
-/// Returns the demo disk, a raw image. It is made now if it is not in the cache. Nobody may write to it: start guests with a snapshot.
+/// Returns the demo disk, a raw image: the file that `FIRSTLIGHT_DEBIAN` names, as for the tests that `cargo xtask test` starts, or
+/// that of the cache, which is made now if it is not there. Nobody may write to it: start guests with a snapshot.
 ///
 /// # Errors
 /// The packages cannot be downloaded or unpacked, or there is no room: the tail of the failing program's output is part of the error.
 pub fn demo_disk() -> Result<PathBuf> {
+    if let Some(file) = std::env::var_os("FIRSTLIGHT_DEBIAN") {
+        return Ok(file.into());
+    }
     let source = match setup::debian_archive() {
         Some(archive) => Source {
             suite: archive.codename,

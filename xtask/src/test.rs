@@ -1,5 +1,7 @@
 //! `cargo xtask test`: every test there is, on the host and in guests.
 
+mod kvm;
+
 use crate::linux::Linux;
 use crate::setup::{Consent, Need};
 use crate::{build, image, project, setup};
@@ -19,6 +21,9 @@ pub struct Args {
     /// Run all tests on real Xen, and nothing else: with the test bed of each version, this takes many minutes
     #[arg(long)]
     xen: bool,
+    /// Run the tests on real KVM, and nothing else: in a test bed, this takes many minutes
+    #[arg(long, conflicts_with = "xen")]
+    kvm: bool,
     /// Install missing packages without asking
     #[arg(long)]
     yes: bool,
@@ -33,6 +38,11 @@ struct Summary {
 }
 
 impl Summary {
+    /// How many tests have an outcome.
+    fn count(&self) -> u64 {
+        self.passed + self.failed.len() as u64
+    }
+
     /// Takes a line of a test program's output into account: "test NAME ... FAILED", or the closing "test result: …".
     fn read(&mut self, line: &str) {
         if let Some(name) = line
@@ -120,6 +130,9 @@ pub fn main(args: Args) -> Result<()> {
     if args.xen {
         cargo_test(&XEN, &environment, &args, &mut summary)?;
         say("tests on Xen", start);
+    } else if args.kvm {
+        kvm::run(true, args.name.as_deref(), &environment, &mut summary)?;
+        say("tests on KVM", start);
     } else {
         let host = Instant::now();
         cargo_test(&HOST, &[], &args, &mut summary)?;
@@ -131,6 +144,9 @@ pub fn main(args: Args) -> Result<()> {
             let xen = Instant::now();
             cargo_test(&XEN_BY_DEFAULT, &environment, &args, &mut summary)?;
             say("tests on Xen", xen);
+            let kvm = Instant::now();
+            kvm::run(false, None, &environment, &mut summary)?;
+            say("tests on KVM", kvm);
         }
     }
 

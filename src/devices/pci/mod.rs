@@ -40,8 +40,6 @@ pub mod reg {
     pub const PREF_BASE_HIGH: u16 = 0x28;
     /// Upper half of the prefetchable limit.
     pub const PREF_LIMIT_HIGH: u16 = 0x2c;
-    /// Upper halves of a bridge's I/O base and limit.
-    pub const IO_WINDOW_HIGH: u16 = 0x30;
     /// Expansion ROM base address of a function that is no bridge.
     pub const ROM: u16 = 0x30;
     /// Offset of the first capability.
@@ -230,6 +228,10 @@ impl Bar {
 
 /// Index of the expansion ROM in [`PciDevice::bars`].
 pub const ROM_BAR: usize = 6;
+
+/// What closes a bridge's window of ports, or of memory: a base above the limit.
+const CLOSED_IO: u32 = 0x00f0;
+const CLOSED_MEMORY: u32 = 0xfff0;
 
 /// A range that a bridge forwards to its secondary bus: first and last address.
 pub type Window = Option<(u64, u64)>;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Bar, BarKind, Bdf, Bridge, ConfigAccess, PciDevice, ROM_BAR, Spare, reg};
+use super::{CLOSED_IO, CLOSED_MEMORY};
 use crate::arch::{PhysMem, Ports, room_for};
 
 const CLASS_HOST_BRIDGE: u16 = 0x0600;
@@ -242,10 +243,12 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
 
     fn bridge_abilities(&self, bdf: Bdf) -> Bridge {
         let (hw, config) = (self.hw, self.config);
-        // A window that the bridge lacks reads as zero; these values also close the windows, base above limit.
-        let io = config.write_and_read32(hw, bdf, reg::IO_WINDOW, 0x00f0);
-        let pref = config.write_and_read32(hw, bdf, reg::PREF_WINDOW, 0xfff0);
-        config.write32(hw, bdf, reg::MEM_WINDOW, 0xfff0);
+        // A window that the bridge lacks reads as zero, whatever is written. A window for memory above 4 GiB says that it is there.
+        let io = config.write_and_read32(hw, bdf, reg::IO_WINDOW, CLOSED_IO);
+        let pref = match config.read32(hw, bdf, reg::PREF_WINDOW) {
+            0 => config.write_and_read32(hw, bdf, reg::PREF_WINDOW, CLOSED_MEMORY),
+            says => says,
+        };
         let express = capability(hw, config, bdf, |id, _| id == CAP_EXPRESS)
             .map(|at| config.read16(hw, bdf, at + 2));
         // Root ports are type 4, downstream ports of a switch 6; bit 8 says that there is a slot.
@@ -261,7 +264,7 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
         self.requested_spare(bdf, &mut spare);
         Bridge {
             has_io: io & 0xf0 != 0,
-            has_pref: pref & 0xfff0 != 0,
+            has_pref: pref & 0xffff != 0,
             pref64: pref & 0xf == 1,
             express_port: port,
             spare,

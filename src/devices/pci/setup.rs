@@ -7,6 +7,7 @@ pub use super::command;
 pub use super::plan::Windows;
 use super::plan::plan;
 use super::{Bar, BarKind, Bridge, ConfigAccess, PciDevice, ROM_BAR, Window, reg, scan::scan};
+use super::{CLOSED_IO, CLOSED_MEMORY};
 use crate::arch::{PhysMem, Ports};
 use crate::devices::chipset::{self, Chipset, MMCONFIG, SCI_IRQ};
 pub use firstlight_tables::routing::Routing;
@@ -77,7 +78,10 @@ pub fn install(
     }
     route(&mut devices, &input.access.routing);
     for index in 0..devices.len() {
-        apply(hw, &input.access, &devices, index);
+        place(hw, &input.access, &devices, index);
+    }
+    for device in devices.iter().rev() {
+        enable(hw, &input.access, device);
     }
     devices
 }
@@ -86,6 +90,7 @@ pub fn install(
 /// place, is left alone.
 pub fn restore(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevice]) {
     let config = access.config;
+    let mut there = Vec::new();
     for (index, device) in devices.iter().enumerate() {
         let id = u32::from(device.device) << 16 | u32::from(device.vendor);
         if config.read32(hw, device.bdf, reg::ID) != id {
@@ -94,8 +99,15 @@ pub fn restore(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevic
         if let Some(bridge) = &device.bridge {
             let buses = [device.bdf.bus(), bridge.secondary, bridge.subordinate, 0];
             config.write32(hw, device.bdf, reg::BUSES, u32::from_le_bytes(buses));
+            if bridge.has_io && bridge.io.is_none() {
+                config.write32(hw, device.bdf, reg::IO_WINDOW, CLOSED_IO);
+            }
         }
-        apply(hw, access, devices, index);
+        place(hw, access, devices, index);
+        there.push(device);
+    }
+    for device in there.into_iter().rev() {
+        enable(hw, access, device);
     }
 }
 
@@ -146,7 +158,8 @@ fn route(devices: &mut [PciDevice], routing: &Routing) {
     }
 }
 
-fn apply(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevice], index: usize) {
+/// Writes what the function is given. Nothing is decoded by that yet: QEMU builds its memory map anew with each change of what is.
+fn place(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevice], index: usize) {
     let device = &devices[index];
     let config = access.config;
     let bdf = device.bdf;
@@ -164,11 +177,15 @@ fn apply(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevice], in
         config.write8(hw, bdf, reg::INTERRUPT, irq);
     }
     chipset::init_device(hw, config, device, &access.routing);
+}
+
+/// Turns the function's decoders on. A bridge comes after what is behind it, so that the memory map changes with the bridge alone.
+fn enable(hw: &(impl Ports + PhysMem), access: &Access, device: &PciDevice) {
     if decodes_nothing(device) {
         return;
     }
     let command = access.command | command_bits(device);
-    config.write16(hw, bdf, reg::COMMAND, command);
+    access.config.write16(hw, device.bdf, reg::COMMAND, command);
 }
 
 /// Host and ISA bridges do their work whatever their command register says.
@@ -230,21 +247,28 @@ fn write_bridge(
     if let Some((base, limit)) = bridge.io {
         let value = (base >> 8 & 0xf0 | limit & 0xf000) as u32;
         config.write32(hw, bdf, reg::IO_WINDOW, value);
-        config.write32(hw, bdf, reg::IO_WINDOW_HIGH, 0);
     }
-    if bridge.memory.is_some() {
-        config.write32(hw, bdf, reg::MEM_WINDOW, memory_window(bridge.memory));
+    config.write32(hw, bdf, reg::MEM_WINDOW, memory_window(bridge.memory));
+    if !bridge.has_pref {
+        return;
     }
-    if let Some((base, limit)) = bridge.pref {
-        config.write32(hw, bdf, reg::PREF_WINDOW, memory_window(bridge.pref));
-        config.write32(hw, bdf, reg::PREF_BASE_HIGH, (base >> 32) as u32);
-        config.write32(hw, bdf, reg::PREF_LIMIT_HIGH, (limit >> 32) as u32);
+    config.write32(hw, bdf, reg::PREF_WINDOW, memory_window(bridge.pref));
+    // Upper halves are zero after reset.
+    for (at, address) in bridge
+        .pref
+        .iter()
+        .flat_map(|(base, limit)| [(reg::PREF_BASE_HIGH, base), (reg::PREF_LIMIT_HIGH, limit)])
+    {
+        let high = (address >> 32) as u32;
+        if high != 0 {
+            config.write32(hw, bdf, at, high);
+        }
     }
 }
 
 /// Bits 31:20 of base and limit, in bits 15:4 and 31:20.
 fn memory_window(window: Window) -> u32 {
-    window.map_or(0xfff0, |(base, limit)| {
+    window.map_or(CLOSED_MEMORY, |(base, limit)| {
         (base as u32 >> 16 & 0xfff0) | (limit as u32 & 0xfff0_0000)
     })
 }

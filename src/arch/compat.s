@@ -89,7 +89,7 @@ int05:
 reset_vector:
     jmp reset16
     .org 0xfff5 - 0xc000
-    .ascii "11/22/26"
+    .ascii "06/23/99"
     .org 0xfffe - 0xc000
     .byte 0xfc
     .org 0x10000 - 0xc000

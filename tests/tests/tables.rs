@@ -20,6 +20,35 @@ fn config(machine: Machine, firmware: Firmware) -> Config {
         ])
 }
 
+/// What Linux switches on or off by the year of the BIOS, it treats as under SeaBIOS: by the year only Linux knows what that is, so the
+/// messages are compared in which it says so.
+#[test]
+fn linux_takes_the_machine_for_as_old_as_under_seabios() -> Result<()> {
+    const SAYS: [&str; 3] = [
+        "E820 reservations for host bridge",
+        "rtc_cmos",
+        "MCFG region",
+    ];
+    for machine in Machine::ALL {
+        let said = |firmware| {
+            let ended = linux::report(config(machine, firmware))?;
+            let messages = ended.report.text("dmesg.txt");
+            let lines = messages
+                .lines()
+                .filter(|line| SAYS.iter().any(|says| line.contains(says)));
+            let lines = lines.filter(|line| !line.contains("setting system clock"));
+            let text = |line: &str| line.split_once("] ").map(|(_, text)| text.to_owned());
+            anyhow::Ok(lines.filter_map(text).collect::<Vec<_>>())
+        };
+        let [theirs, ours] = [said(Firmware::SeaBios)?, said(Firmware::Firstlight)?];
+        ensure!(
+            !ours.is_empty() && ours == theirs,
+            "SeaBIOS {theirs:#?}, Firstlight {ours:#?}"
+        );
+    }
+    Ok(())
+}
+
 fn emulate(machine: Machine) -> Result<()> {
     let config = config(machine, Firmware::Firstlight);
     let mode = "name=opt/firstlight/smbios-mode,string=emulate";

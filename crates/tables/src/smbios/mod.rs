@@ -24,8 +24,9 @@ use crate::place::{Placer, Zone};
 use crate::sort;
 use described::uuid_field;
 
-/// The firmware's release date as type 0 shows it where the user gives none.
-pub const RELEASE_DATE: &str = "11/22/2026";
+/// The release date that type 0 shows where the user gives none: SeaBIOS's, since systems take it for the age of the machine
+/// (docs/design.md).
+pub const RELEASE_DATE: &str = "04/01/2014";
 
 /// Tables up to this many bytes go to the F segment, where programs in real mode can read them.
 const MAX_IN_F_SEGMENT: usize = 2048;

@@ -57,7 +57,7 @@ fn input() -> Input<'static> {
 const SYSINFO: [(&str, &str); 21] = [
     ("bios-vendor", "Acme Firmware Works"),
     ("bios-version", "4.2"),
-    ("bios-release-date", "11/22/2026"),
+    ("bios-release-date", "04/01/2014"),
     ("bios-release", "4.2"),
     ("system-manufacturer", "Acme"),
     ("system-product-name", "Rack Guest"),

@@ -22,8 +22,8 @@ pub const FLOPPY_SECTOR: Range<u64> = 0x7000..0x7200;
 pub const EARLY_STACK_TOP: u64 = 0x7000;
 /// The boot sector, and the top of its first stack.
 pub const BOOT_SECTOR: u64 = 0x7c00;
-/// Setup code, or what stands for it, of a Linux kernel.
-pub const LINUX_SETUP: u64 = firstlight_linux::bzimage::SETUP_ADDRESS;
+/// The end of what vectors, data areas and first stacks take.
+pub const FIRST_FREE: u64 = 0x8000;
 /// Conventional memory that is lent to option ROMs until the boot: above what they take for granted, below the EBDA and what
 /// they put there.
 pub const LENT: Range<u64> = 0x3_0000..0x8_0000;

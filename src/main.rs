@@ -9,6 +9,7 @@ use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::{Frame, Outcome, bridge, cpu, exception, heap};
 use firstlight::bios::{Bios, console, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
+use firstlight::boot::direct::Given;
 use firstlight::boot::{self, find};
 use firstlight::devices::reset;
 use firstlight::{logger, steps};
@@ -53,11 +54,12 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     machine.wake = tables.wake;
     // A kernel that does without the BIOS's services does without what comes for them. What waking up needs is kept.
     let mut early = steps::given_kernel(&Pc, &machine);
-    let late = early.take_if(|kernel| kernel.needs_services());
+    let late =
+        early.take_if(|kernel| kernel.needs_services() || option_roms::has_screen(&Pc, &machine));
     let mut bios = Bios::new(machine, settings);
     if let Some(kernel) = early {
         steps::give_back(&Pc, &mut bios.machine);
-        if let Some(ready) = steps::load_kernel(&Pc, &kernel, &bios.machine) {
+        if let Some(ready) = steps::load_kernel(&Pc, &kernel, &bios.machine, false) {
             keep(bios, Boot::default());
             steps::enter_kernel(ready)
         }
@@ -87,9 +89,8 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
         .add(find::roms(&bios.lock().services.option_roms.vectors));
     steps::give_back(&Pc, &mut bios.lock().machine);
     logger::step_done("option ROMs");
-    if let Some(ready) =
-        late.and_then(|kernel| steps::load_kernel(&Pc, &kernel, &bios.lock().machine))
-    {
+    let load = |kernel: Given| steps::load_kernel(&Pc, &kernel, &bios.lock().machine, true);
+    if let Some(ready) = late.and_then(load) {
         steps::enter_kernel(ready)
     }
     bridge::start_guest_boot()
@@ -105,10 +106,7 @@ fn keep(bios: Bios, boot: Boot) -> &'static (Mutex<Bios>, Mutex<Boot>) {
 fn wake(bios: &Mutex<Bios>, frame: &mut Frame) {
     let bios = bios.try_lock();
     match bios.and_then(|mut bios| steps::wake(&Pc, &mut bios.machine)) {
-        Some(vector) => {
-            frame.cs = (vector >> 4) as u16;
-            frame.ip = vector as u16 & 0xf;
-        }
+        Some(vector) => bridge::go_on_awake(frame, vector),
         None => {
             log::error!("the guest did not say where it wakes up: restarting");
             reset::machine(&Pc);

@@ -184,11 +184,18 @@ pub fn given_kernel(board: &impl Board, machine: &Machine) -> Option<Given> {
     Given::find(board.hw(), machine.fw_cfg.as_ref()?)
 }
 
-/// Puts a given kernel in its place in memory, or says why it cannot be started.
-pub fn load_kernel(board: &impl Board, kernel: &Given, machine: &Machine) -> Option<Ready> {
+/// Puts a given kernel in its place in memory, or says why it cannot be started. `services`: the BIOS's are there, for a Linux
+/// kernel to ask.
+pub fn load_kernel(
+    board: &impl Board,
+    kernel: &Given,
+    machine: &Machine,
+    services: bool,
+) -> Option<Ready> {
     let rsdp = machine.wake.rsdp.unwrap_or(0);
+    let fw_cfg = machine.fw_cfg.as_ref()?;
     kernel
-        .load(board.hw(), machine.fw_cfg.as_ref()?, &machine.e820, rsdp)
+        .load(board.hw(), fw_cfg, &machine.e820, rsdp, services)
         .inspect_err(|error| log::error!("the given kernel cannot be started: {error}"))
         .ok()
 }
@@ -260,7 +267,7 @@ mod pc {
                 ebx,
                 eax,
             } => kernel::protected(entry, esi, ebx, eax),
-            Ready::Real => bridge::start_linux_setup(),
+            Ready::Real { setup, stack } => bridge::start_linux_setup(setup, stack),
         }
     }
 }

@@ -13,6 +13,14 @@ const HOSTILE: [&str; 6] = [
     "window",
 ];
 
+/// What says with which registers it is entered, in `guest/handover`, and where it is linked.
+const HANDOVER: [(&str, u32); 4] = [
+    ("sector", 0x7c00),
+    ("wake", 0x7c00),
+    ("bootrom", 0),
+    ("kernel", 0),
+];
+
 fn main() {
     let guest = Path::new("guest");
     println!("cargo::rerun-if-changed={}", guest.display());
@@ -26,6 +34,9 @@ fn main() {
     assemble(guest, "bootloop", 0);
     for name in HOSTILE {
         assemble(guest, &format!("hostile/{name}"), 0x7c00);
+    }
+    for (name, address) in HANDOVER {
+        assemble(guest, &format!("handover/{name}"), address);
     }
     // It has an ELF header of its own making.
     assemble(guest, "pvh", 0);

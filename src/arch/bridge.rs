@@ -18,6 +18,7 @@ unsafe extern "C" {
     static bridge_variables: u8;
     static start_guest: u8;
     static start_linux: u8;
+    static awake: u8;
     fn bridge_call();
     static ap_msrs: u8;
     static int00: u8;
@@ -41,7 +42,7 @@ unsafe extern "C" {
 
 /// [`Frame::vector`] of a far call to the POST memory manager's entry.
 pub const PMM: u16 = 0x101;
-/// [`Frame::vector`] of a machine that wakes up from S3. What the dispatcher leaves as CS:IP is where the guest goes on.
+/// [`Frame::vector`] of a machine that wakes up from S3; [`go_on_awake`] says where the guest goes on.
 pub const WAKE: u16 = 0x102;
 
 /// Where `bridge.s` put the entries that have no fixed address.
@@ -343,20 +344,33 @@ fn enter_real_mode(call: &mut Call, saved: u64) {
 
 /// Leaves the firmware's own thread of control for ever: real mode, INT 19h, on a stack below 0000:7C00.
 pub fn start_guest_boot() -> ! {
-    leave_to(addr_of!(start_guest))
+    leave_to(addr_of!(start_guest), RealRegs::default())
 }
 
-/// Leaves for Linux setup code in real mode, which lies at 0x10000.
-pub fn start_linux_setup() -> ! {
-    leave_to(addr_of!(start_linux))
+/// Lets a guest that wakes up go on at `vector`, an address below 1 MiB, once the call with `frame` returns.
+pub fn go_on_awake(frame: &mut Frame, vector: u32) {
+    frame.eax = (vector >> 4) << 16 | vector & 0xf;
+    frame.cs = segment(F_SEGMENT.start);
+    frame.ip = fseg_offset(addr_of!(awake));
+    frame.flags = 0;
 }
 
-fn leave_to(code: *const u8) -> ! {
+/// Leaves for Linux setup code in real mode, which lies at `setup`, below 1 MiB. Its stack is in its segment.
+pub fn start_linux_setup(setup: u64, stack: u16) -> ! {
+    let regs = RealRegs {
+        ds: segment(setup),
+        ecx: stack.into(),
+        ..RealRegs::default()
+    };
+    leave_to(addr_of!(start_linux), regs)
+}
+
+fn leave_to(code: *const u8, regs: RealRegs) -> ! {
     mark_booted();
     let regs = RealRegs {
         cs: segment(F_SEGMENT.start),
         ip: fseg_offset(code),
-        ..RealRegs::default()
+        ..regs
     };
     // The real-mode code never returns, so nothing of the stack is kept.
     enter_real_mode(&mut rom_call(&regs), 0);

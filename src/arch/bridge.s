@@ -482,18 +482,20 @@ start_guest:
     hlt
     jmp 1b
 
-# Likewise, into Linux setup code at 0x10000 (boot protocol, "16-bit entry").
+# Likewise, into Linux setup code in segment DS (boot protocol, "16-bit entry"), with CX as its stack pointer.
     .globl start_linux
 start_linux:
-    movw $0x1000, %ax
-    movw %ax, %ds
+    cli
+    movw %ds, %ax
     movw %ax, %es
     movw %ax, %fs
     movw %ax, %gs
-    cli
     movw %ax, %ss
-    movw $0xe000, %sp
-    ljmpw $0x1020, $0
+    movw %cx, %sp
+    addw $0x20, %ax
+    pushw %ax
+    pushw $0
+    lretw
 
 # The timer while there is a serial console: Rust looks at the screen first, and goes on at INT 08h's own entry. Programs that
 # run in virtual-8086 mode are not followed.
@@ -783,11 +785,33 @@ wake:
     movw %ax, %ss
     movl $0xc000, %esp
     ljmpw $0xf000, $(1f - F000)
-1:  pushfw
+1:  lidtl %cs:(real_idtr - F000)
+    xorl %eax, %eax
+    movl %eax, %ebx
+    movl %eax, %ecx
+    movl %eax, %edx
+    movl %eax, %esi
+    movl %eax, %edi
+    movl %eax, %ebp
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %fs
+    movw %ax, %gs
+    pushfw
     pushw %cs
     pushw $0
     pushw $0x102
     jmp bridge
+
+# The guest goes on where EAX says, a segment and an offset. All else is zero but the stack pointer, as SeaBIOS leaves it; no memory
+# of the guest's is used.
+    .globl awake
+awake:
+    movl %eax, %cs:(v_chain - F000)
+    movl $0, %eax                       # which leaves the flags alone
+    movw %ax, %ss
+    movl $0x7000, %esp
+    ljmpw *%cs:(v_chain - F000)
 
     .code32
 reset32:

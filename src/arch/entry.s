@@ -51,6 +51,8 @@ entry32:
     popfl
     pushfl
     popl %eax
+    pushl %ecx
+    popfl
     leal (no_long_mode - 1b)(%ebp), %esi
     cmpl %ecx, %eax
     je cannot_run

@@ -88,6 +88,11 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
     run(bios, hw, &sources);
 }
 
+/// Whether there is a display that INT 10h will serve.
+pub fn has_screen(hw: &impl Hardware, machine: &Machine) -> bool {
+    rom::video(machine).is_some() && card_roms(hw, machine) != CardRoms::None
+}
+
 /// Which cards' ROMs the user wants to run.
 fn card_roms(hw: &impl Hardware, machine: &Machine) -> CardRoms {
     let fw_cfg = machine.fw_cfg.as_ref();

@@ -13,6 +13,7 @@ use crate::bios::Bios;
 use crate::bios::ivt;
 use crate::devices::reset;
 use crate::low_memory;
+use crate::rom::STARTED_BY_A_BIOS;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -268,15 +269,15 @@ pub struct Start {
     pub drive: u8,
 }
 
-/// Makes the caller of INT 19h or 18h go on in the boot program, with DL the drive and a stack that ends at 0000:7C00.
+/// Makes the caller of INT 19h or 18h go on in the boot program, with DL the drive and a stack that ends at 0000:7C00. As much of
+/// its address as can be is offset, since there are CDs that count on CS = 0, which SeaBIOS gives them.
 fn enter(frame: &mut Frame, start: Start) {
     *frame = Frame {
-        // Boot programs of old look for this to see that a BIOS started them.
-        eax: 0xaa55,
+        eax: STARTED_BY_A_BIOS,
         edx: start.drive.into(),
         esp: u32::from(BOOT_SECTOR) - RETURN_FRAME,
-        cs: start.segment,
-        ip: start.offset,
+        cs: start.segment & 0xf000,
+        ip: start.offset.wrapping_add(start.segment << 4),
         flags: crate::arch::frame::INTERRUPT,
         vector: frame.vector,
         ..Frame::default()

@@ -29,6 +29,9 @@ const SIGNATURE: u16 = 0xaa55;
 /// Offset of the entry point for initialisation.
 pub const INIT: u16 = 3;
 
+/// EAX for what is booted: by it boot programs of old see that a BIOS started them.
+pub const STARTED_BY_A_BIOS: u32 = 0xaa55;
+
 const CLASS_NETWORK: u32 = 0x02;
 const CLASS_DISPLAY: u32 = 0x03;
 const SUBCLASS_VGA: u16 = 0x0300;
@@ -144,6 +147,9 @@ impl BootVector {
     pub fn call(&self, hw: &impl RealMode, pnp_header: u16) {
         let entry = [self.offset, self.segment];
         let mut regs = entry_registers(entry, self.bdf, pnp_header);
+        if self.kind == VectorKind::Bootstrap {
+            regs.eax = STARTED_BY_A_BIOS;
+        }
         hw.call_rom(&mut regs);
     }
 }
@@ -191,19 +197,10 @@ impl OptionRoms {
         self.next
     }
 
-    /// Copies the ROM of the VGA adapter, else QEMU's `vgaroms/`, else that of another display to its place and leaves it to
-    /// INT 10h to start. Must come first: programs look for it at C000:0000.
+    /// Copies the ROM of [`video`] to its place and leaves it to INT 10h to start. Must come first: programs look for it at
+    /// C000:0000.
     pub fn place_vga(&mut self, hw: &impl Hardware, machine: &Machine) -> Option<PlacedRom> {
-        let with_rom = |card: &&PciDevice| card.bars[ROM_BAR].size != 0;
-        let card = |card: &PciDevice| Source::Card(Box::new(*card));
-        let vga = machine.pci_class(SUBCLASS_VGA).find(with_rom);
-        let file = || files(machine, "vgaroms/").next();
-        let display = |card: &&PciDevice| card.class >> 16 == CLASS_DISPLAY;
-        let other = || machine.pci.iter().filter(display).find(with_rom);
-        let source = vga
-            .map(card)
-            .or_else(|| file().map(|(file, name)| Source::File { file, name }))
-            .or_else(|| other().map(card))?;
+        let source = video(machine)?;
         let placed = self.place(hw, machine, &source);
         if let Ok(rom) = placed {
             self.next = linear(rom.segment, 0) + rom.size.next_multiple_of(ALIGN);
@@ -330,6 +327,19 @@ impl OptionRoms {
                 ..found
             }));
     }
+}
+
+/// The ROM that serves INT 10h: the VGA adapter's, else QEMU's `vgaroms/`, else that of another display.
+pub fn video(machine: &Machine) -> Option<Source> {
+    let with_rom = |card: &&PciDevice| card.bars[ROM_BAR].size != 0;
+    let card = |card: &PciDevice| Source::Card(Box::new(*card));
+    let vga = machine.pci_class(SUBCLASS_VGA).find(with_rom);
+    let file = || files(machine, "vgaroms/").next();
+    let display = |card: &&PciDevice| card.class >> 16 == CLASS_DISPLAY;
+    let other = || machine.pci.iter().filter(display).find(with_rom);
+    vga.map(card)
+        .or_else(|| file().map(|(file, name)| Source::File { file, name }))
+        .or_else(|| other().map(card))
 }
 
 /// What a ROM's entry point (offset, segment) is called with (BIOS Boot Specification 1.01, appendix D). `pnp_header` is the

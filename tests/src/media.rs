@@ -47,25 +47,29 @@ fn raw(directory: &Path, letter: char, size: u64) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Makes a CD that boots without emulation (El Torito 1.0, sections 2 and 3), and has no files.
+/// Makes a CD that says `letter`.
 ///
 /// # Errors
 /// As [`disk`].
 pub fn cdrom(directory: &Path, letter: char) -> Result<PathBuf> {
+    cdrom_of(directory, &letter.to_string(), &program(letter))
+}
+
+/// Makes a CD that boots `program` without emulation (El Torito 1.0, sections 2 and 3), and has no files.
+///
+/// # Errors
+/// As [`disk`].
+pub fn cdrom_of(directory: &Path, name: &str, program: &[u8]) -> Result<PathBuf> {
     const CATALOG: u64 = 19;
     const IMAGE: u64 = 20;
     const SECTORS: u64 = 64;
-    let path = directory.join(format!("{letter}.iso"));
+    let path = directory.join(format!("{name}.iso"));
     let file = File::create(&path)?;
     let put = |sector: u64, offset: usize, bytes: &[u8]| {
         file.write_all_at(bytes, sector * CD_SECTOR + offset as u64)
     };
     put(16, 0, b"\x01CD001\x01")?;
-    put(
-        16,
-        40,
-        format!("{:32}", format!("DISC_{letter}")).as_bytes(),
-    )?;
+    put(16, 40, format!("{:32}", format!("DISC_{name}")).as_bytes())?;
     put(17, 0, b"\x00CD001\x01EL TORITO SPECIFICATION")?;
     put(17, 0x47, &(CATALOG as u32).to_le_bytes())?;
     put(18, 0, b"\xffCD001\x01")?;
@@ -84,7 +88,7 @@ pub fn cdrom(directory: &Path, letter: char) -> Result<PathBuf> {
     entry[6] = 4;
     entry[8..12].copy_from_slice(&(IMAGE as u32).to_le_bytes());
     put(CATALOG, 32, &entry)?;
-    put(IMAGE, 0, &program(letter))?;
+    put(IMAGE, 0, program)?;
     file.set_len(SECTORS * CD_SECTOR)?;
     Ok(path)
 }

@@ -145,24 +145,34 @@ pub fn main(args: Args) -> Result<()> {
         let others = disks::others(&bench, &firstlight, &seabios)?;
         let way = way::figures(&bench, &firstlight, &seabios, &debian)?;
         let kernel = kernel_boot(&bench, &[&firstlight, &seabios, &qboot])?;
-        figures.extend(disk.figures.into_iter().chain(kernel.figures));
+        let screen = kernel_with_screen(&bench, [&firstlight, &seabios])?;
+        figures.extend(
+            [disk.figures, kernel.figures, screen.figures]
+                .into_iter()
+                .flatten(),
+        );
         figures.extend(others.into_iter().chain(way));
-        let details_here = json!({ "disk": disk.details, "kernel": kernel.details });
+        let details_here = json!({
+            "disk": disk.details,
+            "kernel": kernel.details,
+            "kernel with a screen": screen.details,
+        });
         details.insert(machine.name(), details_here);
     }
     print_table(&figures);
     write_json(&figures, &details)
 }
 
-/// From reset to the first instruction of a kernel that QEMU gives. The firmwares are Firstlight, SeaBIOS and qboot.
+/// From reset to the first instruction of a kernel that QEMU gives, in a machine without a VGA card. The firmwares are Firstlight,
+/// SeaBIOS and qboot.
 fn kernel_boot(bench: &Bench, firmwares: &[&Contestant; 3]) -> Result<Results> {
     let machine = bench.machine;
     eprintln!("Measuring on {}: a given kernel", machine.name());
     let costs = firmwares
         .iter()
-        .map(|firmware| bench.kernel(firmware))
+        .map(|firmware| bench.kernel(firmware, false))
         .collect::<Result<Vec<Costs>>>()?;
-    let steps = bench.steps(firmwares[0], Guest::Kernel)?;
+    let steps = bench.steps(firmwares[0], Guest::Kernel { screen: false })?;
     let tables = kernel::tables(&steps)?;
     let accesses: Vec<_> = costs.iter().map(|costs| &costs.accesses).collect();
     let names = firmwares.map(|firmware| firmware.name);
@@ -186,6 +196,36 @@ fn kernel_boot(bench: &Bench, firmwares: &[&Contestant; 3]) -> Result<Results> {
         .map(|name| name.to_lowercase())
         .zip(&accesses)
         .collect();
+    let details = json!({ "devices": devices, "steps": steps_as_json(&steps) });
+    Ok(Results { figures, details })
+}
+
+/// The same in a machine with a VGA card, whose screen the kernel asks the BIOS for; qboot has no screen. The firmwares are
+/// Firstlight and SeaBIOS.
+fn kernel_with_screen(bench: &Bench, firmwares: [&Contestant; 2]) -> Result<Results> {
+    let machine = bench.machine;
+    let [ours, theirs] = [
+        bench.kernel(firmwares[0], true)?,
+        bench.kernel(firmwares[1], true)?,
+    ];
+    let steps = bench.steps(firmwares[0], Guest::Kernel { screen: true })?;
+    println!("\nTo a given kernel with a screen on {}:", machine.name());
+    print_devices(
+        &["Firstlight", "SeaBIOS"],
+        &[&ours.accesses, &theirs.accesses],
+    );
+    print_steps(&steps);
+    let figure = |what, count: fn(&Costs) -> u64| Figure {
+        seabios: Some(count(&theirs) as f64),
+        ..Figure::count(machine, what, count(&ours))
+    };
+    let figures = vec![
+        figure("instructions to a kernel with a screen", |costs| {
+            costs.instructions
+        }),
+        figure("accesses to a kernel with a screen", Costs::total_accesses),
+    ];
+    let devices = json!({ "firstlight": ours.accesses, "seabios": theirs.accesses });
     let details = json!({ "devices": devices, "steps": steps_as_json(&steps) });
     Ok(Results { figures, details })
 }

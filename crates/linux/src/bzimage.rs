@@ -10,14 +10,35 @@ use firstlight_tables::units::{FOUR_GIB, MIB, PAGE};
 
 /// Bytes of `boot_params`, the zero page.
 pub const BOOT_PARAMS_SIZE: usize = 4096;
-/// Where the setup code (16-bit entry) or `boot_params` goes: low memory that no service of ours uses.
-pub const SETUP_ADDRESS: u64 = 0x1_0000;
-/// Where the command line goes.
-pub const CMDLINE_ADDRESS: u64 = 0x2_0000;
-/// The longest command line that is taken, with its final zero: what fits between its place and the EBDA's neighbourhood.
-pub const CMDLINE_MAX: usize = 0x4_0000;
-/// Stack pointer of the setup code; its heap ends 200h below.
-const SETUP_STACK: u16 = 0xe000;
+/// Where what belongs to a kernel goes that is not the kernel itself: low memory that no service of ours uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The setup code (16-bit entry) or `boot_params`, on a 16-byte boundary.
+    pub setup: u64,
+    /// Stack pointer of the setup code, in its own segment; its heap ends 200h below.
+    pub stack: u16,
+    /// The command line, with its final zero.
+    pub command_line: Range<u64>,
+}
+
+/// Beside a kernel that goes to 1 MiB or above, and beside those of other kinds.
+pub const PLACES: Places = Places {
+    setup: 0x1_0000,
+    stack: 0xe000,
+    command_line: 0x2_0000..0x6_0000,
+};
+
+/// Where a kernel of old goes that is loaded low, and what is beside it: boot.rst, "Sample Boot Configuration". From 9A000h on the
+/// BIOS may have memory of its own.
+const LOW_KERNEL: Range<u64> = 0x1_0000..0x9_0000;
+const LOW_PLACES: Places = Places {
+    setup: LOW_KERNEL.end,
+    stack: 0x9800,
+    command_line: 0x9_9800..0x9_a000,
+};
+
+/// What the setup code has for its stack and heap, at least.
+const SETUP_HEAP: usize = 4 << 10;
 
 const SETUP_SECTS: usize = 0x1f1;
 const BOOT_FLAG: usize = 0x1fe;
@@ -80,6 +101,8 @@ pub enum KernelError {
     },
     /// The command line does not fit where it goes.
     CommandLineTooLong(usize),
+    /// The setup code leaves no room for its stack in its segment.
+    SetupTooLong(usize),
 }
 
 impl fmt::Display for KernelError {
@@ -112,6 +135,9 @@ impl fmt::Display for KernelError {
             KernelError::CommandLineTooLong(length) => {
                 write!(f, "a command line of {length} bytes is too long")
             }
+            KernelError::SetupTooLong(size) => {
+                write!(f, "setup code of {size} bytes is too long")
+            }
         }
     }
 }
@@ -123,7 +149,7 @@ pub enum Entry {
     Long(u64),
     /// 32-bit protected mode, at this address, ESI = `boot_params`.
     Protected(u32),
-    /// Real mode, at the setup code in [`SETUP_ADDRESS`].
+    /// Real mode, at the setup code in [`Places::setup`].
     Real,
 }
 
@@ -136,6 +162,8 @@ pub struct Plan {
     pub kernel: u64,
     /// Where the initrd is loaded, page aligned; `None` when there is none.
     pub initrd: Option<Range<u64>>,
+    /// Where the rest goes.
+    pub places: Places,
 }
 
 /// The setup sectors of a kernel image, checked as far as their header reaches.
@@ -207,6 +235,11 @@ impl<'a> Setup<'a> {
         (sectors + 1) * 512
     }
 
+    /// Whether the kernel goes to 1 MiB or above.
+    fn is_loaded_high(&self) -> bool {
+        self.byte(LOADFLAGS) & LOADED_HIGH != 0
+    }
+
     /// Whether the kernel has no other entry than the one into its setup code.
     pub fn is_real_mode(&self) -> bool {
         self.version < SINCE_PROTECTED
@@ -223,7 +256,8 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// Decides where a kernel of `kernel_size` bytes (without the real-mode part) and its initrd go.
+    /// Decides where a kernel of `kernel_size` bytes (without the real-mode part) and its initrd go. `by_setup`: it is to be
+    /// entered by its setup code, which asks the BIOS about the machine, if that can be.
     ///
     /// # Errors
     /// What does not fit, by its size.
@@ -232,23 +266,37 @@ impl<'a> Setup<'a> {
         kernel_size: u64,
         initrd_size: u64,
         map: &E820Map,
+        by_setup: bool,
     ) -> Result<Plan, KernelError> {
         let (kernel, needs) = self.place_kernel(kernel_size, map)?;
-        let entry = if self.is_real_mode() {
+        let initrd = match initrd_size {
+            0 => None,
+            size => Some(self.place_initrd(size, kernel..kernel + needs, map)?),
+        };
+        let places = if self.is_loaded_high() {
+            PLACES
+        } else {
+            LOW_PLACES
+        };
+        let setup_size = self.real_mode_size();
+        let setup_fits = setup_size + SETUP_HEAP <= usize::from(places.stack);
+        // Setup code knows 32 bits of the initrd's address.
+        let initrd_fits = initrd.as_ref().is_none_or(|initrd| initrd.end <= FOUR_GIB);
+        let entry = if self.is_real_mode() || by_setup && setup_fits && initrd_fits {
+            if !setup_fits {
+                return Err(KernelError::SetupTooLong(setup_size));
+            }
             Entry::Real
         } else if self.xloadflags() & KERNEL_64 != 0 {
             Entry::Long(kernel + 0x200)
         } else {
             Entry::Protected(kernel as u32)
         };
-        let initrd = match initrd_size {
-            0 => None,
-            size => Some(self.place_initrd(size, kernel..kernel + needs, map)?),
-        };
         Ok(Plan {
             entry,
             kernel,
             initrd,
+            places,
         })
     }
 
@@ -260,11 +308,12 @@ impl<'a> Setup<'a> {
                 .checked_add(needs)
                 .is_some_and(|end| map.ram_in(start..end) == needs)
         };
-        if self.byte(LOADFLAGS) & LOADED_HIGH == 0 {
-            let low = SETUP_ADDRESS;
-            // An old kernel of at most 512 KiB whose setup code moves it: it is loaded below the setup code.
-            return match fits(low) && size <= 0x8_0000 {
-                true => Ok((low, needs)),
+        if !self.is_loaded_high() {
+            // Its setup code moves it to where it runs.
+            let room = LOW_KERNEL.start..LOW_PLACES.command_line.end;
+            let free = map.ram_in(room.clone()) == room.end - room.start;
+            return match free && needs <= LOW_KERNEL.end - LOW_KERNEL.start {
+                true => Ok((LOW_KERNEL.start, needs)),
                 false => Err(KernelError::NoRoomForKernel { needs }),
             };
         }
@@ -356,13 +405,13 @@ impl<'a> Setup<'a> {
     fn fill_in(&self, header: &mut [u8], plan: &Plan) {
         put(header, TYPE_OF_LOADER, &[LOADER_UNKNOWN]);
         put(header, LOADFLAGS, &[self.byte(LOADFLAGS) | CAN_USE_HEAP]);
-        put(header, HEAP_END_PTR, &(SETUP_STACK - 0x200).to_le_bytes());
-        put(
-            header,
-            CMD_LINE_PTR,
-            &(CMDLINE_ADDRESS as u32).to_le_bytes(),
-        );
-        put(header, CODE32_START, &(plan.kernel as u32).to_le_bytes());
+        let heap_end = plan.places.stack - 0x200;
+        put(header, HEAP_END_PTR, &heap_end.to_le_bytes());
+        let command_line = plan.places.command_line.start as u32;
+        put(header, CMD_LINE_PTR, &command_line.to_le_bytes());
+        if self.is_loaded_high() {
+            put(header, CODE32_START, &(plan.kernel as u32).to_le_bytes());
+        }
         let initrd = plan.initrd.clone().unwrap_or(0..0);
         put(header, RAMDISK_IMAGE, &(initrd.start as u32).to_le_bytes());
         put(
@@ -419,7 +468,7 @@ mod tests {
         let image = modern();
         let plan = Setup::parse(&image)
             .unwrap()
-            .plan(8 << 20, 3 << 20, &map(256 << 20))
+            .plan(8 << 20, 3 << 20, &map(256 << 20), false)
             .unwrap();
         assert_eq!(plan.kernel, 0x100_0000);
         assert_eq!(plan.entry, Entry::Long(0x100_0200));
@@ -430,7 +479,7 @@ mod tests {
     fn a_small_machine_gets_the_kernel_lower() {
         let plan = Setup::parse(&modern())
             .unwrap()
-            .plan(8 << 20, 0, &map(56 << 20))
+            .plan(8 << 20, 0, &map(56 << 20), false)
             .unwrap();
         assert_eq!(plan.kernel, MIB);
     }
@@ -441,7 +490,7 @@ mod tests {
         let size = 3 << 30;
         let error = Setup::parse(&image)
             .unwrap()
-            .plan(1, size, &map(8 << 30))
+            .plan(1, size, &map(8 << 30), true)
             .unwrap_err();
         assert_eq!(
             error,
@@ -456,7 +505,7 @@ mod tests {
             &(KERNEL_64 | ABOVE_4G).to_le_bytes(),
         );
         let setup = Setup::parse(&image).unwrap();
-        let plan = setup.plan(1, size, &map(8 << 30)).unwrap();
+        let plan = setup.plan(1, size, &map(8 << 30), true).unwrap();
         let initrd = plan.initrd.clone().unwrap();
         assert!(initrd.start >= FOUR_GIB);
         let page = setup.boot_params(&plan, &map(8 << 30), 0);
@@ -467,10 +516,42 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_goes_by_its_setup_code_where_it_is_to() {
+        let image = modern();
+        let setup = Setup::parse(&image).unwrap();
+        let plan = setup.plan(8 << 20, 3 << 20, &map(256 << 20), true).unwrap();
+        assert_eq!((plan.entry, &plan.places), (Entry::Real, &PLACES));
+        let part = setup.real_mode_part(&plan);
+        assert_eq!(part[CODE32_START..][..4], 0x100_0000u32.to_le_bytes());
+        assert_eq!(part[HEAP_END_PTR..][..2], 0xde00u16.to_le_bytes());
+    }
+
+    #[test]
+    fn a_kernel_of_old_lies_below_its_setup_code_and_says_itself_where_it_runs() {
+        let mut image = modern();
+        put(&mut image, VERSION, &0x204u16.to_le_bytes());
+        put(&mut image, LOADFLAGS, &[0]);
+        put(&mut image, CODE32_START, &0x1000u32.to_le_bytes());
+        let setup = Setup::parse(&image).unwrap();
+        let plan = setup.plan(0x8_0000, 0, &map(256 << 20), false).unwrap();
+        assert_eq!((plan.entry, plan.kernel), (Entry::Real, 0x1_0000));
+        assert_eq!(plan.places, LOW_PLACES);
+        let part = setup.real_mode_part(&plan);
+        assert_eq!(part[CODE32_START..][..4], 0x1000u32.to_le_bytes());
+        assert_eq!(part[CMD_LINE_PTR..][..4], 0x9_9800u32.to_le_bytes());
+        let error = setup.plan(0x8_0001, 0, &map(256 << 20), false).unwrap_err();
+        assert_eq!(error, KernelError::NoRoomForKernel { needs: 0x8_0001 });
+        image[SETUP_SECTS] = 0x80;
+        let setup = Setup::parse(&image).unwrap();
+        let error = setup.plan(1, 0, &map(256 << 20), false).unwrap_err();
+        assert_eq!(error, KernelError::SetupTooLong(0x81 * 512));
+    }
+
+    #[test]
     fn the_kernel_sees_the_map_and_the_rsdp() {
         let image = modern();
         let setup = Setup::parse(&image).unwrap();
-        let plan = setup.plan(1, 0, &map(256 << 20)).unwrap();
+        let plan = setup.plan(1, 0, &map(256 << 20), false).unwrap();
         let page = setup.boot_params(&plan, &map(256 << 20), 0xf_1230);
         assert_eq!(page[E820_ENTRIES], 3);
         assert_eq!(page[ACPI_RSDP..][..8], 0xf_1230u64.to_le_bytes());
@@ -499,6 +580,7 @@ mod tests {
             kernel in 0u64..1 << 33,
             initrd in 0u64..1 << 33,
             ram in (2u64 << 20)..8 << 30,
+            by_setup: bool,
         ) {
             let mut image = modern();
             for (offset, byte) in changes {
@@ -506,11 +588,19 @@ mod tests {
             }
             let map = map(ram);
             let Ok(setup) = Setup::parse(&image[..length]) else { return Ok(()) };
-            let Ok(plan) = setup.plan(kernel, initrd, &map) else { return Ok(()) };
+            let Ok(plan) = setup.plan(kernel, initrd, &map, by_setup) else { return Ok(()) };
             prop_assert_eq!(map.ram_in(plan.kernel..plan.kernel + kernel), kernel);
             if let Some(place) = &plan.initrd {
                 prop_assert_eq!(map.ram_in(place.clone()), initrd);
                 prop_assert!(place.end <= plan.kernel || place.start >= plan.kernel + kernel);
+            }
+            let setup_size = match plan.entry {
+                Entry::Real => u64::from(plan.places.stack),
+                _ => BOOT_PARAMS_SIZE as u64,
+            };
+            let (kernel, setup_at) = (plan.kernel..plan.kernel + kernel, plan.places.setup);
+            for part in [setup_at..setup_at + setup_size, plan.places.command_line.clone()] {
+                prop_assert!(part.end <= kernel.start || part.start >= kernel.end);
             }
             setup.boot_params(&plan, &map, 0);
             setup.real_mode_part(&plan);

@@ -6,8 +6,6 @@
 extern crate alloc;
 
 pub mod bzimage;
+pub mod elf;
 pub mod multiboot;
 pub mod pvh;
-
-/// The first bytes of an ELF file, as a kernel with a PVH entry is one.
-pub const ELF_MAGIC: &[u8] = b"\x7fELF";

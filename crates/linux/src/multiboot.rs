@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use firstlight_tables::units::MIB;
 
-use firstlight_tables::e820::E820Map;
+use firstlight_tables::e820::{E820Map, ENTRY_SIZE};
 
 /// EAX at the entry of a Multiboot kernel (section 3.2).
 pub const MAGIC: u32 = 0x2bad_b002;
@@ -14,12 +14,19 @@ const MEM_LOWER: usize = 4;
 const MEM_UPPER: usize = 8;
 const MMAP_LENGTH: usize = 44;
 const MMAP_ADDR: usize = 48;
+/// An entry of the map, and its size in front of it.
+const MAP_ENTRY: usize = 4 + ENTRY_SIZE;
 /// The structure as far as the last of these fields.
 const MIN_SIZE: usize = MMAP_ADDR + 4;
 
 /// The information structure is too short for the memory map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooShort;
+
+/// Bytes of an information structure of `info` bytes with `map` behind it.
+pub fn size_with(info: usize, map: &E820Map) -> usize {
+    info + map.entries().len() * MAP_ENTRY
+}
 
 /// Adds the sizes of memory and `map` to an information structure that lies at `address` and has nothing behind it.
 ///
@@ -67,7 +74,7 @@ mod tests {
         let word = |at: usize| u32::from_le_bytes(info[at..at + 4].try_into().unwrap());
         assert_eq!((word(MEM_LOWER), word(MEM_UPPER)), (639, 255 << 10));
         assert_eq!((word(MMAP_LENGTH), word(MMAP_ADDR)), (48, 0x1_003c));
-        assert_eq!((word(60), info.len()), (20, 108));
+        assert_eq!((word(60), info.len()), (20, size_with(60, &map)));
         assert_eq!(add_memory(&mut vec![0; 51], 0, &map), Err(TooShort));
     }
 }

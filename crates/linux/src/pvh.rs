@@ -57,6 +57,11 @@ struct MapEntry {
     reserved: u32,
 }
 
+/// Bytes of what [`start_info`] makes with `map`.
+pub fn start_info_size(map: &E820Map) -> usize {
+    size_of::<StartInfo>() + size_of::<Module>() + map.entries().len() * size_of::<MapEntry>()
+}
+
 /// The structure for a kernel, to lie at `address`, and its lists behind it. `initrd` has the address and size of the only
 /// module, if there is one; `cmdline` and `rsdp` are addresses.
 pub fn start_info(
@@ -116,5 +121,6 @@ mod tests {
         assert_eq!([number(entries), number(entries + 8)], [0x10_0000; 2]);
         assert_eq!(number(entries + 16), 1);
         assert_eq!(bytes.len(), entries + 24);
+        assert_eq!(bytes.len(), start_info_size(&map));
     }
 }

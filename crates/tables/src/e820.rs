@@ -149,6 +149,25 @@ impl E820Map {
             .map(|entry| entry.kind)
     }
 
+    /// The parts of `range` in ascending order, each with the kind that the map says of it.
+    pub fn parts(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, Option<Kind>)> {
+        let mut at = range.start;
+        core::iter::from_fn(move || {
+            if at >= range.end {
+                return None;
+            }
+            let next = self.entries().iter().find(|entry| entry.end > at);
+            let (end, kind) = match next {
+                Some(entry) if entry.start <= at => (entry.end, Some(entry.kind)),
+                Some(entry) => (entry.start, None),
+                None => (range.end, None),
+            };
+            let part = at..end.min(range.end);
+            at = part.end;
+            Some((part, kind))
+        })
+    }
+
     /// The bytes of RAM in `range`.
     pub fn ram_in(&self, range: Range<u64>) -> u64 {
         self.entries()
@@ -263,6 +282,21 @@ mod tests {
         );
         map.insert(0x9fc00..0x2000_0000, Kind::Ram).unwrap();
         assert_eq!(list(&map), [(0, 0x2000_0000, Kind::Ram)]);
+    }
+
+    #[test]
+    fn a_range_falls_into_parts() {
+        let map = map(&[(2, 4, Kind::Ram), (4, 5, Kind::Acpi), (8, 9, Kind::Ram)]);
+        let parts: Vec<_> = map.parts(3..20).collect();
+        let expected = [
+            (3..4, Some(Kind::Ram)),
+            (4..5, Some(Kind::Acpi)),
+            (5..8, None),
+            (8..9, Some(Kind::Ram)),
+            (9..20, None),
+        ];
+        assert_eq!(parts, expected);
+        assert_eq!(map.parts(3..3).count(), 0);
     }
 
     #[test]

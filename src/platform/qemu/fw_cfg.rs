@@ -177,10 +177,24 @@ impl FwCfg {
         key: u16,
         buf: &mut [u8],
     ) -> Result<(), FwCfgError> {
+        self.read_at(hw, key, 0, buf)
+    }
+
+    /// Fills `buf` as [`FwCfg::read`] does, from `offset` of item `key`.
+    ///
+    /// # Errors
+    /// The device refuses or does not answer.
+    pub fn read_at(
+        &self,
+        hw: &(impl Ports + PhysMem + Clock),
+        key: u16,
+        offset: u32,
+        buf: &mut [u8],
+    ) -> Result<(), FwCfgError> {
         let len = u32::try_from(buf.len()).map_err(|_| FwCfgError::TooLong)?;
         // Memory is identity-mapped; exposing the pointer tells the compiler that the device may write there.
         let addr = buf.as_mut_ptr().expose_provenance() as u64;
-        self.read_to(hw, key, 0, addr, len)
+        self.read_to(hw, key, offset, addr, len)
     }
 
     /// Reads `len` bytes of item `key` from `offset` straight to physical address `addr`.

@@ -29,20 +29,23 @@ impl Costs {
 }
 
 impl Bench<'_> {
-    pub(super) fn kernel(&self, firmware: &Contestant) -> Result<Costs> {
+    pub(super) fn kernel(&self, firmware: &Contestant, screen: bool) -> Result<Costs> {
+        let guest = Guest::Kernel { screen };
         Ok(Costs {
-            instructions: self.instructions(firmware, Guest::Kernel)?,
-            accesses: self.accesses_to_start(firmware, Guest::Kernel)?,
+            instructions: self.instructions(firmware, guest)?,
+            accesses: self.accesses_to_start(firmware, guest)?,
         })
     }
 }
 
-/// The costs of the firmware in the file `rom`.
+/// The costs of the firmware in the file `rom`, without a screen.
 ///
 /// # Errors
 /// There is no such file, or it does not start the kernel.
 pub fn costs(machine: Machine, rom: &Path) -> Result<Costs> {
-    with(machine, rom, |bench, firmware| bench.kernel(firmware))
+    with(machine, rom, |bench, firmware| {
+        bench.kernel(firmware, false)
+    })
 }
 
 /// The instructions in which Firstlight, in the file `rom`, installs the guest's tables.
@@ -51,7 +54,7 @@ pub fn costs(machine: Machine, rom: &Path) -> Result<Costs> {
 /// As [`costs`], or the firmware does not report its steps.
 pub fn table_instructions(machine: Machine, rom: &Path) -> Result<u64> {
     let steps = with(machine, rom, |bench, firmware| {
-        bench.steps(firmware, Guest::Kernel)
+        bench.steps(firmware, Guest::Kernel { screen: false })
     })?;
     tables(&steps)
 }

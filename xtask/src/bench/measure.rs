@@ -39,8 +39,11 @@ pub enum Guest<'a> {
     Crowd(Crowd),
     /// The disk in this file.
     Image(Bus, &'a Path),
-    /// A kernel that is given directly, with an initial RAM disk.
-    Kernel,
+    /// A kernel that is given directly, with an initial RAM disk, in a machine with or without a VGA card.
+    Kernel {
+        /// The card is there.
+        screen: bool,
+    },
 }
 
 /// A disk and others like it.
@@ -170,7 +173,7 @@ impl Bench<'_> {
             steps.push(trace::Step {
                 name: match guest {
                     Guest::Disk(..) | Guest::Crowd(_) | Guest::Image(..) => "disk and boot sector",
-                    Guest::Kernel => "kernel and initrd",
+                    Guest::Kernel { .. } => "kernel and initrd",
                 }
                 .to_owned(),
                 end: report.start.max(last),
@@ -273,7 +276,10 @@ impl Bench<'_> {
                 let disk = guest::disk(self.directory, reads)?;
                 qemu.disks.push(Disk::new(bus, &disk).snapshot());
             }
-            Guest::Kernel => {
+            Guest::Kernel { screen } => {
+                if !screen {
+                    qemu.video = None;
+                }
                 let [file, initrd] = guest::kernel(self.directory)?;
                 qemu.kernel = Some(Kernel {
                     file,

@@ -377,7 +377,7 @@ impl Free {
     /// All RAM of `map` but `parts`, and what the way to the kernel uses.
     fn beside(map: &E820Map, parts: &[Range<u64>]) -> Result<Self, DirectError> {
         let mut map = map.clone();
-        for part in parts.iter().cloned().chain([0..FIRST_FREE]) {
+        for part in parts.iter().cloned().chain(core::iter::once(0..FIRST_FREE)) {
             let size = part.end - part.start;
             map.remove(part).map_err(|_| DirectError::NoRoom { size })?;
         }

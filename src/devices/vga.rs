@@ -10,6 +10,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::pci::PciDevice;
 use crate::arch::{PhysMem, Ports};
@@ -79,6 +80,9 @@ const TEXT_ATTRIBUTE: [u8; 21] = [
     0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x0c, 0, 0x0f, 8, 0,
 ];
 
+/// The colours that are shown, but for black.
+const TEXT_COLOURS: [Range<u8>; 4] = [1..6, 7..8, 0x14..0x15, 0x38..0x40];
+
 impl Registers {
     /// Mode 3: 80 × 25 characters of 9 × 16 dots, cursor at the top left.
     fn text_mode() -> Self {
@@ -125,25 +129,26 @@ impl Registers {
         }
     }
 
-    /// Sets those registers of a card that a reset has left at zero, and the 16 colours that text mode shows.
+    /// Sets those registers of a card that a reset has left at zero, and the 16 colours that text mode shows. What goes to one port goes
+    /// there in one instruction, which is one request where Xen hands it on.
     fn write_to_fresh(&self, hw: &impl Ports) {
         hw.out8(port::MISC_WRITE, self.misc);
         write_differing(hw, port::SEQUENCER, &self.sequencer);
         write_differing(hw, port::GRAPHICS, &self.graphics);
         write_differing(hw, port::CRTC, &self.crtc);
-        for (index, value) in (0..).zip(self.attribute).filter(|(_, value)| *value != 0) {
-            hw.out8(port::ATTRIBUTE, index);
-            hw.out8(port::ATTRIBUTE, value);
-        }
-        hw.out8(port::ATTRIBUTE, SHOW);
+        let differing = (0..).zip(self.attribute).filter(|(_, value)| *value != 0);
+        let mut attribute: Vec<u8> = differing.flat_map(<[u8; 2]>::from).collect();
+        attribute.push(SHOW);
+        hw.out8_repeated(port::ATTRIBUTE, &attribute);
         hw.out8(port::DAC_MASK, self.dac_mask);
-        for number in &self.attribute[..16] {
-            let [red, green, blue] = ega_colour(*number);
-            if [red, green, blue] != [0, 0, 0] {
-                hw.out16(port::DAC_WRITE_INDEX, u16::from_le_bytes([*number, red]));
-                hw.out8(port::DAC_DATA, green);
-                hw.out8(port::DAC_DATA, blue);
-            }
+        for colours in TEXT_COLOURS {
+            let first = colours.start;
+            let values: Vec<u8> = colours.flat_map(ega_colour).collect();
+            hw.out16(
+                port::DAC_WRITE_INDEX,
+                u16::from_le_bytes([first, values[0]]),
+            );
+            hw.out8_repeated(port::DAC_DATA, &values[1..]);
         }
     }
 
@@ -169,9 +174,8 @@ impl Registers {
 
 /// Writes the registers that are not zero.
 fn write_differing(hw: &impl Ports, port: u16, values: &[u8]) {
-    for (index, value) in (0..).zip(values).filter(|(_, value)| **value != 0) {
-        hw.out16(port, u16::from_le_bytes([index, *value]));
-    }
+    let differing = (0..).zip(values).filter(|(_, value)| **value != 0);
+    write_words(hw, port, differing);
 }
 
 /// Red, green and blue of one of the 64 colours of the EGA: bits 2 to 0 are two thirds of each, bits 5 to 3 one third.
@@ -187,7 +191,11 @@ fn read_indexed(hw: &impl Ports, port: u16, values: &mut [u8]) {
 }
 
 fn write_indexed(hw: &impl Ports, port: u16, values: &[u8]) {
-    let indexed = (0..).zip(values);
+    write_words(hw, port, (0..).zip(values));
+}
+
+/// Writes registers, each an index and a value.
+fn write_words<'a>(hw: &impl Ports, port: u16, indexed: impl Iterator<Item = (u8, &'a u8)>) {
     let words: Vec<u16> = indexed
         .map(|(index, value)| u16::from_le_bytes([index, *value]))
         .collect();
@@ -364,6 +372,15 @@ mod tests {
         registers.complete_palette();
         assert_eq!(registers.dac[3..9], [7, 7, 7, 0, 0x2a, 0]);
         assert_eq!(registers.dac[64 * 3..], [0; 192 * 3]);
+    }
+
+    #[test]
+    fn the_colours_are_those_that_the_attributes_name() {
+        let mut named = TEXT_ATTRIBUTE[..16].to_vec();
+        named.retain(|number| *number != 0);
+        named.sort_unstable();
+        let given: Vec<u8> = TEXT_COLOURS.into_iter().flatten().collect();
+        assert_eq!(given, named);
     }
 
     #[test]

@@ -382,24 +382,34 @@ fn find_pc_image(hw: &impl PhysMem, address: u64, size: u64) -> Result<(u64, u64
     const LAST_IMAGE: u8 = 0x80;
     let mut offset = 0;
     for _ in 0..MAX_IMAGES {
-        if offset + BLOCK > size || hw.read16(address + offset) != SIGNATURE {
+        if offset + BLOCK > size {
             break;
         }
+        // Each as a whole: under Xen a card's ROM is a device, not memory.
+        let (mut header, mut data) = ([0; 32], [0; 24]);
         let image = address + offset;
-        let data = u64::from(hw.read16(image + 0x18));
-        if data < 0x1a || offset + data + 0x18 > size || hw.read32(image + data) != PCIR {
+        hw.read(image, &mut header);
+        if header[..2] != SIGNATURE.to_le_bytes() {
+            break;
+        }
+        let length = |limit| length(header[2], limit);
+        let at = u64::from(u16::from_le_bytes([header[0x18], header[0x19]]));
+        if at >= 0x1a && offset + at + data.len() as u64 <= size {
+            hw.read(image + at, &mut data);
+        }
+        if !data.starts_with(b"PCIR") {
             // Without a data structure it is a legacy ROM, and the only image.
             return if offset == 0 {
-                Ok((image, length(hw, image, size)?))
+                Ok((image, length(size)?))
             } else {
                 Err(RomError::NoPcImage)
             };
         }
-        let image_size = u64::from(hw.read16(image + data + 0x10)) * BLOCK;
-        if hw.read8(image + data + 0x14) == CODE_TYPE_PC {
-            return Ok((image, length(hw, image, size - offset)?));
+        let image_size = u64::from(u16::from_le_bytes([data[0x10], data[0x11]])) * BLOCK;
+        if data[0x14] == CODE_TYPE_PC {
+            return Ok((image, length(size - offset)?));
         }
-        if hw.read8(image + data + 0x15) & LAST_IMAGE != 0 || image_size == 0 {
+        if data[0x15] & LAST_IMAGE != 0 || image_size == 0 {
             break;
         }
         offset += image_size;
@@ -410,10 +420,9 @@ fn find_pc_image(hw: &impl PhysMem, address: u64, size: u64) -> Result<(u64, u64
     })
 }
 
-const PCIR: u32 = u32::from_le_bytes(*b"PCIR");
-
-fn length(hw: &impl PhysMem, image: u64, limit: u64) -> Result<u64, RomError> {
-    match u64::from(hw.read8(image + 2)) * BLOCK {
+/// The length of an image that has `blocks` in its header.
+fn length(blocks: u8, limit: u64) -> Result<u64, RomError> {
+    match u64::from(blocks) * BLOCK {
         length if length == 0 || length > limit => Err(RomError::TooLong),
         length => Ok(length),
     }
@@ -425,7 +434,7 @@ fn check(hw: &impl PhysMem, start: u64, size: u64, sums: bool) -> Result<PlacedR
     let accepted = if hw.read16(start) != SIGNATURE {
         Err(RomError::NoSignature)
     } else {
-        length(hw, start, size)
+        length(hw.read8(start + 2), size)
     };
     let accepted = accepted.and_then(|length| match sums && checksum(hw, start, length) != 0 {
         false => Ok(length),

@@ -25,7 +25,7 @@ const SPARE_MEMORY: u64 = 2 << 20;
 const STANDARD_VGA: (u16, u16) = (0x1234, 0x1111);
 const STANDARD_VGA_BARS: u8 = 1 << 0 | 1 << 2 | 1 << ROM_BAR;
 
-/// A function of the two chipsets, of which all is known but where its BARs are: each register that need not be read is two exits to a
+/// A function of QEMU's, of which all is known but where its BARs are: each register that need not be read is two exits to a
 /// hypervisor.
 struct Known {
     vendor: u16,
@@ -33,6 +33,8 @@ struct Known {
     class: u32,
     multifunction: bool,
     bars: &'static [(usize, Bar)],
+    /// Whether it may have a ROM, of any size.
+    rom: bool,
     pin: u8,
 }
 
@@ -61,12 +63,21 @@ const fn known(
         class,
         multifunction,
         bars,
+        rom: false,
         pin,
     }
 }
 
-/// Intel datasheets 290549 (82441FX), 290550 (82371SB), 290562 (82371AB), 316966 (Q35), 316972 (ICH9), as QEMU has these chips.
-const KNOWN: [Known; 8] = [
+const fn prefetchable(size: u64) -> Bar {
+    Bar {
+        prefetchable: true,
+        ..memory(size)
+    }
+}
+
+/// Intel datasheets 290549 (82441FX), 290550 (82371SB), 290562 (82371AB), 316966 (Q35), 316972 (ICH9), as QEMU has these chips; Xen's
+/// platform device; and the display that xl gives a guest by default.
+const KNOWN: [Known; 10] = [
     known(0x1237, 0x06_0000, false, &[], 0),
     known(0x29c0, 0x06_0000, false, &[], 0),
     known(0x7000, 0x06_0100, true, &[], 0),
@@ -81,6 +92,27 @@ const KNOWN: [Known; 8] = [
         1,
     ),
     known(0x2930, 0x0c_0500, false, &[(4, io(64))], 1),
+    Known {
+        vendor: 0x5853,
+        ..known(
+            0x0001,
+            0xff_8000,
+            false,
+            &[(0, io(256)), (1, prefetchable(16 << 20))],
+            1,
+        )
+    },
+    Known {
+        vendor: 0x1013,
+        rom: true,
+        ..known(
+            0x00b8,
+            0x03_0000,
+            false,
+            &[(0, prefetchable(32 << 20)), (1, memory(4096))],
+            0,
+        )
+    },
 ];
 
 impl Known {
@@ -159,6 +191,9 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
             device.pin = known.pin;
             for (index, bar) in known.bars {
                 device.bars[*index] = *bar;
+            }
+            if known.rom {
+                device.bars[ROM_BAR].size = self.size_rom(bdf, reg::ROM);
             }
             self.devices.push(device);
             return Some(known.multifunction && bdf.function() == 0);
@@ -319,11 +354,13 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
         }
         if mask & 1 << ROM_BAR != 0 {
             let at = if is_bridge { reg::BRIDGE_ROM } else { reg::ROM };
-            let bits = self
-                .config
-                .write_and_read32(self.hw, device.bdf, at, 0xffff_f800);
-            device.bars[ROM_BAR].size = lowest_bit(u64::from(bits & 0xffff_f800));
+            device.bars[ROM_BAR].size = self.size_rom(device.bdf, at);
         }
+    }
+
+    fn size_rom(&self, bdf: Bdf, at: u16) -> u64 {
+        let bits = self.config.write_and_read32(self.hw, bdf, at, 0xffff_f800);
+        lowest_bit(u64::from(bits & 0xffff_f800))
     }
 
     fn size_bar(&self, bdf: Bdf, at: u16, has_next: bool) -> Bar {

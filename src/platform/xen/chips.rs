@@ -22,11 +22,14 @@ const PORT_ELCR2: u16 = 0x4d1;
 /// The SCI is IRQ 9.
 const ELCR2_SCI: u8 = 1 << 1;
 
-/// Sets the chips up. Comes after PCI, which sets the trigger modes of its own interrupts.
-pub fn set_up(hw: &(impl Ports + PhysMem), guest: &Guest) {
-    for (index, value) in cmos_memory(guest.info.low_ram_end, guest.info.high_ram_end) {
-        hw.out8(PORT_CMOS_INDEX, NMI_OFF | index);
-        hw.out8(PORT_CMOS_DATA, value);
+/// Sets the chips up. Comes after PCI, which sets the trigger modes of its own interrupts. `told` is where the toolstack let RAM end, as
+/// the device model has it in CMOS.
+pub fn set_up(hw: &(impl Ports + PhysMem), guest: &Guest, told: u64) {
+    if guest.info.low_ram_end != told {
+        for (index, value) in cmos_memory(guest.info.low_ram_end, guest.info.high_ram_end) {
+            hw.out8(PORT_CMOS_INDEX, NMI_OFF | index);
+            hw.out8(PORT_CMOS_DATA, value);
+        }
     }
     if guest.info.apic {
         apic::identify_ioapic(hw, IOAPIC_ID);

@@ -36,8 +36,9 @@ pub fn start<H: Hardware, X: Hypercalls>(
 ) -> (Machine, Settings) {
     let (mut guest, mut machine, mut settings) = guest::discover(hw, xen, start_info, resident);
     tables::blob_settings(hw, &guest, &mut settings);
+    let told = guest.info.low_ram_end;
     pci::set_up(hw, xen, &mut guest, &mut machine, phys_bits);
-    chips::set_up(hw, &guest);
+    chips::set_up(hw, &guest, told);
     machine.pm_timer = chips::pm_timer(&guest);
     // The toolstack's device model has one only where the domain has a kernel to start.
     machine.fw_cfg = FwCfg::open(hw).ok();

@@ -77,6 +77,8 @@ pub trait Transport: Send {
 pub const SENSE_LEN: usize = 18;
 /// Bytes of INQUIRY data that every device has.
 const INQUIRY_LEN: usize = 36;
+/// Bytes of a mode page with a geometry, and of its header.
+pub const GEOMETRY_LEN: usize = 28;
 /// Bytes for the answers to commands that move no sectors.
 const SCRATCH_LEN: usize = 64;
 /// How long a command that moves no sectors may take.
@@ -94,6 +96,7 @@ mod op {
     pub const TEST_UNIT_READY: u8 = 0x00;
     pub const REQUEST_SENSE: u8 = 0x03;
     pub const INQUIRY: u8 = 0x12;
+    pub const MODE_SENSE_6: u8 = 0x1a;
     pub const START_STOP_UNIT: u8 = 0x1b;
     pub const READ_CAPACITY_10: u8 = 0x25;
     pub const READ_10: u8 = 0x28;
@@ -118,6 +121,9 @@ pub struct Identity {
 pub const INQUIRY: [u8; 6] = [op::INQUIRY, 0, 0, 0, INQUIRY_LEN as u8, 0];
 /// The command whose answer [`capacity_10`] reads.
 pub const READ_CAPACITY: [u8; 10] = [op::READ_CAPACITY_10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The command whose answer [`geometry`] reads: MODE SENSE (6) for page 4, without block descriptors.
+pub const MODE_SENSE_GEOMETRY: [u8; 6] = [op::MODE_SENSE_6, 1 << 3, 4, 0, GEOMETRY_LEN as u8, 0];
 
 /// Reads INQUIRY data: `None` for devices that are no disk and no CD drive, or that are not there.
 pub fn identity(data: &[u8; INQUIRY_LEN]) -> Option<Identity> {
@@ -234,6 +240,26 @@ pub fn capacity_10([a, b, c, d, size @ ..]: [u8; 8]) -> Option<(u64, u32)> {
         .filter(|_| last != u32::MAX)
 }
 
+/// The geometry in the page for rigid disks (SBC-2, section 6.3.6), for a disk with so many sectors; none where there is none.
+pub fn geometry(answer: [u8; GEOMETRY_LEN], sectors: u64) -> Chs {
+    const HEADER_LEN: usize = 4;
+    const PAGE: u8 = 4;
+    let page = HEADER_LEN + usize::from(answer[3]);
+    let Some(&[code, _, a, b, c, heads, ..]) = answer.get(page..) else {
+        return Chs::default();
+    };
+    let cylinders = u32::from_be_bytes([0, a, b, c]);
+    let tracks = u64::from(cylinders) * u64::from(heads);
+    match sectors.checked_div(tracks) {
+        Some(track @ 1..=255) if code & 0x3f == PAGE => Chs {
+            cylinders,
+            heads: heads.into(),
+            sectors: track as u32,
+        },
+        _ => Chs::default(),
+    }
+}
+
 fn block<const N: usize>(bytes: [u8; N]) -> ([u8; 16], u8) {
     let mut block = [0; 16];
     block[..N].copy_from_slice(&bytes);
@@ -348,8 +374,9 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
     }
 
     /// The same device, with a medium of which is known how large it is.
-    pub fn with_size(mut self, sectors: u64, sector_size: u32) -> Self {
+    pub fn with_size(mut self, sectors: u64, sector_size: u32, geometry: Chs) -> Self {
         self.set_capacity(sectors, sector_size);
+        self.info.geometry = geometry;
         self
     }
 

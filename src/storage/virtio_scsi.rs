@@ -12,7 +12,7 @@ mod tests;
 
 use super::drivers::Function;
 use super::scsi::{self, Command, Data, Identity, SENSE_LEN, ScsiDisk, Status, Transport};
-use super::{DiskError, Dma, EddBus, EddPath, Found, Kind};
+use super::{Chs, DiskError, Dma, EddBus, EddPath, Found, Kind};
 use crate::arch::Handle;
 use crate::devices::place::Place;
 use crate::devices::virtio::{Device, Fault, MOST_AT_ONCE, Part, Queue};
@@ -165,8 +165,8 @@ enum Answered {
     NoDrive,
     /// A CD drive.
     Cd(Identity),
-    /// A disk, and its sectors and their size, where that is clear.
-    Disk(Identity, Option<(u64, u32)>),
+    /// A disk, and its sectors and their size, where that is clear, and its geometry.
+    Disk(Identity, Option<(u64, u32)>, Chs),
 }
 
 /// How a job ended.
@@ -397,20 +397,29 @@ impl<H: Handle> Adapter<H> {
                 None => Answered::Unclear,
                 Some(None) => Answered::NoDrive,
                 Some(Some(identity)) if identity.kind == Kind::CdRom => Answered::Cd(identity),
-                Some(Some(identity)) => Answered::Disk(identity, None),
+                Some(Some(identity)) => Answered::Disk(identity, None, Chs::default()),
             })
             .collect();
         // After a reset the first answer is only that there was one.
         for _ in 0..2 {
             let open: Vec<usize> = (0..units.len())
-                .filter(|&index| matches!(answered[index], Answered::Disk(_, None)))
+                .filter(|&index| matches!(answered[index], Answered::Disk(_, None, _)))
                 .collect();
             let asked: Vec<Address> = open.iter().map(|&index| units[index]).collect();
             let answers = self.ask(&asked, &scsi::READ_CAPACITY)?;
             for (index, answer) in open.into_iter().zip(answers) {
-                if let Answered::Disk(_, size) = &mut answered[index] {
+                if let Answered::Disk(_, size, _) = &mut answered[index] {
                     *size = answer.and_then(scsi::capacity_10);
                 }
+            }
+        }
+        let answers = self.ask(units, &scsi::MODE_SENSE_GEOMETRY)?;
+        for (answered, answer) in answered.iter_mut().zip(answers) {
+            // Heads and cylinders are for sectors of 512 bytes, whatever the disk has.
+            if let (Answered::Disk(_, Some((sectors, UNIT)), chs), Some(answer)) =
+                (answered, answer)
+            {
+                *chs = scsi::geometry(answer, *sectors);
             }
         }
         Ok(answered)
@@ -586,9 +595,9 @@ fn look_at<H: Handle>(
     let hw = function.hw();
     match answer {
         Answered::Cd(identity) => Ok(ScsiDisk::new(hw, unit, identity, found)),
-        Answered::Disk(identity, Some((sectors, size))) => {
+        Answered::Disk(identity, Some((sectors, size)), chs) => {
             let disk = ScsiDisk::new(hw, unit, identity, found);
-            Ok(disk.map(|disk| disk.with_size(sectors, size)))
+            Ok(disk.map(|disk| disk.with_size(sectors, size, chs)))
         }
         _ => ScsiDisk::probe(hw, unit, found),
     }

@@ -14,6 +14,7 @@
 
 pub mod differences;
 pub mod disk;
+pub mod grub;
 pub mod guest;
 pub mod guestdisk;
 pub mod libvirt;

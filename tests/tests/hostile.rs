@@ -1,8 +1,9 @@
 //! Programs that use the machine in ways of their own, each beside SeaBIOS: the boot sectors of `guest/hostile`.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use firstlight_tests::disk::{Disk, SECTOR};
 use firstlight_tests::guest::{Config, Firmware, Log, Machine};
+use firstlight_tests::script::Script;
 
 const DISK_BYTES: u64 = 1 << 20;
 
@@ -169,6 +170,90 @@ fn machines_that_cannot_run_it_are_told_why() -> Result<()> {
             let text = guest.wait_for(log, reason)?;
             ensure!(text.matches(reason).count() == 1, "{arguments:?}: {text}");
         }
+    }
+    Ok(())
+}
+
+/// Disks of so many AHCI controllers.
+fn controllers(controllers: usize, disks: usize, image: &str) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for controller in 0..controllers {
+        arguments.extend(["-device".into(), format!("ich9-ahci,id=c{controller}")]);
+        for port in 0..disks {
+            let name = format!("d{controller}-{port}");
+            let drive = format!("if=none,id={name},format=raw,snapshot=on,file={image}");
+            let device = format!("ide-hd,drive={name},bus=c{controller}.{port}");
+            arguments.extend(["-drive".into(), drive, "-device".into(), device]);
+        }
+    }
+    arguments
+}
+
+/// So many functions behind bridges.
+fn functions(count: usize) -> Vec<String> {
+    const EACH: usize = 31 * 8;
+    let mut arguments = Vec::new();
+    for number in 0..count {
+        let (bridge, rest) = (number / EACH, number % EACH);
+        if rest == 0 {
+            let name = format!("pci-bridge,id=b{bridge},chassis_nr={}", bridge + 1);
+            arguments.extend(["-device".into(), name]);
+        }
+        let (slot, function) = (rest / 8 + 1, rest % 8);
+        let name = format!("pci-testdev,bus=b{bridge},addr={slot:#x}.{function},multifunction=on");
+        arguments.extend(["-device".into(), name]);
+    }
+    arguments
+}
+
+/// Files of QEMU.
+fn files(count: usize) -> Vec<String> {
+    let mut arguments = vec!["-global".into(), "fw_cfg_io.x-file-slots=7000".into()];
+    for number in 0..count {
+        let file = format!("name=opt/example/{number},string=a");
+        arguments.extend(["-fw_cfg".into(), file]);
+    }
+    arguments
+}
+
+/// However much there is, and however little memory: what does not fit is left out, and the rest boots.
+#[test]
+fn memory_that_runs_out_stops_nothing() -> Result<()> {
+    let disk = Disk::running(&Script::new(), 16 << 20)?;
+    let image = disk.path().display().to_string();
+    // Structures of five bytes (type, length, handle, no text): type 200 is nobody's.
+    let tiny: Vec<u8> = (0..16_000u16)
+        .flat_map(|handle| {
+            let [low, high] = handle.to_le_bytes();
+            [200, 4, low, high, 0, 0]
+        })
+        .collect();
+    let smbios = disk.directory().join("smbios");
+    std::fs::write(&smbios, tiny)?;
+    let smbios = vec!["-smbios".into(), format!("file={}", smbios.display())];
+    let cases = [
+        (128, "42 disks", controllers(7, 6, &image)),
+        (128, "16 disks", controllers(8, 2, &image)),
+        (128, "functions", functions(600)),
+        (128, "files", files(6300)),
+        (128, "SMBIOS", smbios.clone()),
+        (8, "72 disks", controllers(12, 6, &image)),
+        (8, "functions", functions(600)),
+        (8, "files", files(6300)),
+        (8, "SMBIOS", smbios),
+    ];
+    for (memory, name, arguments) in cases {
+        let mut config = Config::new(Machine::Pc, Firmware::Firstlight)
+            .memory_mib(memory)
+            .args(arguments)
+            .deadline_seconds(120);
+        if !name.ends_with("disks") {
+            config = config.disk(&disk.path());
+        }
+        config
+            .start()?
+            .wait_for(Log::Debug, "~E\n")
+            .with_context(|| format!("{name}, {memory} MiB"))?;
     }
     Ok(())
 }

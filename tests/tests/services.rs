@@ -67,6 +67,7 @@ fn differential(setup: Setup) -> Result<()> {
     let problems = compare(
         &match bus {
             Bus::Nvme => format!("{machine} with NVMe"),
+            Bus::Scsi => format!("{machine} with SCSI"),
             _ => machine.to_string(),
         },
         "SeaBIOS",

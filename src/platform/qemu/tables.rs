@@ -1,7 +1,7 @@
 //! The guest's tables under QEMU: ACPI and SMBIOS as QEMU made them, MP and PIR made here.
 
 use super::fw_cfg::{Files, FwCfg};
-use crate::arch::{Clock, Cpuid, PhysMem, Ports};
+use crate::arch::{Clock, Cpuid, PhysMem, Ports, room_for};
 use crate::devices::chipset::Chipset;
 use crate::platform::legacy::Interrupts;
 use crate::platform::{Described, Installed};
@@ -15,6 +15,8 @@ const SMBIOS_ANCHOR: &[u8] = b"etc/smbios/smbios-anchor";
 pub const SMBIOS_BLOB: &[u8] = b"opt/firstlight/smbios";
 /// The heap holds the table once; 240 CPUs and 99 strings of 900 bytes take half of this.
 const SMBIOS_LIMIT: u32 = 192 << 10;
+/// What completing the table takes for each of its structures beside them, while the list of them grows.
+const SMBIOS_EACH: usize = 128;
 /// A blob comes on top of the table.
 const BLOB_LIMIT: u32 = 48 << 10;
 /// 64 KiB of commands are 512 of them; QEMU's largest machines have fewer than 100.
@@ -90,6 +92,11 @@ fn install_smbios(
     let read = |name| fw_cfg.read_file(hw, name, SMBIOS_LIMIT).unwrap_or_default();
     let given = read(SMBIOS_TABLES);
     if given.is_empty() {
+        return;
+    }
+    let structures = smbios::structures(&given).count();
+    if !room_for(3 * given.len() + structures * SMBIOS_EACH) {
+        log::error!("no SMBIOS tables: no memory for {structures} structures");
         return;
     }
     let entries = smbios::Entries::from_anchor(&read(SMBIOS_ANCHOR));

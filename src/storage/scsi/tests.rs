@@ -248,6 +248,23 @@ fn a_disk_without_a_cache_need_not_know_how_to_flush_it() {
     assert_eq!(disk.flush(), Err(DiskError::Controller));
 }
 
+#[test]
+fn a_geometry_fits_the_size() {
+    let mut answer = [0; GEOMETRY_LEN];
+    answer[4..10].copy_from_slice(&[0x84, 22, 0, 0, 32, 16]);
+    let chs = |cylinders, heads, sectors| Chs {
+        cylinders,
+        heads,
+        sectors,
+    };
+    assert_eq!(geometry(answer, 32768), chs(32, 16, 64));
+    assert_eq!(geometry(answer, 500), Chs::default());
+    assert_eq!(geometry(answer, 1 << 30), Chs::default());
+    answer[3] = 255;
+    assert_eq!(geometry(answer, 32768), Chs::default());
+    assert_eq!(geometry([0; GEOMETRY_LEN], 32768), Chs::default());
+}
+
 proptest::proptest! {
     #[test]
     fn any_reply_is_judged(

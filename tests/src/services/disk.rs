@@ -36,14 +36,14 @@ fn disk(ax: u16, drive: u8) -> Call {
 }
 
 /// A call that takes the packet.
-fn packed(ah: u8, drive: u8) -> Call {
+pub fn packed(ah: u8, drive: u8) -> Call {
     disk(u16::from(ah) << 8, drive)
         .ds(PACKET_AT.0)
         .si(PACKET_AT.1)
 }
 
 /// Writes a device address packet.
-fn packet(script: &mut Script, size: u8, count: u16, buffer: u32, lba: u64) {
+pub fn packet(script: &mut Script, size: u8, count: u16, buffer: u32, lba: u64) {
     let mut bytes = vec![size, 0];
     bytes.extend(count.to_le_bytes());
     bytes.extend(buffer.to_le_bytes());
@@ -52,7 +52,7 @@ fn packet(script: &mut Script, size: u8, count: u16, buffer: u32, lba: u64) {
 }
 
 /// The buffer at an offset as a far pointer.
-fn far(offset: u16) -> u32 {
+pub fn far(offset: u16) -> u32 {
     u32::from(BUFFER_SEGMENT) << 16 | u32::from(offset)
 }
 

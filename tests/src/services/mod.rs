@@ -1,6 +1,6 @@
 //! Every call the differential probe makes, with good and with bad arguments, an interrupt family a file.
 
-mod disk;
+pub mod disk;
 mod input;
 mod memory;
 mod pci;

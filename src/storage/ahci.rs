@@ -336,7 +336,8 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
     let mut found = Vec::new();
     for number in (0..32u8).filter(|number| implemented >> number & 1 != 0) {
         let regs = base + PORTS + PORT_LEN * u64::from(number);
-        if hw.read32(regs + SSTS) & 15 != PRESENT {
+        let unit = || format!("drive@{number:x}/disk@0");
+        if !function.wants(unit) || hw.read32(regs + SSTS) & 15 != PRESENT {
             continue;
         }
         let Some(area) = hw.dma_memory(AREA_LEN, AREA_ALIGN) else {
@@ -348,7 +349,7 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
             regs,
             area,
         };
-        let place = function.place(format!("drive@{number:x}/disk@0"));
+        let place = function.place(unit());
         match identify_drive(port, dma, format!("SATA port {number}"), place) {
             Ok(drive) => found.extend(drive),
             Err(error) => log::warn!("SATA port {number}: not used: {error:?}"),

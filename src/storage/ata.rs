@@ -103,7 +103,8 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
         };
         let mut begun = false;
         for second in [false, true] {
-            if channel.present(second) {
+            let place = || format!("drive@{}/disk@{}", ports.number, u8::from(second));
+            if function.wants(place) && channel.present(second) {
                 if !begun {
                     channel.begin();
                     begun = true;
@@ -113,8 +114,7 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
                     second,
                     number: (4 * before) as u16 + u16::from(2 * ports.number) + u16::from(second),
                 };
-                let place = format!("drive@{}/disk@{}", ports.number, u8::from(second));
-                found.extend(unit.identify(function.place(place), prd));
+                found.extend(unit.identify(function.place(place()), prd));
             }
         }
         if begun {

@@ -330,6 +330,10 @@ fn look<H: Handle>(function: &Function<H>, name: &str) -> Result<Vec<Found>, Str
     let controller = Arc::new(Mutex::new(controller));
     let mut found = Vec::new();
     for id in ids.into_iter().take(MOST_NAMESPACES) {
+        let unit = || format!("namespace@{id:x},0");
+        if !function.wants(unit) {
+            continue;
+        }
         let data = controller.lock().identify(NAMESPACE, id);
         let namespace = match data.map(|data| Namespace::read(&data)) {
             Ok(Ok(namespace)) => namespace,
@@ -337,7 +341,7 @@ fn look<H: Handle>(function: &Function<H>, name: &str) -> Result<Vec<Found>, Str
                 found.push(Found::Unusable {
                     kind: Kind::HardDisk,
                     name: format!("{} (namespace {id} of {name})", identity.model),
-                    place: function.place(format!("namespace@{id:x},0")),
+                    place: function.place(unit()),
                     why,
                 });
                 continue;
@@ -364,7 +368,7 @@ fn look<H: Handle>(function: &Function<H>, name: &str) -> Result<Vec<Found>, Str
                         ..Dma::ALL
                     }),
                 },
-                place: function.place(format!("namespace@{id:x},0")),
+                place: function.place(unit()),
                 edd: None,
             },
             id,

@@ -149,6 +149,7 @@ fn cmos_tells_of_the_drives() {
             hw: hw.clone(),
             pci: &[],
             config: ConfigAccess::Ports,
+            wanted: None,
         };
         let found = probe(&around);
         let name = |found: &Found| match found {

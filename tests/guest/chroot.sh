@@ -20,8 +20,11 @@ in_it firstlight doctor || true
 in_it firstlight run --dry-run /usr/share/doc/firstlight/examples/bios.xml
 in_it firstlight xl /usr/share/doc/firstlight/examples/bios.xml -o /tmp/xl
 grep -q 'firmware_override = "/usr/share/firstlight/hvmloader"' "$root/tmp/xl/xl.cfg" || fail "no loader in xl.cfg"
+in_it firstlight xl /usr/share/doc/firstlight/examples/hostboot.xml -o /tmp/pv
+grep -q 'bootloader = "/usr/bin/firstlight-bootloader"' "$root/tmp/pv/xl.cfg" || fail "no bootloader in xl.cfg"
+in_it firstlight-bootloader --help >/dev/null
 in_it firstlight check /usr/share/doc/firstlight/examples/bios.xml >/dev/null && fail "nothing is lost"
-for file in man/man1/firstlight.1.gz man/man1/firstlight-run.1.gz bash-completion/completions/firstlight \
+for file in man/man1/firstlight.1.gz man/man1/firstlight-run.1.gz man/man8/firstlight-bootloader.8.gz bash-completion/completions/firstlight \
     zsh/vendor-completions/_firstlight fish/vendor_completions.d/firstlight.fish qemu/firmware/70-firstlight.json; do
     [ -s "$root/usr/share/$file" ] || fail "no $file"
 done

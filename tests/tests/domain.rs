@@ -3,8 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use firstlight_host::domain::Domain;
 use firstlight_host::run;
+use firstlight_tests::guest::NicBackend;
 use firstlight_tests::guest::{Config, Firmware, Guest, Log, Machine, rom_path, workspace};
 use firstlight_tests::linux::dmidecode_says;
+use firstlight_tests::media;
 use std::fs;
 use std::path::{Path, PathBuf};
 use xtask::linux::{Linux, REPORT_END, Report};
@@ -81,4 +83,100 @@ fn a_kernel_has_its_initrd_and_its_command_line() -> Result<()> {
     let line = "Kernel command line: console=ttyS0 ks=http://example.com/f8-i386/os/\n";
     ensure!(messages.contains(line), "{messages}");
     dmidecode_says(&report, &[])
+}
+
+/// A name with all that QEMU's options take as their own.
+const NAME: &str = "a b,c'd\"e\\f=g\n";
+
+/// What the boot programs of a domain say, one after the other. It has a floppy disk, two hard disks, a CD and a card on a network
+/// with a boot program; all but the second disk (2) say the letters of their kinds.
+fn letters(os: &str, orders: [&str; 4]) -> Result<String> {
+    let files = tempfile::tempdir()?;
+    // Every path has this in it.
+    let directory = files.path().join(NAME);
+    fs::create_dir(&directory)?;
+    let mut names = Vec::new();
+    for file in [
+        media::floppy(&directory, 'A')?,
+        media::disk(&directory, 'C')?,
+        media::disk(&directory, '2')?,
+        media::cdrom(&directory, 'D')?,
+    ] {
+        let name = file.display().to_string();
+        let name = name.replace('"', "&quot;").replace('\'', "&apos;");
+        names.push(name.replace('\n', "&#10;"));
+    }
+    fs::write(files.path().join("program"), media::program('N'))?;
+    let order = |index: usize| match orders[index] {
+        "" => String::new(),
+        order => format!("<boot order='{order}'/>"),
+    };
+    let text = format!(
+        "<domain type='qemu'><name>guest</name><memory unit='MiB'>128</memory><os><type>hvm</type>{os}<bios useserial='yes'/></os>\
+         <features><acpi/></features><devices>\
+         <disk device='floppy'><source file=\"{}\"/><target dev='fda'/>{}</disk>\
+         <disk><source file=\"{}\"/><target dev='hda' bus='ide'/>{}</disk>\
+         <disk><source file=\"{}\"/><target dev='vda' bus='virtio'/></disk>\
+         <disk device='cdrom'><source file=\"{}\"/><target dev='sda' bus='sata'/>{}</disk>\
+         <interface type='user'><model type='virtio'/>{}</interface><serial type='pty'/></devices></domain>",
+        names[0],
+        order(0),
+        names[1],
+        order(1),
+        names[2],
+        names[3],
+        order(2),
+        order(3)
+    );
+    let options = run::Options {
+        rom: rom_path(),
+        ..run::Options::default()
+    };
+    let domain = Domain::parse(&text, &files.path().join("domain.xml"))?;
+    let (mut guest, _) = run::guest(&domain, &options)?;
+    guest.serial.clear();
+    guest.nics[0].backend = NicBackend::User(vec![
+        ("tftp".into(), files.path().display().to_string()),
+        ("bootfile".into(), "program".into()),
+    ]);
+    let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+        .with(|own| *own = guest)
+        .deadline_seconds(120)
+        .start()?;
+    guest.wait_for(Log::Serial, "Nothing could be booted")?;
+    let log = guest.log(Log::Debug);
+    let said = log.split("firstlight:").next().unwrap_or_default();
+    Ok(said.to_owned())
+}
+
+/// `<boot dev>` stands for the first device of a kind, and what has no place is not booted, as libvirt has it.
+#[test]
+fn the_order_by_kind_is_followed() -> Result<()> {
+    for (kinds, expected) in [
+        (&["hd"][..], "C"),
+        (&["cdrom", "hd"], "DC"),
+        (&["network", "cdrom"], "ND"),
+        (&["hd", "network", "cdrom"], "CND"),
+    ] {
+        let os: String = kinds
+            .iter()
+            .map(|kind| format!("<boot dev='{kind}'/>"))
+            .collect();
+        let said = letters(&os, [""; 4])?;
+        ensure!(said == expected, "{kinds:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_order_by_device_is_followed() -> Result<()> {
+    for (orders, expected) in [
+        (["", "2", "1", ""], "DC"),
+        (["", "3", "2", "1"], "NDC"),
+        (["", "", "7", "9"], "DN"),
+    ] {
+        let said = letters("", orders)?;
+        ensure!(said == expected, "{orders:?}: {said}");
+    }
+    Ok(())
 }

@@ -93,6 +93,7 @@ pub fn make(directory: &Path) -> Result<Files> {
     tools_tree.write(&format!("{documents}/copyright"), COPYRIGHT, 0o644)?;
     for path in [
         "docs/using.md",
+        "docs/bootloader.md",
         "docs/settings.md",
         "LICENSE-APACHE",
         "LICENSE-MIT",
@@ -246,12 +247,17 @@ fn manual(tree: &Tree) -> Result<()> {
     for (name, page) in pages {
         let mut text = Vec::new();
         clap_mangen::Man::new(page).render(&mut text)?;
-        let place = format!("/usr/share/man/man1/{name}.1");
-        tree.write(&place, text, 0o644)?;
-        // Without the file's name and time.
-        command::run_quietly(Command::new("gzip").arg("-9n").arg(tree.place(&place)))?;
+        manual_page(tree, &format!("man1/{name}.1"), text)?;
     }
-    Ok(())
+    let bootloader = fs::read(project::root().join("docs/firstlight-bootloader.8"))?;
+    manual_page(tree, "man8/firstlight-bootloader.8", bootloader)
+}
+
+fn manual_page(tree: &Tree, name: &str, text: Vec<u8>) -> Result<()> {
+    let place = format!("/usr/share/man/{name}");
+    tree.write(&place, text, 0o644)?;
+    // Without the file's name and time.
+    command::run_quietly(Command::new("gzip").arg("-9n").arg(tree.place(&place)))
 }
 
 fn completions(tree: &Tree) -> Result<()> {

@@ -16,6 +16,8 @@ use crate::{build, image, setup};
 use anyhow::{Context, Result};
 use bed::{Bed, Config};
 use dom0::Version;
+use firstlight_host::xl::Starter;
+use firstlight_vm::Virtualization;
 use guest::{Guest, Loader};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -107,8 +109,11 @@ fn configured(
     let file = match file.extension().is_some_and(|extension| extension == "xml") {
         true => {
             let domain = firstlight_host::cli::read(file)?;
-            let loader = build::firmware()?.hvmloader;
-            firstlight_host::xl::write(&domain, &loader, directory)?
+            let starter = match domain.guest.virtualization {
+                Virtualization::Hvm => Starter::Loader(build::firmware()?.hvmloader),
+                _ => Starter::Bootloader(build::bootloader::file()?),
+            };
+            firstlight_host::xl::write(&domain, starter, directory)?
         }
         false => file.to_owned(),
     };

@@ -4,7 +4,7 @@ use crate::domain::{Domain, TOOLSTACKS};
 use crate::{check, divert, doctor, firmware, run, smbios, source, xl};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use firstlight_vm::{Accelerator, qemu};
+use firstlight_vm::{Accelerator, Virtualization, qemu};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +56,9 @@ struct Run {
 }
 
 /// Make a configuration for Xen of a domain: xl.cfg, and the SMBIOS structures that carry what xl.cfg cannot say
+///
+/// A domain with a BIOS is started by Firstlight's loader. A paravirtual one (PV, PVH) has its kernel picked by
+/// firstlight-bootloader, whatever program its <bootloader> names.
 #[derive(clap::Args)]
 struct Xl {
     /// The domain, as `virsh dumpxml` prints it
@@ -69,6 +72,9 @@ struct Xl {
     /// Another loader
     #[arg(long, value_name = "FILE")]
     loader: Option<PathBuf>,
+    /// Another bootloader
+    #[arg(long, value_name = "FILE")]
+    bootloader: Option<PathBuf>,
 }
 
 /// Make a blob of SMBIOS structures, or show one
@@ -101,7 +107,7 @@ struct Check {
     /// For a program to read
     #[arg(long)]
     json: bool,
-    /// Look at these toolstacks only
+    /// Look at these toolstacks only; for a paravirtual domain, Xen's are looked at unless others are named
     #[arg(long, value_enum, value_delimiter = ',', value_name = "TOOLSTACK")]
     on: Vec<Toolstack>,
 }
@@ -119,8 +125,13 @@ enum Toolstack {
 }
 
 /// Tell what is installed, which firmware a guest gets today, and what is in the way
+///
+/// The exit code is 1 if something is in the way.
 #[derive(clap::Args)]
-struct Doctor {}
+struct Doctor {
+    /// A domain, to tell the same of it
+    domain: Option<PathBuf>,
+}
 
 /// Put Firstlight's loader in place of Xen's hvmloader, for libvirt's Xen driver, which cannot name one; or back
 #[derive(clap::Args)]
@@ -153,7 +164,7 @@ pub fn main() -> ExitCode {
         Command::Xl(args) => convert(args),
         Command::Smbios(args) => make_smbios(args),
         Command::Check(args) => check_domain(args),
-        Command::Doctor(Doctor {}) => Ok(diagnose()),
+        Command::Doctor(args) => Ok(diagnose(args)),
         Command::Divert(args) => divert_loaders(args),
     };
     done.unwrap_or_else(|error| {
@@ -194,8 +205,17 @@ fn run_domain(args: Run) -> Result<ExitCode> {
 
 fn convert(args: Xl) -> Result<ExitCode> {
     let domain = read(&args.domain)?;
-    let loader = firmware::find(args.loader.as_deref(), firmware::HVMLOADER)?;
-    let file = xl::write(&domain, &loader, &args.output)?;
+    let starter = match domain.guest.virtualization {
+        Virtualization::Hvm => {
+            let loader = firmware::find(args.loader.as_deref(), firmware::HVMLOADER)?;
+            xl::Starter::Loader(loader)
+        }
+        Virtualization::Pvh | Virtualization::Pv => {
+            let bootloader = firmware::find(args.bootloader.as_deref(), firmware::BOOTLOADER)?;
+            xl::Starter::Bootloader(bootloader)
+        }
+    };
+    let file = xl::write(&domain, starter, &args.output)?;
     println!("{}", file.display());
     if args.start {
         xl::start(&file)?;
@@ -231,7 +251,12 @@ fn check_domain(args: Check) -> Result<ExitCode> {
         .map(|&toolstack| toolstack as usize)
         .collect();
     if columns.is_empty() {
-        columns = (0..TOOLSTACKS.len()).collect();
+        columns = match domain.guest.virtualization {
+            Virtualization::Hvm => (0..TOOLSTACKS.len()).collect(),
+            Virtualization::Pvh | Virtualization::Pv => {
+                vec![Toolstack::Xl as usize, Toolstack::LibvirtXen as usize]
+            }
+        };
     }
     if args.json {
         println!("{:#}", check::json(&domain, &columns));
@@ -245,8 +270,8 @@ fn check_domain(args: Check) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(check::loses(&domain, &columns))))
 }
 
-fn diagnose() -> ExitCode {
-    let findings = doctor::examine();
+fn diagnose(args: Doctor) -> ExitCode {
+    let findings = doctor::examine(args.domain.as_deref());
     print!("{}", findings.text());
     ExitCode::from(u8::from(findings.trouble))
 }

@@ -11,7 +11,10 @@ pub const ROM: &str = "firstlight.rom";
 /// The loader for Xen.
 pub const HVMLOADER: &str = "hvmloader";
 
-/// A file of the firmware: `given`, or `name` where a package puts it, or beside this program, as in the archive that `cargo xtask
+/// The program that picks a paravirtual guest's kernel.
+pub const BOOTLOADER: &str = "firstlight-bootloader";
+
+/// A file of the firmware, or the bootloader: `given`, or `name` where a package puts it, or beside this program, as in the archive that `cargo xtask
 /// dist` makes and in the build's own directory.
 ///
 /// # Errors
@@ -26,7 +29,7 @@ pub fn find(given: Option<&Path>, name: &str) -> Result<PathBuf> {
             .iter()
             .map(|place| place.display().to_string())
             .collect();
-        format!("there is no firmware: looked for {}", places.join(", "))
+        format!("there is no {name}: looked for {}", places.join(", "))
     })?;
     // xl and QEMU start elsewhere, perhaps.
     let absolute = std::path::absolute(&file)?;
@@ -43,12 +46,23 @@ fn candidates(name: &str) -> Vec<PathBuf> {
         .and_then(Path::parent);
     if let Some(prefix) = prefix {
         places.push(prefix.join("share/firstlight").join(name));
+        places.push(prefix.join("bin").join(name));
         // Where `cargo xtask build` puts them, for a program of the same build.
         places.push(prefix.join("firmware").join(name));
     }
-    let installed = Path::new(DIRECTORY).join(name);
-    if !places.contains(&installed) {
-        places.push(installed);
+    for directory in [DIRECTORY, "/usr/bin"] {
+        let installed = Path::new(directory).join(name);
+        if !places.contains(&installed) {
+            places.push(installed);
+        }
     }
+    // A program is not where files for guests are, nor they where programs are.
+    places.retain(|place| {
+        let program = place.parent().is_some_and(|parent| parent.ends_with("bin"));
+        let own_build = place
+            .parent()
+            .is_some_and(|parent| parent.ends_with("firmware"));
+        own_build || program == (name == BOOTLOADER)
+    });
     places
 }

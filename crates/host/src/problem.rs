@@ -1,6 +1,7 @@
 //! What is wrong with a domain's XML, and where; and reading elements such that nothing in them goes unnoticed.
 
-use roxmltree::Node;
+use crate::node::{Leftover, Node};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -56,68 +57,76 @@ pub struct Log {
     pub errors: Vec<Problem>,
     /// What is ignored, which is harmless.
     pub warnings: Vec<Problem>,
+    /// The elements with errors.
+    wrong: BTreeSet<usize>,
 }
+
+/// The most errors, and the most warnings, that are noted: to find the line of each takes time.
+const MOST: usize = 200;
 
 impl Log {
     /// Notes an error at an element.
     pub fn error(&mut self, node: Node, message: impl Into<String>) {
-        self.errors.push(at(node, message.into()));
+        self.wrong.insert(node.id());
+        if self.errors.len() < MOST {
+            self.errors.push(at(node, message.into()));
+        }
     }
 
     /// Notes at an element what is harmless.
     pub fn warn(&mut self, node: Node, message: impl Into<String>) {
-        self.warnings.push(at(node, message.into()));
+        if self.warnings.len() < MOST {
+            self.warnings.push(at(node, message.into()));
+        }
     }
 
-    /// The child elements. The element has no other attributes than `attributes`, and no text.
-    pub fn open<'a, 'i>(&mut self, node: Node<'a, 'i>, attributes: &[&str]) -> Vec<Node<'a, 'i>> {
-        self.attributes(node, attributes);
+    /// Ignores an element with all that is in it, which is harmless, and says why.
+    pub fn ignore(&mut self, node: Node, why: &str) {
+        node.ignore();
+        self.warn(node, why);
+    }
+
+    /// Ignores attributes, which is harmless, and says which there were.
+    pub fn ignore_attributes(&mut self, node: Node, names: &[&str]) {
+        let there = names.iter().filter(|name| node.attribute(name).is_some());
+        let there: Vec<&str> = there.copied().collect();
+        if !there.is_empty() {
+            self.warn(node, format!("ignored here: {}", there.join(", ")));
+        }
+    }
+
+    /// Notes what was never asked of `root` and what is in it. Where something is wrong with an element already, its reader may have
+    /// stopped early, so what is left of it says nothing.
+    pub fn leftovers(&mut self, root: Node) {
+        let wrong = self.wrong.clone();
+        root.leftovers(&wrong, &mut |node, what| match what {
+            Leftover::Element if node.is_foreign() => self.error(node, FOREIGN),
+            Leftover::Element => self.error(node, "this element is not known here"),
+            Leftover::Attribute(name) => {
+                self.error(node, format!("the attribute '{name}' is not known here"));
+            }
+            Leftover::Text => self.error(node, "has text where only elements may stand"),
+        });
+    }
+
+    /// The elements in an element, of which only those in `repeated` may stand there more than once.
+    pub fn children<'a>(&mut self, node: Node<'a>, repeated: &[&str]) -> Vec<Node<'a>> {
+        let mut seen = BTreeSet::new();
         let mut children = Vec::new();
-        for child in node.children() {
-            if child.is_element() {
+        for child in node.children().filter(|child| !child.is_foreign()) {
+            if seen.insert(child.name()) || repeated.contains(&child.name()) {
                 children.push(child);
-            } else if child.is_text() && !child.text().unwrap_or_default().trim().is_empty() {
-                self.error(node, "has text where only elements may stand");
+            } else {
+                self.error(child, "stands here twice");
+                child.ignore();
             }
         }
         children
     }
 
-    /// The element has no other attributes than `attributes`, and nothing in it.
-    pub fn empty(&mut self, node: Node, attributes: &[&str]) {
-        for child in self.open(node, attributes) {
-            self.unknown(child);
-        }
-    }
-
-    /// The element has no other attributes than `attributes`.
-    pub fn attributes(&mut self, node: Node, attributes: &[&str]) {
-        for attribute in node.attributes() {
-            if !attributes.contains(&attribute.name()) {
-                let name = attribute.name();
-                self.error(node, format!("the attribute '{name}' is not known here"));
-            }
-        }
-    }
-
-    /// An element that nobody here knows.
-    pub fn unknown(&mut self, node: Node) {
-        self.error(node, "this element is not known here");
-    }
-
-    /// The element's text, without blanks around it. The element has nothing else in it.
-    pub fn text(&mut self, node: Node) -> String {
-        if let Some(child) = node.children().find(|child| child.is_element()) {
-            self.unknown(child);
-        }
-        let parts = node.children().filter(|child| child.is_text());
-        let text: String = parts.filter_map(|part| part.text()).collect();
-        text.trim().to_owned()
-    }
-
     /// The element's text, which has to be there.
     pub fn some_text(&mut self, node: Node) -> Option<String> {
-        let text = self.text(node);
+        let text = node.text();
         if text.is_empty() {
             self.error(node, "is empty");
             return None;
@@ -126,7 +135,7 @@ impl Log {
     }
 
     /// An attribute that has to be there.
-    pub fn attribute<'a>(&mut self, node: Node<'a, '_>, name: &str) -> Option<&'a str> {
+    pub fn attribute<'a>(&mut self, node: Node<'a>, name: &str) -> Option<&'a str> {
         let value = node.attribute(name);
         if value.is_none() {
             self.error(node, format!("the attribute '{name}' is missing"));
@@ -144,6 +153,12 @@ impl Log {
             self.error(node, format!("{name}='{value}' is not one of {known}"));
         }
         found.map(|(_, value)| *value)
+    }
+
+    /// The same, where the attribute has to be there.
+    pub fn required<T: Copy>(&mut self, node: Node, name: &str, values: &[(&str, T)]) -> Option<T> {
+        self.attribute(node, name)?;
+        self.choice(node, name, values)
     }
 
     /// An attribute that is `yes` or `no`; nothing where it is missing.
@@ -202,19 +217,17 @@ impl Log {
     }
 }
 
+/// What is said of elements such as `<qemu:commandline>`.
+const FOREIGN: &str = "arguments for other programs are not taken from a domain: an argument can start any program. Give them to this tool, after --";
+
 /// A problem at an element.
 fn at(node: Node, message: String) -> Problem {
-    let position = node.document().text_pos_at(node.range().start);
-    let mut names: Vec<String> = node
-        .ancestors()
-        .filter(|ancestor| ancestor.is_element())
-        .map(|ancestor| format!("<{}>", ancestor.tag_name().name()))
-        .collect();
-    names.reverse();
+    let (line, column) = node.position();
+    let names = node.names().into_iter();
     Problem {
-        line: position.row,
-        column: position.col,
-        element: names.concat(),
+        line,
+        column,
+        element: names.map(|name| format!("<{name}>")).collect(),
         message,
     }
 }

@@ -4,7 +4,7 @@ use crate::domain::{Domain, Kind, SmbiosMode};
 use crate::smbios;
 use anyhow::{Context, Result, bail, ensure};
 use firstlight_vm::{
-    Accelerator, BootDevice, Chardev, Guest, NicBackend, Rom, Tpm, TpmBackend, qemu,
+    Accelerator, BootDevice, Chardev, Guest, NicBackend, Rom, Tpm, TpmBackend, Virtualization, qemu,
 };
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,8 +27,12 @@ pub struct Options {
 /// The guest for QEMU that a domain describes, and what a user should know about it.
 ///
 /// # Errors
-/// The host's SMBIOS table is asked for and cannot be read, or a TPM is asked for without a program that emulates it.
+/// The guest is a paravirtual one, the host's SMBIOS table is asked for and cannot be read, or a TPM is asked for without a program that emulates it.
 pub fn guest(domain: &Domain, options: &Options) -> Result<(Guest, Vec<String>)> {
+    ensure!(
+        domain.guest.virtualization == Virtualization::Hvm,
+        "QEMU has no paravirtual guests (PV, PVH), which only Xen runs: firstlight xl makes its configuration"
+    );
     let mut notes: Vec<String> = Vec::new();
     let boots_by_network = domain.guest.boot.order.contains(&BootDevice::Network);
     let mut guest = domain.for_qemu();

@@ -9,25 +9,39 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The program of ours that each kind of guest is started by: the loader where there is a BIOS, else what picks the kernel.
+#[derive(Clone, Debug)]
+pub enum Starter {
+    /// In place of Xen's hvmloader.
+    Loader(PathBuf),
+    /// In place of whatever the domain names, which is not run.
+    Bootloader(PathBuf),
+}
+
 /// Writes `xl.cfg`, and `smbios.bin` where there is something to say, into `directory`, which is made if it is not there.
 /// Returns the configuration's path.
 ///
 /// # Errors
 /// The domain has something that Xen has no place for, or a file cannot be written.
-pub fn write(domain: &Domain, loader: &Path, directory: &Path) -> Result<PathBuf> {
+pub fn write(domain: &Domain, starter: Starter, directory: &Path) -> Result<PathBuf> {
     let made = fs::create_dir_all(directory);
     made.with_context(|| format!("cannot make {}", directory.display()))?;
     let directory = fs::canonicalize(directory)?;
-    let blob = smbios::of_domain(domain, smbios::HOST_TABLE.as_ref())?;
     let mut files = Files {
-        loader: Some(loader.to_owned()),
-        smbios: None,
         links: directory.clone(),
+        ..Files::default()
     };
-    if !blob.is_empty() {
-        let file = directory.join("smbios.bin");
-        save(&file, &blob)?;
-        files.smbios = Some(file);
+    match starter {
+        Starter::Loader(loader) => {
+            files.loader = Some(loader);
+            let blob = smbios::of_domain(domain, smbios::HOST_TABLE.as_ref())?;
+            if !blob.is_empty() {
+                let file = directory.join("smbios.bin");
+                save(&file, &blob)?;
+                files.smbios = Some(file);
+            }
+        }
+        Starter::Bootloader(bootloader) => files.bootloader = Some(bootloader),
     }
     let configuration = xl::configuration(&domain.guest, &files)?;
     for (link, target) in &configuration.links {

@@ -81,6 +81,8 @@ pub struct Disk {
     pub bus: Bus,
     /// Its number on the bus, from 0; the next one where nothing is said.
     pub unit: Option<u32>,
+    /// The name that a paravirtual guest knows it by, such as `xvda1`.
+    pub name: Option<String>,
     /// Its place in the boot order, from 1.
     pub boot_index: Option<u32>,
     /// The guest may only read it.
@@ -104,6 +106,7 @@ impl Disk {
             medium: Medium::Disk,
             bus,
             unit: None,
+            name: None,
             boot_index: None,
             read_only: false,
             snapshot: false,

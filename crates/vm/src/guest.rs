@@ -35,6 +35,29 @@ impl fmt::Display for Machine {
     }
 }
 
+/// How much of a PC a guest of Xen is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Virtualization {
+    /// A whole PC with a BIOS; all guests of QEMU are.
+    #[default]
+    Hvm,
+    /// A kernel in a hardware-virtualized machine without devices of a PC.
+    Pvh,
+    /// A kernel that asks Xen for all.
+    Pv,
+}
+
+impl Virtualization {
+    /// xl's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hvm => "hvm",
+            Self::Pvh => "pvh",
+            Self::Pv => "pv",
+        }
+    }
+}
+
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Accelerator {
@@ -149,6 +172,10 @@ pub struct Guest {
     pub uuid: Option<String>,
     /// The UUID that changes when the guest is copied or taken back, or `auto` for one of QEMU's choice.
     pub generation_id: Option<String>,
+    /// How much of a PC it is.
+    pub virtualization: Virtualization,
+    /// What the bootloader is told that picks a paravirtual guest's kernel.
+    pub bootloader_arguments: Option<String>,
     /// The kind of machine.
     pub machine: Machine,
     /// QEMU's name of an exact version of the machine, such as `pc-i440fx-8.2`.
@@ -214,6 +241,8 @@ impl Guest {
             name: None,
             uuid: None,
             generation_id: None,
+            virtualization: Virtualization::Hvm,
+            bootloader_arguments: None,
             machine,
             machine_type: None,
             machine_options: Vec::new(),

@@ -20,6 +20,8 @@ pub use device::{
     Chardev, FwCfg, FwCfgValue, Nic, NicBackend, Rom, Sysinfo, Tpm, TpmBackend, Values,
 };
 pub use disk::{Bus, Disk, Format, Medium};
-pub use guest::{Accelerator, Boot, BootDevice, Cpus, Firmware, Guest, Kernel, Machine};
+pub use guest::{
+    Accelerator, Boot, BootDevice, Cpus, Firmware, Guest, Kernel, Machine, Virtualization,
+};
 pub use monitor::Monitor;
 pub use running::{Outcome, Running};

@@ -2,7 +2,7 @@
 
 use crate::device::Chardev;
 use crate::disk::{Bus, Disk, Medium};
-use crate::guest::{BootDevice, Guest};
+use crate::guest::{BootDevice, Guest, Virtualization};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub struct Files {
     /// The loader that takes hvmloader's place, or nothing for the one that Xen has.
     pub loader: Option<PathBuf>,
+    /// The program that picks a paravirtual guest's kernel, unless the guest has one from the host.
+    pub bootloader: Option<PathBuf>,
     /// A blob of SMBIOS structures.
     pub smbios: Option<PathBuf>,
     /// Where symbolic links are made to files whose names a list of disks cannot have.
@@ -95,7 +97,7 @@ pub fn configuration(guest: &Guest, files: &Files) -> Result<Configuration> {
     let mut configuration = Configuration::default();
     let mut config = Text(String::new());
     config.string("name", guest.name.as_deref().unwrap_or("guest"))?;
-    config.string("type", "hvm")?;
+    config.string("type", guest.virtualization.name())?;
     if let Some(uuid) = &guest.uuid {
         config.string("uuid", uuid)?;
     }
@@ -104,6 +106,40 @@ pub fn configuration(guest: &Guest, files: &Files) -> Result<Configuration> {
     if let Some(maximum) = guest.cpus.maximum {
         config.number("maxvcpus", maximum.into());
     }
+    config.number("localtime", guest.local_time.into());
+    if !guest.restarts {
+        config.string("on_reboot", "destroy")?;
+    }
+    match guest.virtualization {
+        Virtualization::Hvm => firmware(guest, files, &mut config)?,
+        Virtualization::Pvh | Virtualization::Pv => bootloader(guest, files, &mut config)?,
+    }
+    if let Some(kernel) = &guest.kernel {
+        config.path("kernel", &kernel.file)?;
+        if let Some(initrd) = &kernel.initrd {
+            config.path("ramdisk", initrd)?;
+        }
+        if let Some(line) = &kernel.command_line {
+            config.string("cmdline", line)?;
+        }
+    }
+    disks(guest, files, &mut config, &mut configuration.links)?;
+    cards(guest, &mut config)?;
+    if guest.virtualization == Virtualization::Hvm {
+        serial(guest, &mut config)?;
+        match guest.video.as_deref() {
+            None => config.string("vga", "none")?,
+            Some("cirrus-vga") => config.string("vga", "cirrus")?,
+            Some("qxl-vga") => config.string("vga", "qxl")?,
+            Some(_) => config.string("vga", "stdvga")?,
+        }
+    }
+    configuration.text = config.0;
+    Ok(configuration)
+}
+
+/// What a guest with a BIOS has.
+fn firmware(guest: &Guest, files: &Files, config: &mut Text) -> Result<()> {
     if let Some(loader) = &files.loader {
         config.path("firmware_override", loader)?;
     }
@@ -120,45 +156,48 @@ pub fn configuration(guest: &Guest, files: &Files) -> Result<Configuration> {
         config.string("ms_vm_genid", id)?;
     }
     config.number("acpi", guest.acpi.into());
-    config.number("localtime", guest.local_time.into());
-    if !guest.restarts {
-        config.string("on_reboot", "destroy")?;
-    }
     let boot: String = boot_letters(guest).into_iter().collect();
     if !boot.is_empty() {
         config.string("boot", &boot)?;
     }
-    if let Some(kernel) = &guest.kernel {
-        config.path("kernel", &kernel.file)?;
-        if let Some(initrd) = &kernel.initrd {
-            config.path("ramdisk", initrd)?;
-        }
-        if let Some(line) = &kernel.command_line {
-            config.string("cmdline", line)?;
-        }
+    Ok(())
+}
+
+/// What picks a paravirtual guest's kernel.
+fn bootloader(guest: &Guest, files: &Files, config: &mut Text) -> Result<()> {
+    if guest.virtualization == Virtualization::Pvh {
+        config.number("acpi", guest.acpi.into());
     }
-    disks(guest, files, &mut config, &mut configuration.links)?;
+    if guest.kernel.is_some() {
+        return Ok(());
+    }
+    if let Some(bootloader) = &files.bootloader {
+        config.path("bootloader", bootloader)?;
+    }
+    // One argument, as libvirt gives them: a string that is no list would be divided at blanks, whatever stands in quotes.
+    match &guest.bootloader_arguments {
+        Some(arguments) => config.list("bootloader_args", std::slice::from_ref(arguments)),
+        None => Ok(()),
+    }
+}
+
+fn cards(guest: &Guest, config: &mut Text) -> Result<()> {
     let mut cards = Vec::new();
     for nic in &guest.nics {
-        let mut fields = vec!["type=ioemu".to_owned(), format!("model={}", nic.model)];
+        let mut fields = match guest.virtualization {
+            Virtualization::Hvm => vec!["type=ioemu".to_owned(), format!("model={}", nic.model)],
+            Virtualization::Pvh | Virtualization::Pv => vec!["type=vif".to_owned()],
+        };
         fields.extend(nic.mac.as_ref().map(|mac| format!("mac={mac}")));
         fields.extend(nic.bridge.as_ref().map(|bridge| format!("bridge={bridge}")));
         let plain = fields.iter().all(|field| !field.contains([',', '\n', ' ']));
         ensure!(plain, "a network card has a name that xl.cfg cannot have");
         cards.push(fields.join(","));
     }
-    if !cards.is_empty() {
-        config.list("vif", &cards)?;
+    match cards[..] {
+        [] => Ok(()),
+        _ => config.list("vif", &cards),
     }
-    serial(guest, &mut config)?;
-    match guest.video.as_deref() {
-        None => config.string("vga", "none")?,
-        Some("cirrus-vga") => config.string("vga", "cirrus")?,
-        Some("qxl-vga") => config.string("vga", "qxl")?,
-        Some(_) => config.string("vga", "stdvga")?,
-    }
-    configuration.text = config.0;
-    Ok(configuration)
 }
 
 /// The letters of `boot=`, which names kinds of devices: of the devices that have a place of their own, the kinds in that order.
@@ -199,7 +238,12 @@ fn disk_names(guest: &Guest) -> Vec<String> {
         Bus::Virtio => format!("xvd{}", letter(next(&mut own, disk.unit))),
         Bus::Usb | Bus::Nvme | Bus::Floppy => String::new(),
     };
-    guest.disks.iter().map(&mut number).collect()
+    let name = |disk: &Disk| match (guest.virtualization, &disk.name) {
+        // It is in the guest's own configuration, perhaps.
+        (Virtualization::Pvh | Virtualization::Pv, Some(name)) => name.clone(),
+        _ => number(disk),
+    };
+    guest.disks.iter().map(name).collect()
 }
 
 fn next(count: &mut u32, unit: Option<u32>) -> u32 {
@@ -375,6 +419,7 @@ mod tests {
     fn text(guest: &Guest) -> String {
         let files = Files {
             loader: Some("/l".into()),
+            bootloader: Some("/b".into()),
             smbios: Some("/s".into()),
             links: "/d".into(),
         };
@@ -400,8 +445,8 @@ mod tests {
         guest.nics.push(nic);
         assert_eq!(
             text(&guest),
-            "name = \"a \\\"b\\\"\"\ntype = \"hvm\"\nmemory = 256\nvcpus = 1\nfirmware_override = \"/l\"\nsmbios_firmware = \"/s\"\n\
-             acpi = 1\nlocaltime = 0\nboot = \"cd\"\ndisk = [\n    \"vdev=hda,format=raw,access=rw,backendtype=qdisk,target=/a,b c\\\\'\\\".img\",\n    \
+            "name = \"a \\\"b\\\"\"\ntype = \"hvm\"\nmemory = 256\nvcpus = 1\nlocaltime = 0\nfirmware_override = \"/l\"\nsmbios_firmware = \"/s\"\n\
+             acpi = 1\nboot = \"cd\"\ndisk = [\n    \"vdev=hda,format=raw,access=rw,backendtype=qdisk,target=/a,b c\\\\'\\\".img\",\n    \
              \"vdev=hdc,format=empty,devtype=cdrom,access=ro,backendtype=qdisk\",\n]\nvif = [\n    \"type=ioemu,model=e1000,bridge=br0\",\n]\n\
              serial = \"pty\"\nvga = \"stdvga\"\n"
         );
@@ -424,6 +469,37 @@ mod tests {
         assert!(made.text.contains("target=/d/disk0\""));
         assert!(made.text.contains("kernel = \"/k\\nl\"\n"));
         assert_eq!(made.links, [("/d/disk0".into(), "/a\nb".into())]);
+    }
+
+    #[test]
+    fn a_paravirtual_guest() {
+        let mut guest = Guest::new(Machine::Pc);
+        guest.virtualization = Virtualization::Pv;
+        guest.bootloader_arguments = Some("--append \"a b\"".into());
+        guest.serial.push(Chardev::Pty);
+        guest.nics.push(Nic::new("e1000"));
+        let mut disk = Disk::new(Bus::Virtio, Path::new("/d"));
+        disk.name = Some("xvda1".into());
+        guest.disks.push(disk);
+        let common = "memory = 256\nvcpus = 1\nlocaltime = 0\n";
+        let rest = "disk = [\n    \"vdev=xvda1,format=raw,access=rw,backendtype=qdisk,target=/d\",\n]\n\
+                    vif = [\n    \"type=vif\",\n]\n";
+        let picks = "bootloader = \"/b\"\nbootloader_args = [\n    \"--append \\\"a b\\\"\",\n]\n";
+        assert_eq!(
+            text(&guest),
+            format!("name = \"guest\"\ntype = \"pv\"\n{common}{picks}{rest}")
+        );
+        guest.virtualization = Virtualization::Pvh;
+        guest.kernel = Some(Kernel {
+            file: "/k".into(),
+            initrd: Some("/i".into()),
+            command_line: Some("x=y".into()),
+        });
+        let kernel = "acpi = 1\nkernel = \"/k\"\nramdisk = \"/i\"\ncmdline = \"x=y\"\n";
+        assert_eq!(
+            text(&guest),
+            format!("name = \"guest\"\ntype = \"pvh\"\n{common}{kernel}{rest}")
+        );
     }
 
     #[test]

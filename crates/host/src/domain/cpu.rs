@@ -1,8 +1,8 @@
 //! `<vcpu>` and `<cpu>`.
 
 use super::{Kind, Reader, kept, lost};
+use crate::node::Node;
 use firstlight_vm::Cpus;
-use roxmltree::Node;
 
 /// QEMU's models without long mode, which the firmware's own code runs in.
 const WITHOUT_LONG_MODE: [&str; 11] = [
@@ -24,8 +24,7 @@ const LONG_MODE: &str = "has no long mode (64-bit), which this firmware's own co
 
 impl Reader {
     pub(super) fn vcpu(&mut self, node: Node) {
-        self.log
-            .attributes(node, &["placement", "cpuset", "current"]);
+        self.log.ignore_attributes(node, &["placement", "cpuset"]);
         let Some(text) = self.log.some_text(node) else {
             return;
         };
@@ -52,26 +51,20 @@ impl Reader {
             ("maximum", Some("max")),
         ];
         let mode = self.log.choice(node, "mode", &modes).flatten();
-        let children = self.log.open(
-            node,
-            &[
-                "mode",
-                "match",
-                "check",
-                "migratable",
-                "deprecated_features",
-            ],
-        );
+        // How libvirt makes a model of it, and what it does elsewhere.
+        let inexact = ["match", "check", "migratable", "deprecated_features"];
+        self.log.ignore_attributes(node, &inexact);
         let mut model = mode.map(|mode| match (mode, self.domain.kind) {
             // Only KVM has the host's own.
             ("host", Kind::Qemu | Kind::Xen) => "max".to_owned(),
             _ => mode.to_owned(),
         });
         let mut features = String::new();
-        for child in children {
-            match child.tag_name().name() {
+        for child in self.log.children(node, &["feature"]) {
+            match child.name() {
                 "model" => {
-                    self.log.attributes(child, &["fallback", "vendor_id"]);
+                    self.log
+                        .ignore_attributes(child, &["fallback", "vendor_id"]);
                     let Some(name) = self.log.some_text(child) else {
                         continue;
                     };
@@ -87,13 +80,14 @@ impl Reader {
                 "feature" => features += &self.cpu_feature(child).unwrap_or_default(),
                 "topology" => self.topology(child),
                 "vendor" | "cache" | "maxphysaddr" => {
-                    self.log
-                        .warn(child, "is ignored: the processor has its default");
+                    let why = "is ignored: the processor has its default";
+                    self.log.ignore(child, why);
                 }
-                "numa" => self
-                    .log
-                    .warn(child, "is ignored: all memory is near all processors"),
-                _ => self.log.unknown(child),
+                "numa" => {
+                    let why = "is ignored: all memory is near all processors";
+                    self.log.ignore(child, why);
+                }
+                _ => {}
             }
         }
         if model.is_none() && !features.is_empty() {
@@ -114,7 +108,6 @@ impl Reader {
 
     /// A feature as QEMU's `-cpu` takes it.
     fn cpu_feature(&mut self, node: Node) -> Option<String> {
-        self.log.empty(node, &["name", "policy"]);
         let name = self.log.attribute(node, "name")?;
         let name = self.log.word(node, "the feature", name)?;
         let policies = [
@@ -124,9 +117,9 @@ impl Reader {
             ("disable", false),
             ("forbid", false),
         ];
-        let on = match node.has_attribute("policy") {
-            true => self.log.choice(node, "policy", &policies)?,
-            false => true,
+        let on = match node.attribute("policy") {
+            Some(_) => self.log.choice(node, "policy", &policies)?,
+            None => true,
         };
         if name == "lm" && !on {
             self.log.error(
@@ -138,8 +131,6 @@ impl Reader {
     }
 
     fn topology(&mut self, node: Node) {
-        self.log
-            .empty(node, &["sockets", "dies", "clusters", "cores", "threads"]);
         let mut product = 1;
         let mut topology = Vec::new();
         for level in ["sockets", "dies", "cores", "threads"] {
@@ -150,11 +141,9 @@ impl Reader {
         }
         self.log.number_of(node, "clusters", 1..=1);
         // <vcpu> stands before or after <cpu>.
-        let vcpu = node.document().root_element();
-        let vcpu = vcpu.children().find(|child| child.has_tag_name("vcpu"));
-        let vcpus = vcpu
-            .and_then(|vcpu| vcpu.text()?.trim().parse().ok())
-            .unwrap_or(1i64);
+        let vcpu = node.top().child("vcpu");
+        let vcpus = vcpu.and_then(|vcpu| vcpu.text().parse().ok());
+        let vcpus = vcpus.unwrap_or(1i64);
         if product != vcpus {
             self.log.error(
                 node,

@@ -1,167 +1,204 @@
 //! `<devices>`, all but disks.
 
 use super::{Fate, Reader, kept, lost};
-use firstlight_vm::{Chardev, Nic, Rom, Tpm, TpmBackend};
-use roxmltree::Node;
+use crate::node::Node;
+use firstlight_vm::{Chardev, Nic, Rom, Tpm, TpmBackend, Virtualization};
 
 impl Reader {
     pub(super) fn devices(&mut self, node: Node) {
-        let children = self.log.open(node, &[]);
-        // Controllers may come after the disks on them.
-        for child in &children {
-            match child.tag_name().name() {
-                "graphics" | "video" => self.shows = true,
-                _ => {}
-            }
-        }
+        self.shows = node.contains("graphics") || node.contains("video");
         let mut consoles = Vec::new();
-        let mut has_serial = false;
-        for child in children {
-            match child.tag_name().name() {
+        for child in node.children().filter(|child| !child.is_foreign()) {
+            match child.name() {
                 "disk" => self.disk(child),
                 "controller" => self.controller(child),
                 "interface" => self.interface(child),
-                "serial" => {
-                    has_serial = true;
-                    self.serial(child);
-                }
+                "serial" => self.serial(child),
+                // After all serial ports, of which one may be the same.
                 "console" => consoles.push(child),
                 "video" => self.video(child),
                 "tpm" => self.tpm(child),
                 "rng" => self.rng(child),
                 "emulator" => {
-                    self.log.warn(child, "is ignored: no program that a domain names is run; this tool runs the QEMU that is installed");
+                    self.log.ignore(child, "is ignored: no program that a domain names is run; this tool runs the QEMU that is installed");
                 }
-                "graphics" => {
-                    self.log.warn(child, "is ignored: --display opens a window");
-                    let libvirt = || kept("-vnc, -spice");
-                    let fates = [
-                        kept("--display"),
-                        libvirt(),
-                        lost("no display"),
-                        kept("vnc="),
-                    ];
-                    let asks = child.attribute("type").unwrap_or_default();
-                    self.fate(child, asks, fates);
-                }
+                "graphics" => self.graphics(child),
                 "input" | "sound" | "audio" | "watchdog" | "memballoon" | "panic" | "channel"
                 | "parallel" | "redirdev" | "redirfilter" | "hub" | "smartcard" | "vsock"
-                | "lease" => {
-                    self.log
-                        .warn(child, "is left out: no guest needs it to boot");
-                    let fates = [
-                        lost("is left out"),
-                        kept("-device"),
-                        lost("is left out"),
-                        lost("depends on the device"),
-                    ];
-                    let asks = child
-                        .attribute("model")
-                        .or(child.attribute("type"))
-                        .unwrap_or_default();
-                    self.fate(child, asks, fates);
-                }
-                "hostdev" => self
-                    .log
-                    .error(child, "devices of the host are not passed through"),
+                | "lease" => self.left_out(child),
+                "hostdev" => self.refuse(child, "devices of the host are not passed through"),
                 "filesystem" | "shmem" | "memory" | "iommu" | "nvram" | "crypto" => {
-                    self.log.error(child, "this device is not supported");
+                    self.refuse(child, "this device is not supported");
                 }
-                _ => self.log.unknown(child),
+                _ => {}
             }
         }
         for console in consoles {
-            self.console(console, has_serial);
+            self.console(console, node.contains("serial"));
+        }
+    }
+
+    fn graphics(&mut self, node: Node) {
+        let asks = node.attribute("type").unwrap_or_default();
+        self.log
+            .ignore(node, "is ignored: --display opens a window");
+        let fates = [
+            kept("--display"),
+            kept("-vnc, -spice"),
+            lost("no display"),
+            kept("vnc="),
+        ];
+        self.fate(node, asks, fates);
+    }
+
+    /// A device that the guest does without.
+    fn left_out(&mut self, node: Node) {
+        let asks = node.attribute("model").or(node.attribute("type"));
+        self.log
+            .ignore(node, "is left out: no guest needs it to boot");
+        let fates = [
+            lost("is left out"),
+            kept("-device"),
+            lost("is left out"),
+            lost("depends on the device"),
+        ];
+        self.fate(node, asks.unwrap_or_default(), fates);
+    }
+
+    /// Which slot a device has, what the host calls it, and how the host does its work.
+    fn place(&mut self, node: Node) {
+        match node.name() {
+            "address" => self
+                .log
+                .ignore(node, "is ignored: QEMU has its own choice of slots"),
+            "alias" => node.ignore(),
+            "driver" | "log" | "acpi" => self.host_only(node),
+            _ => {}
         }
     }
 
     fn controller(&mut self, node: Node) {
-        let kind = node.attribute("type");
-        let index = node.attribute("index").unwrap_or("0");
-        match (kind, node.attribute("model")) {
-            (None, _) => {
-                self.log.attribute(node, "type");
-            }
-            (Some("scsi"), Some(model)) => {
-                let models = [
-                    ("virtio-scsi", "virtio-scsi-pci"),
-                    ("virtio-transitional", "virtio-scsi-pci-transitional"),
-                    (
-                        "virtio-non-transitional",
-                        "virtio-scsi-pci-non-transitional",
-                    ),
-                    ("lsilogic", "lsi"),
-                    ("lsisas1068", "mptsas1068"),
-                    ("lsisas1078", "megasas"),
-                    ("vmpvscsi", "pvscsi"),
-                    ("am53c974", "am53c974"),
-                    ("dc390", "dc390"),
-                ];
-                if let Some(device) = self.log.choice(node, "model", &models) {
-                    self.domain.guest.scsi_controller = device.into();
-                    let fates = [
-                        kept("-device"),
-                        kept("-device"),
-                        lost("an LSI controller"),
-                        lost("an LSI controller"),
-                    ];
-                    self.fate(node, format!("SCSI, {model}"), fates);
-                }
-                if index != "0" {
-                    self.log.error(node, "a guest has one SCSI controller here");
+        let known = [
+            "scsi",
+            "usb",
+            "ide",
+            "sata",
+            "fdc",
+            "pci",
+            "virtio-serial",
+            "ccid",
+            "xenbus",
+            "nvme",
+        ];
+        let known = known.map(|kind| (kind, kind));
+        let Some(kind) = self.log.required(node, "type", &known) else {
+            return;
+        };
+        self.log.ignore_attributes(
+            node,
+            &["ports", "vectors", "maxGrantFrames", "maxEventChannels"],
+        );
+        let index = self.log.number_of(node, "index", 0..=255).unwrap_or(0);
+        match kind {
+            "scsi" => self.scsi_controller(node, index),
+            "usb" => self.usb_controller(node, index),
+            "pci" => {
+                let root = matches!(node.attribute("model"), Some("pci-root" | "pcie-root"));
+                if !root {
+                    let why = "is left out: QEMU has its own choice of slots";
+                    return self.log.ignore(node, why);
                 }
             }
-            (Some("usb"), Some(_)) => {
-                let models = [
-                    ("piix3-uhci", Some("piix3-usb-uhci")),
-                    ("piix4-uhci", Some("piix4-usb-uhci")),
-                    ("ehci", Some("usb-ehci")),
-                    ("pci-ohci", Some("pci-ohci")),
-                    ("nec-xhci", Some("nec-usb-xhci")),
-                    ("qemu-xhci", Some("qemu-xhci")),
-                    ("ich9-ehci1", Some("ich9-usb-ehci1")),
-                    ("ich9-uhci1", None),
-                    ("ich9-uhci2", None),
-                    ("ich9-uhci3", None),
-                    ("none", None),
-                ];
-                if let Some(Some(device)) = self.log.choice(node, "model", &models) {
-                    self.domain.guest.usb_controller = device.into();
+            // Those of disks come with the disks, and no guest needs the others to boot.
+            _ => self.log.ignore_attributes(node, &["model"]),
+        }
+        for child in self.log.children(node, &[]) {
+            match child.name() {
+                "target" | "model" | "pcihole64" | "serial" => {
+                    self.log.ignore(child, "is ignored: QEMU has its default");
                 }
+                "master" => child.ignore(),
+                _ => self.place(child),
             }
+        }
+    }
+
+    fn scsi_controller(&mut self, node: Node, index: i64) {
+        let models = [
+            ("virtio-scsi", "virtio-scsi-pci"),
+            ("virtio-transitional", "virtio-scsi-pci-transitional"),
             (
-                Some(
-                    "scsi" | "usb" | "ide" | "sata" | "fdc" | "pci" | "virtio-serial" | "ccid"
-                    | "xenbus",
-                ),
-                _,
-            ) => {}
-            (Some("nvme"), _) => {}
-            (Some(other), _) => self
+                "virtio-non-transitional",
+                "virtio-scsi-pci-non-transitional",
+            ),
+            ("lsilogic", "lsi"),
+            ("lsisas1068", "mptsas1068"),
+            ("lsisas1078", "megasas"),
+            ("vmpvscsi", "pvscsi"),
+            ("am53c974", "am53c974"),
+            ("dc390", "dc390"),
+            ("auto", "virtio-scsi-pci"),
+        ];
+        if let Some(device) = self.log.choice(node, "model", &models) {
+            self.domain.guest.scsi_controller = device.into();
+            let fates = [
+                kept("-device"),
+                kept("-device"),
+                lost("an LSI controller"),
+                lost("an LSI controller"),
+            ];
+            let model = node.attribute("model").unwrap_or_default();
+            self.fate(node, format!("SCSI, {model}"), fates);
+        }
+        if index != 0 {
+            self.log.error(node, "a guest has one SCSI controller here");
+        }
+    }
+
+    fn usb_controller(&mut self, node: Node, index: i64) {
+        let models = [
+            ("piix3-uhci", Some("piix3-usb-uhci")),
+            ("piix4-uhci", Some("piix4-usb-uhci")),
+            ("ehci", Some("usb-ehci")),
+            ("pci-ohci", Some("pci-ohci")),
+            ("nec-xhci", Some("nec-usb-xhci")),
+            ("qemu-xhci", Some("qemu-xhci")),
+            ("ich9-ehci1", Some("ich9-usb-ehci1")),
+            ("ich9-uhci1", None),
+            ("ich9-uhci2", None),
+            ("ich9-uhci3", None),
+            ("qusb1", None),
+            ("qusb2", None),
+            ("none", None),
+        ];
+        let model = self.log.choice(node, "model", &models).flatten();
+        match (model, index) {
+            (Some(device), 0) => self.domain.guest.usb_controller = device.into(),
+            (_, 0) => {}
+            _ => self
                 .log
-                .error(node, format!("type='{other}' is no controller")),
+                .warn(node, "is left out: a guest has one USB controller here"),
         }
     }
 
     fn interface(&mut self, node: Node) {
-        let children = self
-            .log
-            .open(node, &["type", "managed", "trustGuestRxFilters"]);
+        self.log
+            .ignore_attributes(node, &["managed", "trustGuestRxFilters"]);
         let kinds = [
             "user", "network", "bridge", "ethernet", "direct", "internal",
         ];
         let kinds = kinds.map(|kind| (kind, kind));
-        let Some(kind) = self.log.attribute(node, "type") else {
+        let Some(kind) = self.log.required(node, "type", &kinds) else {
             return;
         };
-        if self.log.choice(node, "type", &kinds).is_none() {
-            return;
-        }
         let mut nic = Nic::new("rtl8139");
         if self.domain.kind == super::Kind::Xen {
             nic.bridge = None;
         }
-        for child in children {
+        for child in self
+            .log
+            .children(node, &["ip", "route", "portForward", "filterref"])
+        {
             self.interface_part(child, kind, &mut nic);
         }
         if kind != "user" {
@@ -170,6 +207,10 @@ impl Reader {
                 format!("type='{kind}': under QEMU the card is on QEMU's user network"),
             );
         }
+        let model = match self.domain.guest.virtualization {
+            Virtualization::Hvm => nic.model.clone(),
+            _ => "Xen's own card".into(),
+        };
         let network = match kind {
             "user" => kept("QEMU's user network"),
             _ => lost("QEMU's user network"),
@@ -179,14 +220,14 @@ impl Reader {
             _ => lost("vif, the default bridge"),
         };
         let fates = [network, kept("-netdev"), xen(kept), xen(kept)];
-        self.fate(node, format!("{} on {kind}", nic.model), fates);
+        self.fate(node, format!("{model} on {kind}"), fates);
         self.domain.guest.nics.push(nic);
     }
 
     fn interface_part(&mut self, node: Node, kind: &str, nic: &mut Nic) {
-        match node.tag_name().name() {
+        match node.name() {
             "mac" => {
-                self.log.attributes(node, &["address", "type", "check"]);
+                self.log.ignore_attributes(node, &["type", "check"]);
                 let Some(mac) = self.log.attribute(node, "address") else {
                     return;
                 };
@@ -209,7 +250,6 @@ impl Reader {
                 }
             }
             "model" => {
-                self.log.attributes(node, &["type"]);
                 let models = [
                     ("virtio", "virtio-net-pci"),
                     ("virtio-transitional", "virtio-net-pci-transitional"),
@@ -223,12 +263,15 @@ impl Reader {
                     ("vmxnet3", "vmxnet3"),
                     ("netfront", "rtl8139"),
                 ];
-                self.log.attribute(node, "type");
-                if let Some(model) = self.log.choice(node, "type", &models) {
+                if let Some(model) = self.log.required(node, "type", &models) {
                     nic.model = model.into();
                 }
             }
             "source" => {
+                if kind != "user" {
+                    // The card is on another network, as the warning at <interface> says.
+                    node.ignore();
+                }
                 if let Some(bridge) = node.attribute("bridge")
                     && kind == "bridge"
                 {
@@ -238,7 +281,6 @@ impl Reader {
             }
             "boot" => nic.boot_index = self.boot_order(node),
             "rom" => {
-                self.log.attributes(node, &["bar", "file", "enabled"]);
                 self.log.on_off(node, "bar");
                 let base = self.base.clone();
                 if self.log.yes_no(node, "enabled") == Some(false) {
@@ -256,55 +298,74 @@ impl Reader {
                 self.fate(node, node.attribute("file").unwrap_or("none"), fates);
             }
             "script" | "downscript" => {
-                self.log
-                    .warn(node, "is ignored: no program that a domain names is run");
+                let why = "is ignored: no program that a domain names is run";
+                self.log.ignore(node, why);
             }
             "link" | "mtu" | "bandwidth" | "filterref" | "target" | "driver" | "tune"
-            | "virtualport" | "vlan" | "address" | "alias" | "ip" | "route" | "guest"
-            | "coalesce" | "port" | "backend" | "backenddomain" | "portForward" | "acpi"
-            | "teaming" => self.log.warn(node, "is ignored"),
-            _ => self.log.unknown(node),
+            | "virtualport" | "vlan" | "address" | "ip" | "route" | "guest" | "coalesce"
+            | "port" | "backend" | "backenddomain" | "portForward" | "acpi" | "teaming" => {
+                self.log.ignore(node, "is ignored");
+            }
+            _ => self.place(node),
         }
     }
 
     /// Where a serial port goes.
     fn chardev(&mut self, node: Node) -> Option<Chardev> {
-        let source = node.children().find(|child| child.has_tag_name("source"));
-        let kind = self.log.attribute(node, "type")?;
         let kinds = [
             "pty", "stdio", "file", "null", "dev", "tcp", "udp", "unix", "vc", "pipe", "spicevmc",
             "nmdm",
         ];
-        self.log
-            .choice(node, "type", &kinds.map(|kind| (kind, ())))?;
+        let kinds = kinds.map(|kind| (kind, kind));
+        let kind = self.log.required(node, "type", &kinds)?;
+        // The name of a running guest's terminal.
+        node.attribute("tty");
+        let source = node.child("source");
         Some(match kind {
             "null" => Chardev::Null,
             "file" => {
-                let Some(path) = source.and_then(|source| source.attribute("path")) else {
+                let Some((source, path)) =
+                    source.and_then(|source| Some((source, source.attribute("path")?)))
+                else {
                     self.log.error(node, "has no <source path=…> to write to");
                     return None;
                 };
+                self.log.on_off(source, "append");
                 let base = self.base.clone();
                 Chardev::File(self.log.path(node, "the file", path, &base)?)
             }
-            "pty" | "stdio" => Chardev::Pty,
             other => {
-                self.log.warn(
-                    node,
-                    format!("type='{other}': a pseudo-terminal takes its place"),
-                );
+                for part in ["source", "protocol"] {
+                    if let Some(part) = node.child(part) {
+                        part.ignore();
+                    }
+                }
+                if !matches!(other, "pty" | "stdio") {
+                    let message = format!("type='{other}': a pseudo-terminal takes its place");
+                    self.log.warn(node, message);
+                }
                 Chardev::Pty
             }
         })
     }
 
     fn serial(&mut self, node: Node) {
+        if self.domain.guest.virtualization != Virtualization::Hvm {
+            let why = "is ignored: a paravirtual guest has no serial port";
+            self.log.ignore(node, why);
+            let fate = || lost("is ignored");
+            self.fate(node, "a serial port", [fate(), fate(), fate(), fate()]);
+            return;
+        }
         let Some(chardev) = self.chardev(node) else {
             return;
         };
-        let target = node.children().find(|child| child.has_tag_name("target"));
-        if let Some(target) = target {
-            self.log.number_of(target, "port", 0..=3);
+        for child in self.log.children(node, &[]) {
+            match child.name() {
+                "source" | "protocol" => {}
+                "target" => self.serial_target(child),
+                _ => self.place(child),
+            }
         }
         if self.domain.guest.serial.len() == 4 {
             self.log.error(node, "a PC has four serial ports");
@@ -325,20 +386,51 @@ impl Reader {
         self.domain.guest.serial.push(chardev);
     }
 
+    /// Which of the PC's ports it is.
+    fn serial_target(&mut self, node: Node) {
+        let next = self.domain.guest.serial.len() as i64;
+        let port = self.log.number_of(node, "port", 0..=3);
+        if port.is_some_and(|port| port != next && next < 4) {
+            let message = format!(
+                "port='{}' comes after {next}: the ports have numbers in order, from 0 on",
+                port.unwrap_or(0)
+            );
+            self.log.error(node, message);
+        }
+        // A <console> says what it is, a <serial> the hardware.
+        let kinds = [("isa-serial", ()), ("serial", ())];
+        self.log.choice(node, "type", &kinds);
+        if let Some(model) = node.child("model") {
+            self.log.choice(model, "name", &[("isa-serial", ())]);
+        }
+    }
+
     fn console(&mut self, node: Node, has_serial: bool) {
-        let target = node.children().find(|child| child.has_tag_name("target"));
+        let target = node.child("target");
         let kind = target.and_then(|target| target.attribute("type"));
+        if self.domain.guest.virtualization != Virtualization::Hvm
+            && matches!(kind, None | Some("xen" | "serial"))
+        {
+            self.console_again(node);
+            let console = || kept("Xen's own console");
+            self.fate(
+                node,
+                "a console",
+                [console(), console(), console(), console()],
+            );
+            return;
+        }
         match kind {
             // libvirt has a console for the first serial port that stands there too.
             None | Some("serial") if !has_serial => self.serial(node),
-            None | Some("serial") => {}
-            Some("xen") => self.log.warn(
-                node,
-                "is ignored: Xen gives each guest its paravirtual console",
-            ),
+            None | Some("serial") => self.console_again(node),
+            Some("xen") => {
+                let why = "is ignored: Xen gives each guest its paravirtual console";
+                self.log.ignore(node, why);
+            }
             Some("virtio" | "sclp" | "sclplm" | "lxc" | "openvz" | "uml") => {
                 self.log
-                    .warn(node, "is left out: no guest needs it to boot");
+                    .ignore(node, "is left out: no guest needs it to boot");
             }
             Some(other) => self
                 .log
@@ -346,12 +438,40 @@ impl Reader {
         }
     }
 
+    /// A console that is the first serial port, which stands there too.
+    fn console_again(&mut self, node: Node) {
+        for name in ["type", "tty"] {
+            node.attribute(name);
+        }
+        for child in self.log.children(node, &[]) {
+            match child.name() {
+                "source" | "protocol" => child.ignore(),
+                "target" => {
+                    child.attribute("type");
+                    self.log.number_of(child, "port", 0..=3);
+                }
+                _ => self.place(child),
+            }
+        }
+    }
+
     fn video(&mut self, node: Node) {
-        let model = node.children().find(|child| child.has_tag_name("model"));
-        let Some(model) = model else {
+        let Some(model) = node.child("model") else {
             self.log.error(node, "has no <model>");
             return;
         };
+        let sizes = [
+            "vram", "ram", "vgamem", "vram64", "heads", "primary", "blob", "edid",
+        ];
+        self.log.ignore_attributes(model, &sizes);
+        for child in self.log.children(model, &[]) {
+            if matches!(child.name(), "acceleration" | "resolution") {
+                self.log.ignore(child, "is ignored: QEMU has its default");
+            }
+        }
+        for child in self.log.children(node, &[]) {
+            self.place(child);
+        }
         let models = [
             ("vga", Some("VGA")),
             ("cirrus", Some("cirrus-vga")),
@@ -363,8 +483,7 @@ impl Reader {
             ("xen", Some("VGA")),
             ("none", None),
         ];
-        self.log.attribute(model, "type");
-        let Some(device) = self.log.choice(model, "type", &models) else {
+        let Some(device) = self.log.required(model, "type", &models) else {
             return;
         };
         if self.domain.guest.video.is_some() {
@@ -386,35 +505,44 @@ impl Reader {
     }
 
     fn tpm(&mut self, node: Node) {
-        self.log.attributes(node, &["model"]);
         let models = [("tpm-tis", "tpm-tis"), ("tpm-crb", "tpm-crb")];
-        let model = match node.has_attribute("model") {
-            true => self.log.choice(node, "model", &models),
-            false => Some("tpm-tis"),
+        let model = match node.attribute("model") {
+            Some(_) => self.log.choice(node, "model", &models),
+            None => Some("tpm-tis"),
         };
         let Some(model) = model else { return };
-        let backend = node.children().find(|child| child.has_tag_name("backend"));
-        let Some(backend) = backend else {
+        let Some(backend) = node.child("backend") else {
             self.log.error(node, "has no <backend>");
             return;
         };
+        for child in self.log.children(node, &[]) {
+            self.place(child);
+        }
         let kinds = [("emulator", true), ("passthrough", false)];
-        match self.log.choice(backend, "type", &kinds) {
-            Some(true) => self.domain.tpm_emulator = Some(model.into()),
+        match self.log.required(backend, "type", &kinds) {
+            Some(true) => {
+                // What the program keeps, and how, is said where it is started.
+                self.log
+                    .ignore_attributes(backend, &["version", "persistent_state", "debug"]);
+                for child in self.log.children(backend, &[]) {
+                    match child.name() {
+                        "encryption" | "active_pcr_banks" | "source" | "profile" => {
+                            self.host_only(child);
+                        }
+                        _ => {}
+                    }
+                }
+                self.domain.tpm_emulator = Some(model.into());
+            }
             Some(false) => {
-                let device = backend
-                    .children()
-                    .find(|child| child.has_tag_name("device"));
+                let device = backend.child("device");
                 let path = device.and_then(|device| device.attribute("path"));
                 self.domain.guest.tpm = Some(Tpm {
                     model: model.into(),
                     backend: TpmBackend::Device(path.unwrap_or("/dev/tpm0").into()),
                 });
             }
-            None => {
-                self.log.attribute(backend, "type");
-                return;
-            }
+            None => return,
         }
         let here = match self.domain.tpm_emulator {
             Some(_) => kept("--tpm SOCKET of swtpm"),
@@ -433,17 +561,27 @@ impl Reader {
     }
 
     fn rng(&mut self, node: Node) {
-        let backend = node.children().find(|child| child.has_tag_name("backend"));
-        let Some(backend) = backend else {
+        let models = [
+            ("virtio", ()),
+            ("virtio-transitional", ()),
+            ("virtio-non-transitional", ()),
+        ];
+        self.log.choice(node, "model", &models);
+        let Some(backend) = node.child("backend") else {
             self.log.error(node, "has no <backend>");
             return;
         };
+        for child in self.log.children(node, &[]) {
+            match child.name() {
+                "rate" => self.log.ignore(child, "is ignored: there is no limit"),
+                _ => self.place(child),
+            }
+        }
         let kinds = [("random", true), ("builtin", false)];
-        let Some(from_file) = self.log.choice(backend, "model", &kinds) else {
-            self.log.attribute(backend, "model");
+        let Some(from_file) = self.log.required(backend, "model", &kinds) else {
             return;
         };
-        let text = self.log.text(backend);
+        let text = backend.text();
         let file = match from_file && !text.is_empty() {
             true => text,
             false => "/dev/urandom".to_owned(),

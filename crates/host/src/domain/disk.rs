@@ -1,8 +1,8 @@
 //! `<disk>`.
 
 use super::{Reader, kept, lost};
-use firstlight_vm::{Bus, Disk, Format, Medium};
-use roxmltree::Node;
+use crate::node::Node;
+use firstlight_vm::{Bus, Disk, Format, Medium, Virtualization};
 use std::path::PathBuf;
 
 /// What stands in a `<disk>`, as far as it goes.
@@ -10,6 +10,8 @@ use std::path::PathBuf;
 struct Parts {
     source: Option<PathBuf>,
     bus: Option<Bus>,
+    /// The target's name.
+    name: Option<String>,
     /// The letter of the target's name, from 0.
     letter: Option<u32>,
     unit: Option<u32>,
@@ -17,10 +19,10 @@ struct Parts {
 
 impl Reader {
     pub(super) fn disk(&mut self, node: Node) {
-        let attributes = ["type", "device", "snapshot", "model", "rawio", "sgio"];
-        let children = self.log.open(node, &attributes);
+        self.log
+            .ignore_attributes(node, &["snapshot", "model", "rawio", "sgio"]);
         let kinds = [("file", "file"), ("block", "dev")];
-        let source = match node.has_attribute("type") {
+        let source = match node.attribute("type").is_some() {
             true => self.log.choice(node, "type", &kinds),
             false => Some("file"),
         };
@@ -29,10 +31,11 @@ impl Reader {
             ("cdrom", Medium::Cdrom),
             ("floppy", Medium::Floppy),
         ];
-        let medium = match node.has_attribute("device") {
+        let medium = match node.attribute("device").is_some() {
             true => self.log.choice(node, "device", &media),
             false => Some(Medium::Disk),
         };
+        let paravirtual = self.domain.guest.virtualization != Virtualization::Hvm;
         let (Some(source), Some(medium)) = (source, medium) else {
             return;
         };
@@ -40,7 +43,7 @@ impl Reader {
         disk.medium = medium;
         disk.read_only = medium == Medium::Cdrom;
         let mut parts = Parts::default();
-        for child in children {
+        for child in self.log.children(node, &[]) {
             self.disk_part(child, source, &mut disk, &mut parts);
         }
         disk.source = parts.source;
@@ -48,7 +51,7 @@ impl Reader {
             self.log.error(node, "a hard disk has a <source>");
         }
         let Some(bus) = parts.bus else {
-            if !node.children().any(|child| child.has_tag_name("target")) {
+            if !node.contains("target") {
                 self.log.error(node, "has no <target>");
             }
             return;
@@ -58,14 +61,21 @@ impl Reader {
             Bus::Ide | Bus::Sata | Bus::Scsi | Bus::Floppy => parts.letter,
             Bus::Virtio | Bus::Usb | Bus::Nvme => None,
         });
+        disk.name = parts.name;
+        if paravirtual && bus != Bus::Virtio {
+            self.log
+                .error(node, "a paravirtual guest has disks of Xen: bus='xen'");
+            return;
+        }
         if (bus == Bus::Floppy) != (medium == Medium::Floppy) {
             self.log
                 .error(node, "a floppy disk, and nothing else, is on the bus fdc");
             return;
         }
         let taken = self.domain.guest.disks.iter();
-        let mut taken = taken.filter(|other| other.bus == bus && disk.unit.is_some());
-        if taken.any(|other| other.unit == disk.unit) {
+        let mut taken = taken.filter(|other| other.bus == bus);
+        let same = |other: &Disk| other.unit == disk.unit && disk.unit.is_some();
+        if taken.any(|other| other.name == disk.name || same(other)) {
             self.log.error(node, "has the place of another disk");
             return;
         }
@@ -74,17 +84,22 @@ impl Reader {
     }
 
     fn disk_part(&mut self, node: Node, source: &str, disk: &mut Disk, parts: &mut Parts) {
-        match node.tag_name().name() {
+        match node.name() {
             "source" => {
-                self.log
-                    .attributes(node, &[source, "startupPolicy", "index"]);
-                for child in node.children().filter(|child| child.is_element()) {
-                    match child.tag_name().name() {
-                        "seclabel" => {}
-                        "encryption" => self.log.error(child, "encrypted disks are not supported"),
-                        _ => self
-                            .log
-                            .warn(child, "is ignored: it concerns the host, not the guest"),
+                self.log.ignore_attributes(node, &["startupPolicy"]);
+                // The number that libvirt gives it while the domain runs.
+                node.attribute("index");
+                for child in self.log.children(node, &["seclabel"]) {
+                    match child.name() {
+                        "encryption" => self.encrypted(child),
+                        "slices" => {
+                            child.ignore();
+                            self.log.error(child, "a part of a file is no disk here");
+                        }
+                        "seclabel" | "privateData" | "reservations" | "dataStore" => {
+                            self.host_only(child);
+                        }
+                        _ => {}
                     }
                 }
                 let base = self.base.clone();
@@ -96,22 +111,21 @@ impl Reader {
             }
             "driver" => self.disk_driver(node, disk),
             "target" => self.disk_target(node, parts),
-            "readonly" => disk.read_only = true,
-            "transient" => disk.snapshot = true,
+            "readonly" => {
+                node.met();
+                disk.read_only = true;
+            }
+            "transient" => {
+                self.log.ignore_attributes(node, &["shareBacking"]);
+                disk.snapshot = true;
+            }
             "boot" => disk.boot_index = self.boot_order(node),
             "serial" => {
-                let serial = self.log.text(node);
+                let serial = node.text();
                 disk.serial = Some(serial).filter(|serial| !serial.is_empty());
             }
             "blockio" => {
-                self.log.attributes(
-                    node,
-                    &[
-                        "logical_block_size",
-                        "physical_block_size",
-                        "discard_granularity",
-                    ],
-                );
+                self.log.ignore_attributes(node, &["discard_granularity"]);
                 for name in ["logical_block_size", "physical_block_size"] {
                     if let Some(size) = self.log.number_of(node, name, 512..=32768) {
                         disk.device_options.push(format!("{name}={size}"));
@@ -119,8 +133,6 @@ impl Reader {
                 }
             }
             "geometry" => {
-                self.log
-                    .attributes(node, &["cyls", "heads", "secs", "trans"]);
                 for name in ["cyls", "heads", "secs"] {
                     if let Some(number) = self.log.number_of(node, name, 1..=65535) {
                         disk.device_options.push(format!("{name}={number}"));
@@ -133,19 +145,22 @@ impl Reader {
             }
             "address" => parts.unit = self.disk_address(node),
             "wwn" | "vendor" | "product" | "iotune" | "shareable" | "auth" => {
-                self.log.warn(node, "is ignored");
+                self.log.ignore(node, "is ignored");
             }
-            "encryption" => self.log.error(node, "encrypted disks are not supported"),
-            "mirror" | "backingStore" | "backenddomain" | "alias" | "cookies" => {}
-            _ => self.log.unknown(node),
+            "encryption" => self.encrypted(node),
+            // What stands behind an image is in the image, and the rest tells what libvirt does.
+            "mirror" | "backingStore" | "backenddomain" | "alias" | "cookies" => node.ignore(),
+            _ => {}
         }
+    }
+
+    fn encrypted(&mut self, node: Node) {
+        node.ignore();
+        self.log.error(node, "encrypted disks are not supported");
     }
 
     fn disk_driver(&mut self, node: Node, disk: &mut Disk) {
         let host = [
-            "name",
-            "type",
-            "cache",
             "error_policy",
             "rerror_policy",
             "io",
@@ -161,8 +176,15 @@ impl Reader {
             "discard_no_unref",
             "iommu",
             "ats",
+            "page_per_vq",
+            "metadata_cache",
         ];
-        self.log.attributes(node, &host);
+        self.log.ignore_attributes(node, &host);
+        for child in self.log.children(node, &[]) {
+            if matches!(child.name(), "iothreads" | "metadata_cache" | "statistics") {
+                self.host_only(child);
+            }
+        }
         self.log.choice(
             node,
             "name",
@@ -197,10 +219,11 @@ impl Reader {
 
     fn disk_target(&mut self, node: Node, parts: &mut Parts) {
         self.log
-            .attributes(node, &["dev", "bus", "tray", "removable", "rotation_rate"]);
+            .ignore_attributes(node, &["tray", "removable", "rotation_rate"]);
         let Some(name) = self.log.attribute(node, "dev") else {
             return;
         };
+        let paravirtual = self.domain.guest.virtualization != Virtualization::Hvm;
         let prefixes = [
             ("hd", Bus::Ide),
             ("sd", Bus::Scsi),
@@ -213,8 +236,11 @@ impl Reader {
         let found = prefixes.iter().find_map(|(prefix, bus)| {
             let rest = name.strip_prefix(prefix)?;
             let letter = rest.bytes().next().filter(u8::is_ascii_lowercase);
-            let plain = rest.bytes().all(|byte| byte.is_ascii_lowercase()) && rest.len() == 1;
-            let plain = plain || *bus == Bus::Nvme;
+            // Paravirtual guests have partitions for disks, too.
+            let digits = rest.trim_start_matches(|c: char| c.is_ascii_lowercase());
+            let number = digits.is_empty()
+                || paravirtual && digits.bytes().all(|byte| byte.is_ascii_digit());
+            let plain = rest.len() - digits.len() == 1 && number || *bus == Bus::Nvme;
             plain.then(|| (*bus, letter.map(|letter| u32::from(letter - b'a'))))
         });
         let Some((bus, letter)) = found else {
@@ -225,6 +251,7 @@ impl Reader {
             return;
         };
         parts.letter = letter;
+        parts.name = Some(name.to_owned());
         let buses = [
             ("ide", Bus::Ide),
             ("sata", Bus::Sata),
@@ -235,7 +262,7 @@ impl Reader {
             ("nvme", Bus::Nvme),
             ("fdc", Bus::Floppy),
         ];
-        parts.bus = match node.has_attribute("bus") {
+        parts.bus = match node.attribute("bus").is_some() {
             true => self.log.choice(node, "bus", &buses),
             false => Some(bus),
         };
@@ -245,11 +272,9 @@ impl Reader {
     fn disk_address(&mut self, node: Node) -> Option<u32> {
         if node.attribute("type") != Some("drive") {
             self.log
-                .warn(node, "is ignored: QEMU has its own choice of slots");
+                .ignore(node, "is ignored: QEMU has its own choice of slots");
             return None;
         }
-        self.log
-            .attributes(node, &["type", "controller", "bus", "target", "unit"]);
         self.log.number_of(node, "controller", 0..=0);
         let bus = self.log.number_of(node, "bus", 0..=1).unwrap_or(0);
         let target = self.log.number_of(node, "target", 0..=255).unwrap_or(0);
@@ -260,7 +285,7 @@ impl Reader {
 
     /// The place in the boot order that an element `<boot order='N'/>` gives a device.
     pub(super) fn boot_order(&mut self, node: Node) -> Option<u32> {
-        self.log.empty(node, &["order", "loadparm"]);
+        self.log.ignore_attributes(node, &["loadparm"]);
         self.log.attribute(node, "order")?;
         let place = self.log.number_of(node, "order", 1..=999)? as u32;
         if self.boot_places.contains(&place) {
@@ -284,7 +309,9 @@ impl Reader {
             Medium::Cdrom => "CD drive",
             Medium::Floppy => "floppy drive",
         };
+        let paravirtual = self.domain.guest.virtualization != Virtualization::Hvm;
         let (bus, on_xen, by_libvirt) = match disk.bus {
+            _ if paravirtual => ("Xen", kept("vdev="), kept("vdev=")),
             Bus::Ide => ("IDE", kept("vdev=hd*"), kept("vdev=hd*")),
             Bus::Sata => ("SATA", kept("hdtype=ahci"), lost("an error")),
             Bus::Scsi => (

@@ -2,6 +2,8 @@
 //!
 //! Every element and attribute is either understood, an error, or ignored with a warning where that is harmless.
 
+#[cfg(test)]
+mod bad;
 mod cpu;
 mod devices;
 mod disk;
@@ -12,11 +14,11 @@ mod tests;
 
 pub use sysinfo::sysinfo_of;
 
+use crate::node::{Node, Record};
 use crate::problem::{Log, Problem, Problems};
 use crate::source;
 use anyhow::Result;
-use firstlight_vm::{Accelerator, Boot, BootDevice, Guest, Machine, Medium};
-use roxmltree::Node;
+use firstlight_vm::{Accelerator, Boot, BootDevice, Guest, Machine, Medium, Virtualization};
 use std::path::{Path, PathBuf};
 
 /// What becomes of an element under one toolstack.
@@ -92,6 +94,12 @@ pub struct Domain {
     pub smbios: Option<SmbiosMode>,
     /// What `<sysinfo>` says, whether it is used or not.
     pub sysinfo: firstlight_vm::Sysinfo,
+    /// The firmware's file that the domain names.
+    pub loader: Option<PathBuf>,
+    /// Whether the toolstack is to pick a BIOS.
+    pub picks_firmware: bool,
+    /// The program that the domain names to pick a paravirtual guest's kernel. It is never run.
+    pub bootloader: Option<PathBuf>,
     /// Whether a TPM is asked for that a program has to emulate.
     pub tpm_emulator: Option<String>,
     /// What becomes of each element.
@@ -122,16 +130,16 @@ impl Domain {
             base
         })?;
         let mut reader = Reader::new(file, base);
-        reader.domain(document.root_element());
+        let record = Record::default();
+        reader.domain(Node::root(&document, &record));
         let Reader {
             mut domain, log, ..
         } = reader;
         if !log.errors.is_empty() {
-            let problems = Problems {
-                file: file.to_owned(),
-                list: log.errors,
-            };
-            return Err(problems.into());
+            let mut list = log.errors;
+            list.sort_by_key(|problem| (problem.line, problem.column));
+            let file = file.to_owned();
+            return Err(Problems { file, list }.into());
         }
         domain.warnings = log.warnings;
         Ok(domain)
@@ -193,6 +201,9 @@ impl Reader {
                 guest,
                 smbios: None,
                 sysinfo: firstlight_vm::Sysinfo::default(),
+                loader: None,
+                picks_firmware: false,
+                bootloader: None,
                 tpm_emulator: None,
                 elements: Vec::new(),
                 warnings: Vec::new(),
@@ -206,13 +217,14 @@ impl Reader {
 
     /// Notes what becomes of an element.
     fn fate(&mut self, node: Node, asks: impl Into<String>, fates: [Fate; 4]) {
-        let names = node.ancestors().filter(|ancestor| ancestor.is_element());
-        let mut names: Vec<&str> = names.map(|ancestor| ancestor.tag_name().name()).collect();
-        names.pop();
-        names.reverse();
+        let names = node.names();
+        let mut fates = fates;
+        if self.domain.guest.virtualization != Virtualization::Hvm {
+            fates[..2].fill(lost("QEMU has no paravirtual guests"));
+        }
         self.domain.elements.push(Element {
-            line: node.document().text_pos_at(node.range().start).row,
-            name: names.join("/"),
+            line: node.position().0,
+            name: names[1..].join("/"),
             asks: asks.into(),
             fates,
         });
@@ -221,36 +233,35 @@ impl Reader {
     /// An element of the host's own affairs, which changes nothing that a guest sees.
     fn host_only(&mut self, node: Node) {
         self.log
-            .warn(node, "is ignored: it concerns the host, not the guest");
+            .ignore(node, "is ignored: it concerns the host, not the guest");
+    }
+
+    /// An element that is known, and that no guest here can have.
+    fn refuse(&mut self, node: Node, why: &str) {
+        node.ignore();
+        self.log.error(node, why);
     }
 
     fn domain(&mut self, node: Node) {
-        if !node.has_tag_name("domain") {
+        if !node.is("domain") {
             self.log.error(node, "is no <domain>");
             return;
         }
         let kinds = [("xen", Kind::Xen), ("qemu", Kind::Qemu), ("kvm", Kind::Kvm)];
-        let kind = self.log.attribute(node, "type");
-        let kind = kind.and_then(|_| self.log.choice(node, "type", &kinds));
+        let kind = self.log.required(node, "type", &kinds);
         self.domain.kind = kind.unwrap_or(Kind::Qemu);
         if self.domain.kind == Kind::Kvm {
             self.domain.guest.accelerator = Accelerator::Kvm;
         }
-        let children = self.log.open(node, &["type", "id"]);
-        let mut seen: Vec<&str> = Vec::new();
-        for &child in &children {
-            let name = child.tag_name().name();
-            if seen.contains(&name) && name != "sysinfo" && name != "seclabel" {
-                self.log.error(child, "stands here twice");
-            }
-            seen.push(name);
-            match child.tag_name().namespace() {
-                None => self.element(child, name),
-                Some(_) => self.foreign(child),
-            }
+        // The number of a running domain.
+        node.attribute("id");
+        self.domain.guest.virtualization = Self::virtualization(node);
+        for child in self.log.children(node, &["sysinfo", "seclabel"]) {
+            self.element(child, child.name());
         }
+        self.log.leftovers(node);
         for required in ["name", "memory", "os"] {
-            if !seen.contains(&required) {
+            if !node.contains(required) {
                 self.log.error(node, format!("has no <{required}>"));
             }
         }
@@ -262,7 +273,8 @@ impl Reader {
             "name" => self.name(node),
             "uuid" => self.uuid(node),
             "genid" => self.generation_id(node),
-            "title" | "description" | "metadata" => {}
+            // For people and programs of the host.
+            "title" | "description" | "metadata" => node.ignore(),
             "memory" => self.memory(node),
             "currentMemory" => self.current_memory(node),
             "vcpu" => self.vcpu(node),
@@ -277,21 +289,33 @@ impl Reader {
             "maxMemory" | "memoryBacking" | "memtune" | "numatune" | "blkiotune" | "cputune"
             | "resource" | "iothreads" | "iothreadids" | "seclabel" | "perf" | "keywrap"
             | "defaultiothread" | "throttlegroups" | "vcpus" => self.host_only(node),
-            "bootloader" | "bootloader_args" => self.log.error(
-                node,
-                "is for paravirtual guests, whose kernel the host picks: firstlight-bootloader does that",
-            ),
-            "launchSecurity" => self.log.error(node, "memory encryption is not supported"),
-            _ => self.log.unknown(node),
+            "bootloader" | "bootloader_args" => self.bootloader(node, name),
+            "launchSecurity" => self.refuse(node, "memory encryption is not supported"),
+            _ => {}
         }
     }
 
-    /// An element of another name space, such as `<qemu:commandline>`.
-    fn foreign(&mut self, node: Node) {
-        self.log.error(
-            node,
-            "arguments for other programs are not taken from a domain: an argument can start any program. Give them to this tool, after --",
-        );
+    /// `<bootloader>` and `<bootloader_args>`: what picks a paravirtual guest's kernel.
+    fn bootloader(&mut self, node: Node, name: &str) {
+        if self.domain.guest.virtualization == Virtualization::Hvm {
+            let why = "is for paravirtual guests, whose kernel the host picks; this one has a BIOS";
+            return self.refuse(node, why);
+        }
+        let Some(text) = self.log.some_text(node) else {
+            return;
+        };
+        let (ours, theirs) = match name {
+            "bootloader_args" => {
+                self.domain.guest.bootloader_arguments = Some(text.clone());
+                ("bootloader_args=", "one argument, all of it")
+            }
+            _ => {
+                self.domain.bootloader = Some(text.clone().into());
+                ("firstlight-bootloader in its place", "is run")
+            }
+        };
+        let fates = [kept(""), kept(""), kept(ours), kept(theirs)];
+        self.fate(node, text, fates);
     }
 
     fn name(&mut self, node: Node) {
@@ -324,7 +348,7 @@ impl Reader {
     }
 
     fn generation_id(&mut self, node: Node) {
-        let empty = self.log.text(node).is_empty();
+        let empty = node.text().is_empty();
         let id = if empty {
             Some("auto".to_owned())
         } else {
@@ -359,9 +383,9 @@ impl Reader {
             ("T", 1 << 40),
             ("TiB", 1 << 40),
         ];
-        let unit = match node.has_attribute("unit") {
-            true => self.log.choice(node, "unit", &units)?,
-            false => 1 << 10,
+        let unit = match node.attribute("unit") {
+            Some(_) => self.log.choice(node, "unit", &units)?,
+            None => 1 << 10,
         };
         let text = self.log.some_text(node)?;
         let number = self.log.number(node, "the size", &text, 1..=i64::MAX)?;
@@ -373,7 +397,7 @@ impl Reader {
     }
 
     fn memory(&mut self, node: Node) {
-        self.log.attributes(node, &["unit", "dumpCore"]);
+        self.log.ignore_attributes(node, &["dumpCore"]);
         let Some(bytes) = self.bytes(node) else {
             return;
         };
@@ -386,7 +410,6 @@ impl Reader {
     }
 
     fn current_memory(&mut self, node: Node) {
-        self.log.attributes(node, &["unit"]);
         let memory = self.domain.guest.memory_mib;
         if self
             .bytes(node)
@@ -400,42 +423,39 @@ impl Reader {
     }
 
     fn features(&mut self, node: Node) {
-        for child in self.log.open(node, &[]) {
-            match child.tag_name().name() {
+        for child in self.log.children(node, &[]) {
+            match child.name() {
                 "acpi" => {
-                    self.log.empty(child, &[]);
+                    child.met();
                     self.domain.guest.acpi = true;
                 }
-                "apic" | "pae" => self.log.attributes(child, &["eoi"]),
+                "apic" | "pae" => {
+                    child.met();
+                    self.log.ignore_attributes(child, &["eoi"]);
+                }
                 "hap" | "viridian" | "hyperv" | "kvm" | "pvspinlock" | "pmu" | "msrs" | "xen"
                 | "privnet" | "tcg" | "async-teardown" | "ps2" => {
-                    self.log
-                        .warn(child, "is ignored: the hypervisor has its default");
+                    let why = "is ignored: the hypervisor has its default";
+                    self.log.ignore(child, why);
                 }
-                "vmport" => {
-                    self.log.empty(child, &["state"]);
+                name @ ("vmport" | "smm") => {
                     if let Some(on) = self.log.on_off(child, "state") {
-                        let option = format!("vmport={}", if on { "on" } else { "off" });
+                        let option = format!("{name}={}", if on { "on" } else { "off" });
                         self.domain.guest.machine_options.push(option);
                     }
-                }
-                "smm" => {
-                    self.log.attributes(child, &["state"]);
-                    if let Some(on) = self.log.on_off(child, "state") {
-                        let option = format!("smm={}", if on { "on" } else { "off" });
-                        self.domain.guest.machine_options.push(option);
+                    if let Some(tseg) = child.child("tseg") {
+                        let why = "is ignored: the machine has its default";
+                        self.log.ignore(tseg, why);
                     }
                 }
-                _ => self.log.unknown(child),
+                _ => {}
             }
         }
     }
 
     fn clock(&mut self, node: Node) {
-        let children = self.log.open(
-            node,
-            &["offset", "adjustment", "basis", "timezone", "start"],
-        );
+        self.log
+            .ignore_attributes(node, &["adjustment", "basis", "timezone", "start"]);
         let offsets = [
             ("utc", Some(false)),
             ("localtime", Some(true)),
@@ -464,24 +484,26 @@ impl Reader {
             }
             None => {}
         }
-        for child in children {
-            if !child.has_tag_name("timer") {
-                self.log.unknown(child);
-                continue;
+        for child in self.log.children(node, &["timer"]) {
+            if child.is("timer") {
+                self.timer(child);
             }
-            let present = self.log.yes_no(child, "present");
-            match (child.attribute("name"), present) {
-                (Some("hpet"), Some(present)) => {
-                    let option = format!("hpet={}", if present { "on" } else { "off" });
-                    self.domain.guest.machine_options.push(option);
-                }
-                (Some(_), _) => self
-                    .log
-                    .warn(child, "is ignored: the timer has its default"),
-                (None, _) => {
-                    self.log.attribute(child, "name");
-                }
+        }
+    }
+
+    fn timer(&mut self, node: Node) {
+        let present = self.log.yes_no(node, "present");
+        let details = ["tickpolicy", "track", "frequency", "mode"];
+        match (self.log.attribute(node, "name"), present) {
+            (Some("hpet"), Some(present)) => {
+                let option = format!("hpet={}", if present { "on" } else { "off" });
+                self.domain.guest.machine_options.push(option);
+                self.log.ignore_attributes(node, &details);
             }
+            (Some(_), _) => self
+                .log
+                .ignore(node, "is ignored: the timer has its default"),
+            (None, _) => {}
         }
     }
 
@@ -515,15 +537,11 @@ impl Reader {
     }
 
     fn pm(&mut self, node: Node) {
-        for child in self.log.open(node, &[]) {
-            self.log.empty(child, &["enabled"]);
-            let state = match child.tag_name().name() {
+        for child in self.log.children(node, &[]) {
+            let state = match child.name() {
                 "suspend-to-mem" => "s3",
                 "suspend-to-disk" => "s4",
-                _ => {
-                    self.log.unknown(child);
-                    continue;
-                }
+                _ => continue,
             };
             if let Some(enabled) = self.log.yes_no(child, "enabled") {
                 let device = match self.domain.guest.machine {
@@ -550,7 +568,17 @@ impl Reader {
         if self.boots_by_kind && !self.boot_places.is_empty() {
             self.log.error(node, "has both <boot dev=…> in <os> and <boot order=…> at a device: only one of them can count");
         }
-        if !self.boots_by_kind && self.boot_places.is_empty() && self.domain.guest.kernel.is_none()
+        let paravirtual = self.domain.guest.virtualization != Virtualization::Hvm;
+        if paravirtual && self.domain.guest.kernel.is_some() && node.contains("bootloader") {
+            self.log.error(
+                node,
+                "has both a <bootloader> and a <kernel>: only one of them can pick the kernel",
+            );
+        }
+        if !self.boots_by_kind
+            && self.boot_places.is_empty()
+            && self.domain.guest.kernel.is_none()
+            && !paravirtual
         {
             // libvirt's default.
             self.domain.guest.boot.order = vec![BootDevice::Disk];

@@ -1,8 +1,8 @@
 //! `<os>`: how the domain starts.
 
 use super::{Kind, Reader, SmbiosMode, kept, lost};
-use firstlight_vm::{BootDevice, Kernel, Machine};
-use roxmltree::Node;
+use crate::node::Node;
+use firstlight_vm::{BootDevice, Kernel, Machine, Virtualization};
 use std::path::PathBuf;
 
 impl Reader {
@@ -11,17 +11,17 @@ impl Reader {
             self.log
                 .error(node, "firmware='efi' asks for UEFI; this is a BIOS");
         } else {
-            self.log.choice(node, "firmware", &[("bios", ())]);
+            let picks = self.log.choice(node, "firmware", &[("bios", ())]);
+            self.domain.picks_firmware = picks.is_some();
         }
-        let children = self.log.open(node, &["firmware"]);
+        let paravirtual = self.domain.guest.virtualization != Virtualization::Hvm;
         let mut kernel = None;
         let (mut initrd, mut command_line) = (None, None);
-        let mut has_type = false;
-        for child in children {
-            match child.tag_name().name() {
-                "type" => {
-                    has_type = true;
-                    self.os_type(child);
+        for child in self.log.children(node, &["boot", "initarg", "initenv"]) {
+            match child.name() {
+                "type" => self.os_type(child),
+                "loader" | "boot" | "bootmenu" | "bios" | "smbios" | "acpi" if paravirtual => {
+                    self.without_bios(child);
                 }
                 "loader" => self.loader(child),
                 "boot" => self.boot(child),
@@ -31,34 +31,28 @@ impl Reader {
                 "kernel" => kernel = self.kernel_file(child),
                 "initrd" => {
                     initrd = self.kernel_file(child);
-                    if kernel.is_none()
-                        && !node.children().any(|other| other.has_tag_name("kernel"))
-                    {
-                        self.log
-                            .error(child, "there is no <kernel> that it belongs to");
-                    }
+                    self.belongs_to_kernel(child, node);
                 }
                 "cmdline" => {
-                    let text = self.log.text(child);
-                    if !node.children().any(|other| other.has_tag_name("kernel")) {
-                        self.log
-                            .error(child, "there is no <kernel> that it belongs to");
-                    }
+                    let text = child.text();
+                    self.belongs_to_kernel(child, node);
                     let fate = || kept("carried");
                     self.fate(child, text.clone(), [fate(), fate(), fate(), fate()]);
                     command_line = Some(text);
                 }
                 "acpi" => self.acpi_tables(child),
-                "nvram" | "varstore" => self.log.error(child, "is for UEFI; this is a BIOS"),
-                "firmware" => self.log.warn(child, "is ignored: the firmware is this one"),
-                "dtb" | "shim" => self.log.error(child, "is nothing that a PC can take"),
+                "nvram" | "varstore" => self.refuse(child, "is for UEFI; this is a BIOS"),
+                "firmware" => self
+                    .log
+                    .ignore(child, "is ignored: the firmware is this one"),
+                "dtb" | "shim" => self.refuse(child, "is nothing that a PC can take"),
                 "init" | "initarg" | "initenv" | "initdir" | "inituser" | "initgroup" | "idmap" => {
-                    self.log.error(child, "is for containers");
+                    self.refuse(child, "is for containers");
                 }
-                _ => self.log.unknown(child),
+                _ => {}
             }
         }
-        if !has_type {
+        if !node.contains("type") {
             self.log.error(node, "has no <type>");
         }
         if let Some(file) = kernel {
@@ -70,15 +64,47 @@ impl Reader {
         }
     }
 
+    /// An element for a BIOS, in a domain that has none.
+    fn without_bios(&mut self, node: Node) {
+        let why = "is ignored: a paravirtual guest has no BIOS";
+        self.log.ignore(node, why);
+        let fate = || lost("is ignored");
+        self.fate(
+            node,
+            "something of a BIOS",
+            [fate(), fate(), fate(), fate()],
+        );
+    }
+
+    fn belongs_to_kernel(&mut self, node: Node, os: Node) {
+        if !os.contains("kernel") {
+            self.log
+                .error(node, "there is no <kernel> that it belongs to");
+        }
+    }
+
+    /// What kind of guest `<type>` in `<os>` of a domain says it is.
+    pub(super) fn virtualization(domain: Node) -> Virtualization {
+        let kind = domain.child("os").and_then(|os| os.child("type"));
+        let kind = kind.map(|kind| (kind.text(), kind.attribute("machine")));
+        match kind
+            .as_ref()
+            .map(|(kind, machine)| (kind.as_str(), *machine))
+        {
+            Some(("xenpvh", _) | ("linux" | "xen", Some("xenpvh"))) => Virtualization::Pvh,
+            Some(("linux" | "xen", _)) => Virtualization::Pv,
+            _ => Virtualization::Hvm,
+        }
+    }
+
     fn os_type(&mut self, node: Node) {
-        self.log.attributes(node, &["arch", "machine"]);
-        match self.log.text(node).as_str() {
+        match node.text().as_str() {
             "hvm" => {}
-            "linux" | "xen" | "xenpvh" => return self.log.error(
-                node,
-                "is a guest without a BIOS (PV or PVH); firstlight-bootloader picks kernels for those",
-            ),
-            other => return self.log.error(node, format!("'{other}' is not hvm")),
+            "linux" | "xen" | "xenpvh" => return self.paravirtual_type(node),
+            other => {
+                let message = format!("'{other}' is not one of hvm, linux, xen, xenpvh");
+                return self.log.error(node, message);
+            }
         }
         match node.attribute("arch") {
             None | Some("x86_64") => {}
@@ -132,9 +158,29 @@ impl Reader {
         self.fate(node, machine, fates);
     }
 
+    /// The `<type>` of a domain whose kernel knows Xen and needs no BIOS.
+    fn paravirtual_type(&mut self, node: Node) {
+        if self.domain.kind != Kind::Xen {
+            let message = "is a paravirtual guest, which only <domain type='xen'> can have";
+            self.log.error(node, message);
+        }
+        let arches = [("x86_64", ()), ("i686", ())];
+        self.log.choice(node, "arch", &arches);
+        let machines = [
+            ("xenpv", Virtualization::Pv),
+            ("xenpvh", Virtualization::Pvh),
+        ];
+        self.log.choice(node, "machine", &machines);
+        let (asks, option) = match self.domain.guest.virtualization {
+            Virtualization::Pvh => ("a paravirtual guest, PVH", "type=pvh"),
+            _ => ("a paravirtual guest, PV", "type=pv"),
+        };
+        let fates = [kept(""), kept(""), kept(option), kept(option)];
+        self.fate(node, asks, fates);
+    }
+
     fn loader(&mut self, node: Node) {
-        self.log
-            .attributes(node, &["readonly", "type", "secure", "stateless", "format"]);
+        self.log.ignore_attributes(node, &["stateless", "format"]);
         let kinds = [("rom", true), ("pflash", false)];
         if self.log.choice(node, "type", &kinds) == Some(false) {
             self.log.error(
@@ -147,7 +193,8 @@ impl Reader {
                 .error(node, "secure='yes' asks for UEFI; this is a BIOS");
         }
         self.log.yes_no(node, "readonly");
-        let text = self.log.text(node);
+        let text = node.text();
+        self.domain.loader = (!text.is_empty()).then(|| self.base.join(&text));
         let xen_path = self.domain.kind == Kind::Xen || text.ends_with("hvmloader");
         let fates = [
             kept("Firstlight's ROM in its place"),
@@ -163,7 +210,6 @@ impl Reader {
     }
 
     fn boot(&mut self, node: Node) {
-        self.log.empty(node, &["dev"]);
         let kinds = [
             ("fd", BootDevice::Floppy),
             ("hd", BootDevice::Disk),
@@ -194,11 +240,8 @@ impl Reader {
     }
 
     fn boot_menu(&mut self, node: Node) {
-        self.log.empty(node, &["enable", "timeout"]);
         let Some(enable) = self.log.yes_no(node, "enable") else {
-            if !node.has_attribute("enable") {
-                self.log.attribute(node, "enable");
-            }
+            self.log.attribute(node, "enable");
             return;
         };
         let timeout = self.log.number_of(node, "timeout", 0..=65535);
@@ -224,7 +267,6 @@ impl Reader {
     }
 
     fn bios(&mut self, node: Node) {
-        self.log.empty(node, &["useserial", "rebootTimeout"]);
         let serial = self.log.yes_no(node, "useserial");
         let timeout = self.log.number_of(node, "rebootTimeout", -1..=65535);
         if serial == Some(true) {
@@ -254,7 +296,6 @@ impl Reader {
     }
 
     fn smbios_mode(&mut self, node: Node) {
-        self.log.empty(node, &["mode"]);
         let modes = [
             ("emulate", SmbiosMode::Emulate),
             ("host", SmbiosMode::Host),
@@ -286,12 +327,10 @@ impl Reader {
     }
 
     fn acpi_tables(&mut self, node: Node) {
-        for child in self.log.open(node, &[]) {
-            if !child.has_tag_name("table") {
-                self.log.unknown(child);
+        for child in self.log.children(node, &["table"]) {
+            if !child.is("table") {
                 continue;
             }
-            self.log.attributes(child, &["type"]);
             let kinds = [("slic", ()), ("raw", ()), ("rawset", ()), ("msdm", ())];
             self.log.choice(child, "type", &kinds);
             let Some(text) = self.log.some_text(child) else {

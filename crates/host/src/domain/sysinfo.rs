@@ -1,9 +1,9 @@
 //! `<sysinfo>`: what the SMBIOS tables say, and files for the firmware's configuration device.
 
 use super::{Reader, kept, lost};
+use crate::node::{Node, Record};
 use anyhow::{Context, Result};
 use firstlight_vm::{FwCfg, FwCfgValue, Sysinfo, Values};
-use roxmltree::Node;
 use std::path::Path;
 
 /// The values that libvirt and QEMU know, by block (libvirt's formatdomain, "SMBIOS System Information").
@@ -44,11 +44,12 @@ const BLOCKS: [(&str, &[&str]); 4] = [
 /// The text is no XML, there is no such element, or something in it is not known.
 pub fn sysinfo_of(text: &str, file: &Path) -> Result<Sysinfo> {
     let document = crate::source::parse(text, file)?;
-    let mut all = document.descendants();
-    let node = all.find(|node| node.has_tag_name("sysinfo"));
+    let record = Record::default();
+    let node = Node::find(&document, "sysinfo", &record);
     let node = node.context("there is no <sysinfo> element")?;
     let mut reader = Reader::new(file, file.to_owned());
     reader.sysinfo(node);
+    reader.log.leftovers(node);
     if !reader.log.errors.is_empty() {
         let problems = crate::problem::Problems {
             file: file.to_owned(),
@@ -61,28 +62,22 @@ pub fn sysinfo_of(text: &str, file: &Path) -> Result<Sysinfo> {
 
 impl Reader {
     pub(super) fn sysinfo(&mut self, node: Node) {
-        let children = self.log.open(node, &["type"]);
-        match self
-            .log
-            .choice(node, "type", &[("smbios", true), ("fwcfg", false)])
-        {
-            Some(true) => self.smbios_blocks(children),
-            Some(false) => self.files(children),
-            None => {
-                self.log.attribute(node, "type");
-            }
+        let kinds = [("smbios", true), ("fwcfg", false)];
+        match self.log.required(node, "type", &kinds) {
+            Some(true) => self.smbios_blocks(node),
+            Some(false) => self.files(node),
+            None => {}
         }
     }
 
-    fn smbios_blocks(&mut self, children: Vec<Node>) {
-        for child in children {
-            let name = child.tag_name().name();
+    fn smbios_blocks(&mut self, node: Node) {
+        for child in self.log.children(node, &["baseBoard"]) {
+            let name = child.name();
             if name == "oemStrings" {
                 self.oem_strings(child);
                 continue;
             }
             let Some((_, known)) = BLOCKS.iter().find(|(block, _)| *block == name) else {
-                self.log.unknown(child);
                 continue;
             };
             let values = self.values(child, known);
@@ -96,25 +91,30 @@ impl Reader {
         }
     }
 
+    /// The elements `<entry>` in a block.
+    fn entries<'a>(&mut self, node: Node<'a>) -> Vec<Node<'a>> {
+        let mut children = self.log.children(node, &["entry"]);
+        children.retain(|child| child.is("entry"));
+        children
+    }
+
     fn values(&mut self, node: Node, known: &[&str]) -> Values {
         let mut values = Values::new();
-        for child in self.log.open(node, &[]) {
-            if !child.has_tag_name("entry") {
-                self.log.unknown(child);
-                continue;
-            }
-            self.log.attributes(child, &["name"]);
+        for child in self.entries(node) {
             let Some(name) = self.log.attribute(child, "name") else {
                 continue;
             };
             if !known.contains(&name) {
-                self.log.error(
-                    child,
-                    format!("name='{name}' is not one of {}", known.join(", ")),
-                );
+                let known = known.join(", ");
+                self.log
+                    .error(child, format!("name='{name}' is not one of {known}"));
                 continue;
             }
-            let value = self.log.text(child);
+            if values.iter().any(|(other, _)| other == name) {
+                self.log
+                    .error(child, format!("name='{name}' stands here twice"));
+            }
+            let value = child.text();
             if let Some(message) = wrong(name, &value) {
                 self.log.error(child, format!("'{value}' {message}"));
             }
@@ -124,24 +124,13 @@ impl Reader {
     }
 
     fn oem_strings(&mut self, node: Node) {
-        for child in self.log.open(node, &[]) {
-            if child.has_tag_name("entry") {
-                self.log.attributes(child, &[]);
-                let text = self.log.text(child);
-                self.domain.sysinfo.oem_strings.push(text);
-            } else {
-                self.log.unknown(child);
-            }
+        for child in self.entries(node) {
+            self.domain.sysinfo.oem_strings.push(child.text());
         }
     }
 
-    fn files(&mut self, children: Vec<Node>) {
-        for child in children {
-            if !child.has_tag_name("entry") {
-                self.log.unknown(child);
-                continue;
-            }
-            self.log.attributes(child, &["name", "file"]);
+    fn files(&mut self, node: Node) {
+        for child in self.entries(node) {
             let Some(name) = self.log.attribute(child, "name") else {
                 continue;
             };
@@ -152,8 +141,12 @@ impl Reader {
                 );
                 continue;
             }
-            let text = self.log.text(child);
+            let text = child.text();
             let value = match child.attribute("file") {
+                Some(_) if !text.is_empty() => {
+                    self.log.error(child, "has both a text and a file");
+                    continue;
+                }
                 Some(file) => {
                     let base = self.base.clone();
                     let Some(path) = self.log.path(child, "the file", file, &base) else {

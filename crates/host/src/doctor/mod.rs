@@ -1,5 +1,7 @@
 //! `firstlight doctor`: what is installed, which firmware a guest would get, and what is in the way.
 
+mod domain;
+
 use crate::{divert, firmware, run};
 use serde_json::Value;
 use std::fmt::Write;
@@ -20,11 +22,17 @@ pub struct Findings {
 
 impl Findings {
     fn good(&mut self, what: &str, found: &str) {
-        let _ = writeln!(self.text, "  {what:12} {found}");
+        let _ = writeln!(self.text, "  {what:15} {found}");
     }
 
     fn bad(&mut self, what: &str, advice: &str) {
-        let _ = writeln!(self.text, "! {what:12} {advice}");
+        let _ = writeln!(self.text, "! {what:15} {advice}");
+    }
+
+    /// Something that is in the way.
+    fn trouble(&mut self, what: &str, advice: &str) {
+        self.trouble = true;
+        self.bad(what, advice);
     }
 
     /// The findings for a person to read.
@@ -33,8 +41,16 @@ impl Findings {
     }
 }
 
-/// Looks at this machine.
-pub fn examine() -> Findings {
+/// Looks at this machine, and at a domain's file where one is given.
+pub fn examine(file: Option<&Path>) -> Findings {
+    let mut findings = machine();
+    if let Some(file) = file {
+        domain::examine(file, &mut findings);
+    }
+    findings
+}
+
+fn machine() -> Findings {
     let mut findings = Findings::default();
     findings.text += "What is installed\n";
     let qemu = first_line("qemu-system-x86_64", &["--version"]);
@@ -75,10 +91,7 @@ pub fn examine() -> Findings {
                 findings.good(what, &path.display().to_string());
                 loader = Some(path);
             }
-            Err(error) => {
-                findings.trouble = true;
-                findings.bad(what, &format!("{error:#}"));
-            }
+            Err(error) => findings.trouble(what, &format!("{error:#}")),
         }
     }
     findings.text += "\nWhich firmware a guest gets\n";

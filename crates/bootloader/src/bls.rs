@@ -2,6 +2,7 @@
 
 use crate::menu::{Action, Boot, Entry, Menu};
 use crate::notes::Notes;
+use crate::uki;
 use crate::volumes::{Location, Volumes};
 use std::cmp::Ordering;
 
@@ -23,6 +24,8 @@ pub struct Specified {
     pub options: Vec<String>,
     /// An EFI program instead of a kernel.
     pub efi: Option<String>,
+    /// What it boots, where it is no file of texts.
+    pub boot: Option<Boot>,
     /// Boot counting: no tries are left.
     pub bad: bool,
 }
@@ -96,7 +99,7 @@ fn parse(name: &str, text: &str) -> Specified {
 }
 
 /// A file's name without `+LEFT` or `+LEFT-DONE` at its end, and whether no tries are left.
-fn counted(name: &str) -> (&str, bool) {
+pub(crate) fn counted(name: &str) -> (&str, bool) {
     let Some((id, counters)) = name.rsplit_once('+') else {
         return (name, false);
     };
@@ -107,9 +110,11 @@ fn counted(name: &str) -> (&str, bool) {
     }
 }
 
-/// The menu of a boot partition with `/loader/entries` and no other configuration: systemd-boot's. Nothing, if there are none.
+/// The menu of a boot partition with `/loader/entries` or unified kernel images, and no other configuration: systemd-boot's. Nothing,
+/// if there are none.
 pub fn menu(volumes: &dyn Volumes, root: &Location, notes: &mut Notes) -> Option<Menu> {
     let mut found = entries(volumes, &root.join("loader/entries"), notes);
+    found.extend(uki::entries(volumes, root, notes));
     if found.is_empty() {
         return None;
     }
@@ -165,7 +170,18 @@ fn order(a: &Specified, b: &Specified) -> Ordering {
 
 fn ready(volumes: &dyn Volumes, root: &Location, entry: &Specified) -> Entry {
     let action = match (&entry.linux, &entry.efi) {
-        (None, Some(efi)) => Action::Refuse(format!("«efi {efi}» is an EFI program, not a Linux")),
+        (None, None) if let Some(boot) = &entry.boot => Action::Boot(boot.clone()),
+        (None, Some(efi)) => match uki::boot(volumes, &root.join(efi)) {
+            Ok(boot) => Action::Boot(Boot {
+                args: [vec![boot.args], entry.options.clone()]
+                    .concat()
+                    .join(" ")
+                    .trim()
+                    .to_owned(),
+                ..boot
+            }),
+            Err(why) => Action::Refuse(format!("«efi {efi}»: {why}")),
+        },
         (None, None) => Action::Refuse(format!("{} names no kernel", entry.id)),
         (Some(linux), _) => {
             let initrds = entry.initrd.iter().map(|name| root.join(name)).collect();

@@ -1,7 +1,7 @@
 //! The volumes of a real disk.
 
 use crate::volumes::{File, FileError, Kind, Location, VolumeId, VolumeInfo, Volumes};
-use firstlight_disk::partition::{Partition, Scheme};
+use firstlight_disk::partition::{Partition, Scheme, Type};
 use firstlight_disk::volume::{self, Origin, Volume};
 use firstlight_disk::{
     Budget, Error, FileKind, FileSystem, Limits, Node, ReadAt, Source, list, path,
@@ -82,6 +82,10 @@ impl Disk {
             if let Origin::Partition(scheme, partition) = &volume.origin {
                 active = partition.active && *scheme == Scheme::Mbr;
                 info.partition_uuid = partition.uuid.clone();
+                info.attributes = partition.attributes;
+                if let Type::Gpt(kind) = &partition.kind {
+                    info.partition_type = Some(kind.clone());
+                }
                 info.partition_map = Some(map(*scheme).to_owned());
             }
             self.held.push(Held { info, fs, active });
@@ -181,6 +185,11 @@ impl File for Open<'_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, FileError> {
         self.fs.read(self.node, offset, buffer).map_err(error)
     }
+
+    fn stretch(&self, offset: u64, len: u64) -> Result<Option<(u64, u64)>, FileError> {
+        let found = self.fs.stretch(self.node, offset, len).map_err(error)?;
+        Ok(found.map(|stretch| (stretch.at, stretch.len)))
+    }
 }
 
 /// A file of a file system as a disk: an image in which there are volumes again.
@@ -235,7 +244,7 @@ impl Volumes for Disk {
         Ok(names.filter_map(Result::ok).collect())
     }
 
-    fn open(&self, file: &Location) -> Result<Box<dyn File + '_>, FileError> {
+    fn open_whole(&self, file: &Location) -> Result<Box<dyn File + '_>, FileError> {
         let (fs, node) = self.node(file)?;
         let metadata = fs.metadata(node).map_err(error)?;
         if metadata.kind != FileKind::File {

@@ -1,6 +1,6 @@
 //! Firstlight's host bootloader: picks the kernel of a Xen guest from the guest's own disk, as pygrub does, in a sandbox.
 //!
-//! [`volumes`] is what configurations may ask of a disk. [`grub`], [`bls`], [`syslinux`] and [`legacy`] read configurations, each
+//! [`volumes`] is what configurations may ask of a disk. [`grub`], [`bls`], [`uki`], [`syslinux`] and [`legacy`] read configurations, each
 //! to a [`menu::Menu`]; [`find`] knows where they are.
 
 #![forbid(unsafe_code)]
@@ -22,5 +22,6 @@ pub mod syslinux;
 pub mod terminal;
 pub mod tree;
 pub mod ui;
+pub mod uki;
 pub mod volumes;
 pub mod worker;

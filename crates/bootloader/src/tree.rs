@@ -123,7 +123,7 @@ impl Volumes for Tree {
         Ok(names.into_iter().map(str::to_owned).collect())
     }
 
-    fn open(&self, file: &Location) -> Result<Box<dyn File + '_>, FileError> {
+    fn open_whole(&self, file: &Location) -> Result<Box<dyn File + '_>, FileError> {
         match self.files(file.volume)?.get(&file.path) {
             Some(content) => Ok(Box::new(content.as_slice())),
             None if self.list(file).is_ok() => Err(FileError::WrongKind),

@@ -8,6 +8,15 @@ pub type VolumeId = usize;
 pub struct Location {
     pub volume: VolumeId,
     pub path: String,
+    /// Only these bytes of the file are meant.
+    pub part: Option<Part>,
+}
+
+/// Bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub start: u64,
+    pub len: u64,
 }
 
 impl Location {
@@ -25,7 +34,8 @@ impl Location {
             }
         }
         let path = format!("/{}", names.join("/"));
-        Self { volume, path }
+        let part = None;
+        Self { volume, path, part }
     }
 
     /// The directory in which this file is; the root's is the root.
@@ -60,6 +70,9 @@ pub struct VolumeInfo {
     pub label: Option<String>,
     /// The identifier of the partition in its table.
     pub partition_uuid: Option<String>,
+    /// What its GPT says the partition is for, and its attributes.
+    pub partition_type: Option<String>,
+    pub attributes: u64,
     /// The kind of partition table that it is from: `gpt`, `msdos`.
     pub partition_map: Option<String>,
     /// Paths may start with a subvolume's name (btrfs), so that configurations have to be looked for below it as well.
@@ -110,6 +123,36 @@ pub trait File {
 
     /// Reads up to `buffer.len()` bytes at `offset`. Returns how many, 0 only at or after the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, FileError>;
+
+    /// Where the bytes from `offset` on lie on the disk in a row, at most `len` of them, if they lie there as they are: the place
+    /// and how many.
+    fn stretch(&self, _offset: u64, _len: u64) -> Result<Option<(u64, u64)>, FileError> {
+        Ok(None)
+    }
+}
+
+/// A part of an open file.
+struct OfPart<'a> {
+    file: Box<dyn File + 'a>,
+    start: u64,
+    len: u64,
+}
+
+impl File for OfPart<'_> {
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, FileError> {
+        let left = self.len.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        let at = self.start.saturating_add(offset);
+        self.file.read_at(at, &mut buffer[..left])
+    }
+
+    fn stretch(&self, offset: u64, len: u64) -> Result<Option<(u64, u64)>, FileError> {
+        let left = self.len.saturating_sub(offset).min(len);
+        self.file.stretch(self.start.saturating_add(offset), left)
+    }
 }
 
 /// The volumes of a disk. What they hold is the guest's, and may be anything.
@@ -126,8 +169,18 @@ pub trait Volumes {
     /// The names in a directory, without `.` and `..`, in no particular order.
     fn list(&self, directory: &Location) -> Result<Vec<String>, FileError>;
 
-    /// Opens a file.
-    fn open(&self, file: &Location) -> Result<Box<dyn File + '_>, FileError>;
+    /// Opens a file, all of it.
+    fn open_whole(&self, file: &Location) -> Result<Box<dyn File + '_>, FileError>;
+
+    /// Opens a file, or the part of it that is meant, as far as the file goes.
+    fn open(&self, place: &Location) -> Result<Box<dyn File + '_>, FileError> {
+        let file = self.open_whole(place)?;
+        let Some(Part { start, len }) = place.part else {
+            return Ok(file);
+        };
+        let len = len.min(file.size().saturating_sub(start));
+        Ok(Box::new(OfPart { file, start, len }))
+    }
 
     /// Makes the file `image`, a disk image, available as the volume `name` and, if it has partitions, as `name,1` and so on.
     fn attach(&mut self, name: &str, image: &Location) -> Result<(), FileError>;

@@ -16,6 +16,7 @@ use crate::volumes::{File, Location, Volumes};
 use anyhow::{Context, Result, anyhow, bail};
 use firstlight_disk::image::Image;
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use std::fs;
 use std::io::{Read, Write};
 use std::rc::Rc;
@@ -44,10 +45,10 @@ pub fn main(options: &Options) -> Result<()> {
     let channel = Channel::inside();
     let files = channel.receive(!options.not_really && !options.only_shows())?;
     let limit = file_limit();
-    let mut disk = fs::File::from(files.disk);
-    let image = match options.isconfig {
+    let mut image = fs::File::from(files.disk);
+    let data = match options.isconfig {
         true => None,
-        false => Some(Image::from_file(disk.try_clone()?).context("the disk cannot be read")?),
+        false => Some(Image::from_file(image.try_clone()?).context("the disk cannot be read")?),
     };
     let done = sandbox::enter(Rules {
         user: options.runas,
@@ -57,10 +58,10 @@ pub fn main(options: &Options) -> Result<()> {
     if options.debug {
         eprint!("{done}\r\n");
     }
-    let Some(image) = image else {
-        return configuration(options, &mut disk, &channel);
+    let Some(data) = data else {
+        return configuration(options, &mut image, &channel);
     };
-    let mut disk = Disk::scan(Rc::new(image), options.offset).map_err(|why| anyhow!(why))?;
+    let mut disk = Disk::scan(Rc::new(data), options.offset).map_err(|why| anyhow!(why))?;
     let complaints = std::mem::take(&mut disk.complaints);
     let mut terminal = match options.menu && !options.list_entries {
         true => Tty::new(files.terminal),
@@ -79,7 +80,7 @@ pub fn main(options: &Options) -> Result<()> {
     let Some(boot) = chosen? else {
         return channel.send(&Message::Shown);
     };
-    copy(&mut disk, &boot, files.copies, limit)?;
+    copy(&mut disk, &boot, &image, files.copies, limit)?;
     channel.send(&Message::Boot {
         kernel: boot.kernel.path,
         ramdisk: boot.initrds.first().map(|place| place.path.clone()),
@@ -263,11 +264,15 @@ fn configuration(options: &Options, file: &mut fs::File, channel: &Channel) -> R
 fn copy(
     disk: &mut Disk,
     boot: &Boot,
+    image: &fs::File,
     copies: Option<(OwnedFd, OwnedFd)>,
     limit: u64,
 ) -> Result<()> {
-    let (kernel, ramdisk) = match copies {
-        Some((kernel, ramdisk)) => (Some(kernel), Some(ramdisk)),
+    let (mut kernel, mut ramdisk) = match copies {
+        Some((kernel, ramdisk)) => {
+            let copy = |to| Copy::new(image, to, limit);
+            (Some(copy(kernel)), Some(copy(ramdisk)))
+        }
         None => (None, None),
     };
     let name = printable(&boot.kernel.path);
@@ -276,66 +281,85 @@ fn copy(
     let file = file.with_context(|| format!("kernel {name}"))?;
     kernel::check(file.as_ref()).map_err(|why| anyhow!("kernel {name}: {why}"))?;
     disk.allow(file.size());
-    let mut kernel = kernel.map(Copy::new);
-    let copied = append(file.as_ref(), kernel.as_mut(), limit);
-    copied.with_context(|| format!("kernel {name}"))?;
-    let mut ramdisk = ramdisk.map(Copy::new);
+    if let Some(kernel) = &mut kernel {
+        let copied = kernel.append(file.as_ref());
+        copied.with_context(|| format!("kernel {name}"))?;
+    }
     for place in &boot.initrds {
         let name = || format!("initial RAM disk {}", printable(&place.path));
         let file = disk.open(place).with_context(name)?;
         disk.allow(file.size());
-        append(file.as_ref(), ramdisk.as_mut(), limit).with_context(name)?;
+        if let Some(ramdisk) = &mut ramdisk {
+            ramdisk.append(file.as_ref()).with_context(name)?;
+        }
     }
     Ok(())
 }
 
 /// A file of the host that is being written.
-struct Copy {
+struct Copy<'a> {
+    image: &'a fs::File,
     file: fs::File,
     written: u64,
+    limit: u64,
 }
 
-impl Copy {
-    fn new(file: OwnedFd) -> Self {
+impl<'a> Copy<'a> {
+    fn new(image: &'a fs::File, file: OwnedFd, limit: u64) -> Self {
         Self {
+            image,
             file: file.into(),
             written: 0,
+            limit,
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.written = self.written.saturating_add(bytes.len() as u64);
-        self.file.write_all(bytes)
-    }
-}
-
-/// Adds a file of the guest to a copy, at a multiple of 4 bytes as the kernel wants initial RAM disks joined (Linux,
-/// Documentation/driver-api/early-userspace/buffer-format.rst).
-fn append(file: &dyn File, copy: Option<&mut Copy>, limit: u64) -> Result<()> {
-    let Some(copy) = copy else {
-        return Ok(());
-    };
-    let padding = (4 - copy.written % 4) % 4;
-    copy.write(&[0; 4][..padding as usize])?;
-    let size = file.size();
-    if copy
-        .written
-        .checked_add(size)
-        .is_none_or(|size| size > limit)
-    {
-        bail!("{size} bytes are more than the {limit} that are allowed");
-    }
-    let mut chunk = vec![0; CHUNK];
-    let mut at = 0;
-    while at < size {
-        let want = CHUNK.min(usize::try_from(size - at).unwrap_or(CHUNK));
-        match file.read_at(at, &mut chunk[..want])? {
-            0 => bail!("it ends after {at} of {size} bytes"),
-            count => {
-                copy.write(&chunk[..count])?;
-                at += count as u64;
+    /// Adds a file of the guest, at a multiple of 4 bytes as the kernel wants initial RAM disks joined (Linux,
+    /// Documentation/driver-api/early-userspace/buffer-format.rst).
+    fn append(&mut self, file: &dyn File) -> Result<()> {
+        let (size, limit) = (file.size(), self.limit);
+        let start = self.written.next_multiple_of(4);
+        let Some(end) = start.checked_add(size).filter(|end| *end <= limit) else {
+            bail!("{size} bytes are more than the {limit} that are allowed");
+        };
+        self.file
+            .write_all(&[0; 4][..(start - self.written) as usize])?;
+        self.written = start;
+        let mut chunk = Vec::new();
+        while self.written < end {
+            let at = self.written - start;
+            let count = match self.stretch(file, at, size - at)? {
+                Some(count) => count,
+                None => self.chunk(file, at, size - at, &mut chunk)?,
+            };
+            if count == 0 {
+                bail!("it ends after {at} of {size} bytes");
             }
+            self.written += count;
+        }
+        Ok(())
+    }
+
+    /// Has the system copy bytes that lie on the disk in a row, without their coming here. Returns how many; nothing where they
+    /// have to be read.
+    fn stretch(&self, file: &dyn File, at: u64, len: u64) -> Result<Option<u64>> {
+        let Some((mut place, len)) = file.stretch(at, len)? else {
+            return Ok(None);
+        };
+        let most = usize::try_from(len).unwrap_or(usize::MAX);
+        match rustix::fs::sendfile(&self.file, self.image, Some(&mut place), most) {
+            Ok(count) => Ok(Some(count as u64)),
+            // The one or the other is on a file system that cannot do that.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
-    Ok(())
+
+    fn chunk(&mut self, file: &dyn File, at: u64, len: u64, chunk: &mut Vec<u8>) -> Result<u64> {
+        chunk.resize(CHUNK, 0);
+        let want = CHUNK.min(usize::try_from(len).unwrap_or(CHUNK));
+        let count = file.read_at(at, &mut chunk[..want])?;
+        self.file.write_all(&chunk[..count])?;
+        Ok(count as u64)
+    }
 }

@@ -496,3 +496,37 @@ fn configurations_of_syslinux_that_lead_to_each_other_end() {
         let _ = find::flatten(machine, &menu);
     });
 }
+
+/// Two systems in turn: the one of the higher priority, unless it has no tries left and never came up.
+#[test]
+fn flatcar_boots_the_system_of_the_highest_priority() {
+    const CONFIG: &str = "gptprio.next -d usr -u usr_uuid\n\
+        if [ \"$usr_uuid\" = 'a' ]; then set suf=-a; else set suf=-b; fi\n\
+        menuentry 'Flatcar' --id=flatcar { linux /flatcar/vmlinuz$suf mount.usr=PARTUUID=$usr_uuid root=LABEL=ROOT }\n";
+    let kernel = |a: u64, b: u64| {
+        let mut tree = volume(
+            "1",
+            "",
+            &[
+                ("/boot/grub/grub.cfg", CONFIG),
+                ("/flatcar/vmlinuz-a", "k"),
+                ("/flatcar/vmlinuz-b", "k"),
+            ],
+        );
+        for (number, uuid, attributes) in [(1, "a", a), (2, "b", b)] {
+            tree.add(&[&format!("hd0,gpt{}", number + 2)], "", "", &[]);
+            let info = tree.info_mut(number);
+            info.partition_uuid = Some(uuid.to_owned());
+            info.partition_type = Some("5DFBF5F4-2848-4BAC-AA5E-0D9A20B745A6".to_owned());
+            info.attributes = attributes;
+        }
+        default(&tree).0
+    };
+    let of = |priority: u64, tries: u64, successful: u64| {
+        priority << 48 | tries << 52 | successful << 56
+    };
+    assert_eq!(kernel(of(2, 0, 1), of(1, 0, 1)), "/flatcar/vmlinuz-a");
+    assert_eq!(kernel(of(1, 0, 1), of(2, 1, 0)), "/flatcar/vmlinuz-b");
+    assert_eq!(kernel(of(1, 0, 1), of(2, 0, 0)), "/flatcar/vmlinuz-a");
+    assert_eq!(kernel(of(3, 0, 1), of(3, 0, 1)), "/flatcar/vmlinuz-a");
+}

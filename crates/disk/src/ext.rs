@@ -4,8 +4,9 @@
 
 use crate::bytes::{Fields, is_name, text, uuid};
 use crate::error::{Error, Result};
-use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
+use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, Stretch};
 use crate::path::MAX_PATH;
+use crate::runs::{Content, Run};
 use crate::source::Source;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -65,14 +66,6 @@ struct Inode {
     size: u64,
     flags: u32,
     map: [u8; I_BLOCK],
-}
-
-/// Blocks of a file that lie in a row, or a hole.
-struct Run {
-    /// The first block on the disk, or none in a hole.
-    physical: Option<u64>,
-    /// How many, at least one.
-    blocks: u64,
 }
 
 impl Ext {
@@ -335,33 +328,29 @@ impl Ext {
         if inode.flags & INODE_ENCRYPTED != 0 {
             return Err(Error::Unsupported("an encrypted file"));
         }
-        let len = inode.size.saturating_sub(offset).min(buffer.len() as u64) as usize;
         if inode.flags & INODE_INLINE != 0 {
             let content = Self::inline(inode)?;
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
             let content = content.get(start..).unwrap_or_default();
-            let len = len.min(content.len());
+            let len = buffer.len().min(content.len());
             buffer[..len].copy_from_slice(&content[..len]);
             return Ok(len);
         }
-        let mut done = 0;
-        while done < len {
-            let at = offset + done as u64;
-            let run = self.map(inode, at / self.block)?;
-            let within = at % self.block;
-            let left = run.blocks.saturating_mul(self.block) - within;
-            let count = left.min((len - done) as u64) as usize;
-            let part = &mut buffer[done..done + count];
-            match run.physical {
-                Some(block) => self.source.read(self.byte(block, within)?, part)?,
-                None => {
-                    self.source.budget().charge(count as u64)?;
-                    part.fill(0);
-                }
-            }
-            done += count;
+        self.data(inode).read(offset, buffer)
+    }
+
+    /// An inode's content, as far as it is in blocks.
+    fn data<'a>(
+        &'a self,
+        inode: &'a Inode,
+    ) -> Content<'a, impl Fn(u64) -> Result<Run>, impl Fn(u64) -> Result<u64>> {
+        Content {
+            source: &self.source,
+            block: self.block,
+            size: inode.size,
+            map: |logical| self.map(inode, logical),
+            byte: |block| self.byte(block, 0),
         }
-        Ok(len)
     }
 
     /// Visits the entries in one block or in inline data. Returns whether to go on.
@@ -498,6 +487,17 @@ impl FileSystem for Ext {
         let count = self.content(&inode, 0, &mut target)?;
         target.truncate(count);
         Ok(target)
+    }
+
+    fn stretch(&self, file: Node, offset: u64, len: u64) -> Result<Option<Stretch>> {
+        let inode = self.inode(file.id)?;
+        if inode.kind != FileKind::File {
+            return Err(Error::NotAFile);
+        }
+        match inode.flags & (INODE_INLINE | INODE_ENCRYPTED) {
+            0 => self.data(&inode).stretch(offset, len),
+            _ => Ok(None),
+        }
     }
 
     fn read(&self, file: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {

@@ -2,6 +2,7 @@
 
 use crate::bytes::buffer;
 use crate::error::{Error, Result};
+use crate::source::{ReadAt, Source};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -44,6 +45,26 @@ pub struct Metadata {
     pub kind: FileKind,
     /// The size in bytes that the file system claims. A hostile one claims anything.
     pub size: u64,
+}
+
+/// Bytes of a file that lie in a row on the image or device that all is read from, as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Where they lie there, in bytes.
+    pub at: u64,
+    /// How many: not 0 within the file.
+    pub len: u64,
+}
+
+impl Stretch {
+    /// The `len` bytes of a source from `at` on, charged as if they were read, if they are in a row on the disk.
+    pub(crate) fn of(source: &Source, at: u64, len: u64) -> Result<Option<Self>> {
+        let Some(at) = source.place(at, len).filter(|_| len > 0) else {
+            return Ok(None);
+        };
+        source.budget().charge(len)?;
+        Ok(Some(Self { at, len }))
+    }
 }
 
 /// An entry of a directory.
@@ -120,6 +141,15 @@ pub trait FileSystem {
     /// # Errors
     /// It is no link, or cannot be read.
     fn read_link(&self, node: Node) -> Result<Vec<u8>>;
+
+    /// Where a file's bytes from `offset` on lie on the disk, at most `len` of them, so that they can be copied without being read
+    /// here. Nothing where they are stored in another way, or where the file system does not tell; then [`read`](Self::read) has them.
+    ///
+    /// # Errors
+    /// [`Error::NotAFile`], or its structures cannot be read.
+    fn stretch(&self, _file: Node, _offset: u64, _len: u64) -> Result<Option<Stretch>> {
+        Ok(None)
+    }
 
     /// Reads from a file at `offset` and returns how many bytes: fewer than `buffer` takes only at the end of the file.
     ///

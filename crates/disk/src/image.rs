@@ -78,4 +78,8 @@ impl ReadAt for Image {
     fn sector_size(&self) -> Option<u32> {
         self.sector_size
     }
+
+    fn place(&self, offset: u64, _len: u64) -> Option<u64> {
+        Some(offset)
+    }
 }

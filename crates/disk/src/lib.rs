@@ -34,11 +34,12 @@ pub mod iso;
 pub mod lvm;
 pub mod partition;
 pub mod path;
+mod runs;
 mod source;
 pub mod squashfs;
 pub mod volume;
 pub mod xfs;
 
 pub use error::{Error, Result};
-pub use fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, list, read_file};
+pub use fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, Stretch, list, read_file};
 pub use source::{Budget, Limits, ReadAt, Source};

@@ -280,4 +280,11 @@ impl ReadAt for Linear {
         }
         Ok(())
     }
+
+    fn place(&self, offset: u64, len: u64) -> Option<u64> {
+        let index = self.parts.partition_point(|&(end, _)| end <= offset);
+        let (end, source) = self.parts.get(index)?;
+        // What goes on in another part is refused there, as what ends beyond its own.
+        source.place(offset - (end - source.size()), len)
+    }
 }

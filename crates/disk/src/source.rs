@@ -22,6 +22,11 @@ pub trait ReadAt {
     fn sector_size(&self) -> Option<u32> {
         None
     }
+
+    /// Where the `len` bytes from `offset` on lie on the image or device of the host that all is read from, if they are in a row there.
+    fn place(&self, _offset: u64, _len: u64) -> Option<u64> {
+        None
+    }
 }
 
 impl ReadAt for [u8] {
@@ -35,6 +40,10 @@ impl ReadAt for [u8] {
         buffer.copy_from_slice(self.get(start..end).ok_or(Error::OutOfRange)?);
         Ok(())
     }
+
+    fn place(&self, offset: u64, _len: u64) -> Option<u64> {
+        Some(offset)
+    }
 }
 
 impl ReadAt for Vec<u8> {
@@ -44,6 +53,10 @@ impl ReadAt for Vec<u8> {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.as_slice().read_at(offset, buffer)
+    }
+
+    fn place(&self, offset: u64, len: u64) -> Option<u64> {
+        self.as_slice().place(offset, len)
     }
 }
 
@@ -269,6 +282,12 @@ impl ReadAt for Source {
 
     fn sector_size(&self) -> Option<u32> {
         Source::sector_size(self)
+    }
+
+    fn place(&self, offset: u64, len: u64) -> Option<u64> {
+        let end = offset.checked_add(len)?;
+        let within = end <= self.size;
+        within.then(|| self.disk.data.place(self.start + offset, len))?
     }
 }
 

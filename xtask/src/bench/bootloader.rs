@@ -1,7 +1,8 @@
 //! `cargo xtask bench --bootloader`: the bootloader beside pygrub, on the demo Debian disk.
 //!
-//! Both do what libxl has them do: read the disk, choose the default, copy kernel and initial RAM disk. They take turns. GNU time,
-//! a small program, starts each and says what its largest process had of memory.
+//! Both do what libxl has them do: read the disk, choose the default, copy kernel and initial RAM disk. They take turns. For the memory
+//! of its largest process, GNU time starts each in runs of its own, whose time does not count: to start that program takes a
+//! millisecond as well.
 
 use crate::{build, image, project, pygrub};
 use anyhow::{Context, Result, ensure};
@@ -9,15 +10,10 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// What one run costs.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    wall: Duration,
-    /// KiB that the largest process had in memory at once.
-    memory: u64,
-}
+/// How many runs tell the memory, which is nearly the same each time.
+const MEMORY_RUNS: u32 = 3;
 
 /// What many runs cost, each figure by its median.
 struct Costs {
@@ -32,27 +28,52 @@ pub fn main(runs: u32) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let mut figures = Vec::new();
     for (what, arguments) in [("boot", &[][..]), ("choose only", &["--not-really"][..])] {
-        let mut of_ours = Vec::new();
-        let mut of_pygrub = Vec::new();
+        let mut ours_costs = Samples::default();
+        let mut pygrub_costs = Samples::default();
         // One more of each at first, which finds the files in memory.
         for turn in 0..=runs {
             let mine = run(Command::new(&ours), arguments, directory.path(), &disk)?;
             let theirs = run(pygrub::command()?, arguments, directory.path(), &disk)?;
             if turn > 0 {
-                of_ours.push(mine);
-                of_pygrub.push(theirs);
+                ours_costs.wall.push(mine);
+                pygrub_costs.wall.push(theirs);
             }
         }
-        figures.push((what, costs(&of_ours), costs(&of_pygrub)));
+        for _ in 0..MEMORY_RUNS {
+            let mine = memory(Command::new(&ours), arguments, directory.path(), &disk)?;
+            ours_costs.memory.push(mine);
+            let theirs = memory(pygrub::command()?, arguments, directory.path(), &disk)?;
+            pygrub_costs.memory.push(theirs);
+        }
+        figures.push((what, ours_costs.costs(), pygrub_costs.costs()));
     }
     show(&figures, runs)
 }
 
-/// Runs a bootloader and removes what it copied.
-fn run(bootloader: Command, arguments: &[&str], directory: &Path, disk: &Path) -> Result<Run> {
+/// What runs cost: milliseconds, and KiB that the largest process had in memory at once.
+#[derive(Default)]
+struct Samples {
+    wall: Vec<f64>,
+    memory: Vec<f64>,
+}
+
+impl Samples {
+    fn costs(self) -> Costs {
+        Costs {
+            milliseconds: median(self.wall),
+            memory: median(self.memory),
+        }
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or_default()
+}
+
+/// Runs a bootloader and returns the KiB of its largest process.
+fn memory(bootloader: Command, arguments: &[&str], directory: &Path, disk: &Path) -> Result<f64> {
     let costs = directory.join("costs");
-    let copies = directory.join("copies");
-    fs::create_dir(&copies)?;
     let mut time = Command::new("time");
     time.args(["--format=%M", "--output"]).arg(&costs);
     time.arg(bootloader.get_program())
@@ -60,38 +81,31 @@ fn run(bootloader: Command, arguments: &[&str], directory: &Path, disk: &Path) -
     for (name, value) in bootloader.get_envs() {
         time.envs(value.map(|value| (name, value)));
     }
-    time.args(["--quiet", "--output-format=simple0"])
+    run(time, arguments, directory, disk)?;
+    Ok(fs::read_to_string(&costs)?.trim().parse()?)
+}
+
+/// Runs a bootloader, removes what it copied, and returns the milliseconds it took.
+fn run(mut program: Command, arguments: &[&str], directory: &Path, disk: &Path) -> Result<f64> {
+    let copies = directory.join("copies");
+    fs::create_dir(&copies)?;
+    program
+        .args(["--quiet", "--output-format=simple0"])
         .arg(format!("--output-directory={}", copies.display()))
         .args(arguments)
         .arg(disk);
     let start = Instant::now();
-    let output = time.stdin(Stdio::null()).output();
+    let output = program.stdin(Stdio::null()).output();
     let wall = start.elapsed();
-    let output = output.context("cannot start GNU time")?;
+    let name = program.get_program().display();
+    let output = output.with_context(|| format!("cannot start {name}"))?;
     ensure!(
         output.status.success() && output.stdout.starts_with(b"kernel "),
-        "{} boots nothing: {}",
-        bootloader.get_program().display(),
+        "{name} boots nothing: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let text = fs::read_to_string(&costs)?;
     fs::remove_dir_all(&copies)?;
-    Ok(Run {
-        wall,
-        memory: text.trim().parse()?,
-    })
-}
-
-fn costs(runs: &[Run]) -> Costs {
-    let median = |figure: fn(&Run) -> f64| {
-        let mut figures: Vec<f64> = runs.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        figures.get(figures.len() / 2).copied().unwrap_or_default()
-    };
-    Costs {
-        milliseconds: median(|run| run.wall.as_secs_f64() * 1000.0),
-        memory: median(|run| run.memory as f64),
-    }
+    Ok(wall.as_secs_f64() * 1000.0)
 }
 
 fn show(figures: &[(&str, Costs, Costs)], runs: u32) -> Result<()> {

@@ -115,6 +115,7 @@ impl Machine<'_> {
             "probe" => self.probe(words),
             "regexp" => self.regexp(words),
             "loopback" => self.loopback(words),
+            "gptprio.next" => self.gptprio(words),
             "load_env" => self.load_env(words),
             "blscfg" => self.blscfg(words),
             "increment" => self.count(words, 1),

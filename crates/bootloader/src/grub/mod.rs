@@ -9,6 +9,7 @@ mod commands;
 mod condition;
 mod devices;
 mod env;
+mod gptprio;
 mod lexer;
 mod machine;
 pub mod parser;

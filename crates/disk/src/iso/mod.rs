@@ -7,7 +7,7 @@ mod susp;
 
 use crate::bytes::{Fields, is_name, text, utf16};
 use crate::error::{Error, Result};
-use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
+use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, Stretch};
 use crate::source::Source;
 use alloc::format;
 use alloc::string::String;
@@ -390,19 +390,9 @@ impl FileSystem for Iso {
     }
 
     fn read(&self, file: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let (record, attributes) = self.follow(file)?;
-        let is_file = attributes
-            .mode
-            .is_none_or(|mode| FileKind::from_mode(mode) == FileKind::File);
-        if Self::is_directory(&record, &attributes) || attributes.link.is_some() || !is_file {
-            return Err(Error::NotAFile);
-        }
-        if attributes.compressed {
-            return Err(Error::Unsupported("a file compressed by zisofs"));
-        }
         let mut skip = offset;
         let mut done = 0;
-        for (start, size) in self.extents(file, &record)? {
+        for (start, size) in self.file(file)? {
             if skip >= size {
                 skip -= size;
                 continue;
@@ -414,5 +404,35 @@ impl FileSystem for Iso {
             skip = 0;
         }
         Ok(done)
+    }
+
+    fn stretch(&self, file: Node, offset: u64, len: u64) -> Result<Option<Stretch>> {
+        let mut skip = offset;
+        for (start, size) in self.file(file)? {
+            if skip >= size {
+                skip -= size;
+                continue;
+            }
+            let len = len.min(size - skip);
+            return Stretch::of(&self.source, start + skip, len);
+        }
+        Ok(None)
+    }
+}
+
+impl Iso {
+    /// Where the parts of a regular file lie, and their sizes.
+    fn file(&self, file: Node) -> Result<Vec<(u64, u64)>> {
+        let (record, attributes) = self.follow(file)?;
+        let is_file = attributes
+            .mode
+            .is_none_or(|mode| FileKind::from_mode(mode) == FileKind::File);
+        if Self::is_directory(&record, &attributes) || attributes.link.is_some() || !is_file {
+            return Err(Error::NotAFile);
+        }
+        if attributes.compressed {
+            return Err(Error::Unsupported("a file compressed by zisofs"));
+        }
+        self.extents(file, &record)
     }
 }

@@ -112,6 +112,7 @@ fn partition(bytes: &[u8], number: u32, sector: u64) -> Result<Option<Partition>
         size: sectors.saturating_mul(sector),
         kind: Type::Gpt(guid(kind)),
         active: entry.le64(48)? & BOOTABLE != 0,
+        attributes: entry.le64(48)?,
         name: utf16(units),
         uuid: Some(guid(entry.array(16)?)),
     }))

@@ -51,6 +51,7 @@ impl Slot {
             size: u64::from(self.count) * u64::from(sector),
             kind: Type::Mbr(self.kind),
             active: self.active & 0x80 != 0,
+            attributes: 0,
             name: String::new(),
             uuid: None,
         }

@@ -39,6 +39,8 @@ pub struct Partition {
     pub kind: Type,
     /// Marked active (MBR) or bootable by legacy BIOS (GPT).
     pub active: bool,
+    /// The attributes in a GPT, else 0.
+    pub attributes: u64,
     /// The name in a GPT, else empty.
     pub name: String,
     /// The partition's own GUID in a GPT, as text.

@@ -3,6 +3,7 @@
 use super::{Format, Inode, Xfs};
 use crate::bytes::Fields;
 use crate::error::{Error, Result};
+use crate::runs::Run;
 use alloc::vec::Vec;
 
 /// Levels of the tree at most (XFS_BTREE_MAXLEVELS).
@@ -10,14 +11,6 @@ const MAX_LEVEL: u16 = 9;
 /// Bytes of an extent.
 const EXTENT: usize = 16;
 const WRONG: Error = Error::Corrupt("the extents of an XFS file");
-
-/// Blocks of a file that lie in a row, or a hole.
-pub(super) struct Run {
-    /// The first block on the disk, or none in a hole.
-    pub physical: Option<u64>,
-    /// How many, at least one.
-    pub blocks: u64,
-}
 
 /// An extent as it is packed into 128 bits.
 struct Extent {

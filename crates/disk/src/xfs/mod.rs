@@ -7,8 +7,9 @@ mod map;
 
 use crate::bytes::{Fields, text, uuid};
 use crate::error::{Error, Result};
-use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
+use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, Stretch};
 use crate::path::MAX_PATH;
+use crate::runs::{Content, Run};
 use crate::source::Source;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -191,25 +192,20 @@ impl Xfs {
         if inode.realtime {
             return Err(Error::Unsupported("a file on a realtime device of XFS"));
         }
-        let len = inode.size.saturating_sub(offset).min(buffer.len() as u64) as usize;
-        let mut done = 0;
-        while done < len {
-            let at = offset + done as u64;
-            let run = self.map(inode, at / self.block)?;
-            let within = at % self.block;
-            let left = run.blocks.saturating_mul(self.block) - within;
-            let count = left.min((len - done) as u64) as usize;
-            let part = &mut buffer[done..done + count];
-            match run.physical {
-                Some(block) => self.source.read(self.byte(block)? + within, part)?,
-                None => {
-                    self.source.budget().charge(count as u64)?;
-                    part.fill(0);
-                }
-            }
-            done += count;
+        self.data(inode).read(offset, buffer)
+    }
+
+    fn data<'a>(
+        &'a self,
+        inode: &'a Inode,
+    ) -> Content<'a, impl Fn(u64) -> Result<Run>, impl Fn(u64) -> Result<u64>> {
+        Content {
+            source: &self.source,
+            block: self.block,
+            size: inode.size,
+            map: |logical| self.map(inode, logical),
+            byte: |block| self.byte(block),
         }
-        Ok(len)
     }
 
     /// A link's target in blocks. In version 5 each block has a header, which mkfs.xfs 6.1 forgets.
@@ -289,6 +285,17 @@ impl FileSystem for Xfs {
         match inode.format {
             Format::Local => Ok(Fields(&inode.fork).slice(0, size)?.to_vec()),
             _ => self.remote_link(&inode, size),
+        }
+    }
+
+    fn stretch(&self, file: Node, offset: u64, len: u64) -> Result<Option<Stretch>> {
+        let inode = self.inode(file.id)?;
+        if inode.kind != FileKind::File {
+            return Err(Error::NotAFile);
+        }
+        match inode.realtime || inode.format == Format::Local {
+            false => self.data(&inode).stretch(offset, len),
+            true => Ok(None),
         }
     }
 

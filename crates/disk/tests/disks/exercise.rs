@@ -131,6 +131,9 @@ fn content(fs: &dyn FileSystem, node: Node) -> Result<(), Error> {
     for offset in [0, 4096, size / 2, size.saturating_sub(1), size, u64::MAX] {
         let count = fs.read(node, offset, &mut buffer)?;
         assert!(count <= buffer.len());
+        if let Ok(Some(stretch)) = fs.stretch(node, offset, 8192) {
+            assert!((1..=8192).contains(&stretch.len));
+        }
     }
     Ok(())
 }

@@ -31,6 +31,8 @@ fn assert_reads(options: &str) {
     tree::assert_same(&fs, &directory.path().join("files"));
     tree::assert_links(&fs);
     tree::assert_pieces(&fs, &directory.path().join("files"));
+    let copied = tree::assert_stretches(&fs, &directory.path().join("files"), &image);
+    assert!(copied > 1_800_000, "{options}: {copied}");
 }
 
 #[test]

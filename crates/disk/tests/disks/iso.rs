@@ -29,6 +29,8 @@ fn rock_ridge_reads_as_its_files() {
         tree::assert_same(&fs, &files);
         tree::assert_links(&fs);
         tree::assert_pieces(&fs, &files);
+        let image = files.with_file_name("image");
+        assert!(tree::assert_stretches(&fs, &files, &image) > 6_000_000);
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod btrfs;
 mod cycles;
+mod damage;
 mod exercise;
 mod ext;
 mod fat;
+mod holes;
 mod hostile;
 mod iso;
 mod lvm;

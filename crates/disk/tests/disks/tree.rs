@@ -181,6 +181,39 @@ pub fn assert_links(fs: &dyn FileSystem) {
     assert_eq!(read_file(fs, config, 10), Err(Error::TooLong));
 }
 
+/// Copies the large files as the disk has them in rows. Returns how many bytes lie so.
+pub fn assert_stretches(fs: &dyn FileSystem, directory: &Path, image: &Path) -> usize {
+    let image = std::fs::read(image).expect("an image");
+    let mut copied = 0;
+    for name in [
+        "boot/vmlinuz-6.1.0-amd64",
+        "boot/initrd.img-6.1.0-amd64",
+        "sparse",
+    ] {
+        let expected = std::fs::read(directory.join(name)).expect("a file");
+        let file = path::open(fs, name.as_bytes()).expect("a file");
+        let mut at = 0;
+        while at < expected.len() {
+            let rest = (expected.len() - at) as u64;
+            match fs.stretch(file, at as u64, rest).expect("a map") {
+                Some(stretch) => {
+                    let (start, len) = (stretch.at as usize, stretch.len as usize);
+                    assert!(
+                        image[start..start + len] == expected[at..at + len],
+                        "{name} at {at}"
+                    );
+                    copied += len;
+                    at += len;
+                }
+                // A hole.
+                None => at += 512,
+            }
+        }
+        assert_eq!(fs.stretch(file, at as u64, 1), Ok(None));
+    }
+    copied
+}
+
 /// Reads one file in odd pieces.
 pub fn assert_pieces(fs: &dyn FileSystem, directory: &Path) {
     let name = "boot/initrd.img-6.1.0-amd64";

@@ -69,6 +69,8 @@ fn each_version_of_xfs_reads_as_its_files() {
         tree::assert_same(&fs, &files);
         tree::assert_links(&fs);
         tree::assert_pieces(&fs, &files);
+        let copied = tree::assert_stretches(&fs, &files, &image);
+        assert!(copied > 1_800_000, "{options}: {copied}");
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use firstlight_host::domain::Domain;
@@ -30,6 +33,7 @@ const SERIAL: &str = "<serial type='file'><source path='@/serial'/></serial>";
 /// What a command line means: each option with its values, such that two ways to say one thing are the same.
 fn meaning(arguments: &[String]) -> BTreeMap<String, BTreeSet<String>> {
     let mut meaning: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut floppy = None;
     let mut say = |option: &str, value: String| {
         meaning.entry(option.to_owned()).or_default().insert(value);
     };
@@ -76,6 +80,10 @@ fn meaning(arguments: &[String]) -> BTreeMap<String, BTreeSet<String>> {
                 }
             }
             "-global" if value.contains("disable_s") => say(option, value.clone()),
+            // A floppy drive's place, which our tool gives to the drive.
+            "-global" if value.starts_with("isa-fdc.bootindex") => {
+                floppy = value.rsplit('=').next().map(str::to_owned);
+            }
             "-device" => {
                 if let Some(device) = device(value) {
                     say(option, device);
@@ -86,6 +94,12 @@ fn meaning(arguments: &[String]) -> BTreeMap<String, BTreeSet<String>> {
     }
     if arguments.iter().any(|argument| argument == "-no-acpi") {
         say("-machine", "acpi=off".into());
+    }
+    let devices = meaning.entry("-device".into()).or_default();
+    if let Some(place) = floppy
+        && devices.remove("floppy unit=0")
+    {
+        devices.insert(format!("floppy bootindex={place} unit=0"));
     }
     // Without a word QEMU has these.
     meaning
@@ -222,6 +236,15 @@ const VARIATIONS: &[(&str, &str, &str)] = &[
         "",
         "<interface type='user'><mac address='52:54:00:12:34:56'/><model type='virtio'/><rom file='@/disk.img'/></interface>\
          <interface type='user'><mac address='52:54:00:12:34:57'/><model type='rtl8139'/><rom enabled='no'/></interface>",
+    ),
+    ("", "<bootmenu enable='yes'/>", DISKS),
+    ("", "<bios rebootTimeout='65535'/>", DISKS),
+    (
+        "",
+        "",
+        "<disk type='file'><driver name='qemu' type='raw'/><source file='@/disk.img'/><target dev='sda' bus='sata'/><boot order='3'/></disk>\
+         <disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='@/other.img'/><target dev='sdb' bus='sata'/><boot order='1'/></disk>\
+         <disk type='file' device='floppy'><driver name='qemu' type='raw'/><source file='@/floppy.img'/><target dev='fda' bus='fdc'/><boot order='2'/></disk>",
     ),
     (
         "",
@@ -380,6 +403,139 @@ fn elements_of_os_do_what_they_say() -> Result<()> {
     })?;
     libvirt.destroy("guest")?;
     again.context("no restart after the report")
+}
+
+/// A boot sector that says its letter in brackets on COM1 and gives the turn to the next.
+fn passing(letter: char) -> [u8; 512] {
+    // mov dx, 3F8h; three times mov al, …; out dx, al; int 18h; cli; hlt
+    let mut program = vec![0xba, 0xf8, 0x03];
+    for byte in [b'[', letter as u8, b']'] {
+        program.extend([0xb0, byte, 0xee]);
+    }
+    program.extend([0xcd, 0x18, 0xfa, 0xf4]);
+    let mut sector = [0; 512];
+    sector[..program.len()].copy_from_slice(&program);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+/// The letters that boot sectors said, in their order.
+fn letters(said: &str) -> String {
+    let parts = said.split('[').skip(1);
+    let letters = parts.filter_map(|part| {
+        let mut part = part.chars();
+        let letter = part.next()?;
+        (part.next() == Some(']')).then_some(letter)
+    });
+    letters.collect()
+}
+
+/// What the report begins with.
+const NOTHING_BOOTS: &str = "Nothing could be booted";
+
+/// Disks on four buses. A place of 0 is none.
+fn on_four_buses(places: [u32; 4]) -> String {
+    let buses = [
+        ("hda", "ide"),
+        ("sda", "sata"),
+        ("vda", "virtio"),
+        ("sdb", "scsi"),
+    ];
+    let mut devices = format!("{SERIAL}<controller type='scsi' model='virtio-scsi'/>");
+    for (((name, bus), place), number) in buses.into_iter().zip(places).zip(1..) {
+        let order = match place {
+            0 => String::new(),
+            place => format!("<boot order='{place}'/>"),
+        };
+        devices += &format!(
+            "<disk type='file'><driver name='qemu' type='raw'/><source file='@/{number}.img'/><target dev='{name}' bus='{bus}'/>{order}</disk>"
+        );
+    }
+    devices
+}
+
+/// Each device in its place, and none that has no place: libvirt's order ends in HALT.
+#[test]
+fn the_order_of_devices_is_followed_on_every_bus() -> Result<()> {
+    let libvirt = Libvirt::start()?;
+    for number in ['1', '2', '3', '4'] {
+        disk(&libvirt, &format!("{number}.img"), &passing(number))?;
+    }
+    for (places, expected) in [
+        ([1, 2, 3, 4], "1234"),
+        ([4, 3, 2, 1], "4321"),
+        ([2, 4, 1, 3], "3142"),
+        ([0, 2, 0, 1], "42"),
+    ] {
+        let os = "<bios useserial='yes' rebootTimeout='-1'/>";
+        let xml = domain(&libvirt, "", os, &on_four_buses(places));
+        let said = says(&libvirt, &xml, NOTHING_BOOTS)?;
+        ensure!(letters(&said) == expected, "{places:?}: {said}");
+    }
+    Ok(())
+}
+
+/// Reads a port until it has said `text` after what was read before.
+fn read_until(port: &mut UnixStream, text: &str) -> Result<String> {
+    let mut said = String::new();
+    let mut bytes = [0; 4096];
+    port.set_read_timeout(Some(Duration::from_secs(60) * firstlight_vm::wait::scale()))?;
+    while !said.contains(text) {
+        let count = port.read(&mut bytes).with_context(|| said.clone())?;
+        ensure!(count > 0, "the port is closed: {said}");
+        said += &String::from_utf8_lossy(&bytes[..count]);
+    }
+    Ok(said)
+}
+
+/// The menu on the serial port that libvirt connects, and a device chosen there, once.
+#[test]
+fn a_key_on_the_serial_port_chooses_in_the_menu() -> Result<()> {
+    let libvirt = Libvirt::start()?;
+    for number in ['1', '2'] {
+        disk(&libvirt, &format!("{number}.img"), &passing(number))?;
+    }
+    let port = "<serial type='unix'><source mode='bind' path='@/port'/></serial>";
+    let devices = on_four_buses([1, 2, 0, 0]).replace(SERIAL, port);
+    // Two of the disks are enough.
+    let devices: String = devices.split_inclusive("</disk>").take(2).collect();
+    let os = "<bootmenu enable='yes' timeout='60000'/><bios useserial='yes' rebootTimeout='-1'/>";
+    // The port has to be read from the start on.
+    libvirt.create(&domain(&libvirt, "", os, &devices), true)?;
+    let mut port = UnixStream::connect(libvirt.path("port"))?;
+    libvirt.virsh(["resume", "guest"])?;
+    read_until(&mut port, "F12")?;
+    port.write_all(b"\x1b")?;
+    read_until(&mut port, "Choose what to boot")?;
+    port.write_all(b"\x1b[B\r")?;
+    let said = read_until(&mut port, NOTHING_BOOTS)?;
+    libvirt.destroy("guest")?;
+    ensure!(letters(&said) == "21", "{said}");
+    Ok(())
+}
+
+/// Without a menu or `useserial` nothing of the firmware's is on the port, and without a time there is no restart.
+#[test]
+fn what_is_not_asked_for_is_not_there() -> Result<()> {
+    let libvirt = Libvirt::start()?;
+    disk(&libvirt, "1.img", &saying(b'A'))?;
+    let devices = on_four_buses([1, 0, 0, 0]);
+    let devices: String = devices.split_inclusive("</disk>").take(1).collect();
+    let os = "<bootmenu enable='no'/>";
+    let said = says(&libvirt, &domain(&libvirt, "", os, &devices), "A")?;
+    ensure!(said == "A", "{said:?}");
+    disk(&libvirt, "1.img", &[])?;
+    let os = "<bios useserial='yes' rebootTimeout='-1'/>";
+    let serial = libvirt.path("serial");
+    fs::remove_file(&serial)?;
+    libvirt.create(&domain(&libvirt, "", os, &devices), false)?;
+    libvirt.wait_for(&serial, NOTHING_BOOTS)?;
+    // As long as ten restarts of the other test take.
+    std::thread::sleep(Duration::from_secs(2));
+    let said = String::from_utf8_lossy(&fs::read(&serial)?).into_owned();
+    libvirt.destroy("guest")?;
+    ensure!(said.matches(NOTHING_BOOTS).count() == 1, "{said}");
+    Ok(())
 }
 
 /// A Linux with `<smbios mode>`: what its dmidecode says.

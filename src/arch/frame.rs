@@ -1,11 +1,16 @@
 //! The registers of a real-mode caller, saved by the bridge for the time of one BIOS call.
 
+use crate::low_memory::BOOT_SECTOR;
+
 /// FLAGS.CF, bit 0.
 pub const CARRY: u16 = 1 << 0;
 /// FLAGS.ZF, bit 6.
 pub const ZERO: u16 = 1 << 6;
 /// FLAGS.IF, bit 9.
 pub const INTERRUPT: u16 = 1 << 9;
+
+/// What AX is where a BIOS starts a boot program or an option ROM, as some of them want to see.
+pub const STARTED_BY_A_BIOS: u32 = 0xaa55;
 
 /// A caller's registers. What a service leaves here is what the caller gets.
 ///
@@ -106,6 +111,23 @@ impl Frame {
             self.flags | ZERO
         } else {
             self.flags & !ZERO
+        };
+    }
+
+    /// Makes the caller go on in a boot program at `segment:offset`, with DL the drive and a stack that ends at 0000:7C00. As much of
+    /// its address as can be is offset, since there are CDs that count on CS = 0, which SeaBIOS gives them.
+    pub fn start(&mut self, segment: u16, offset: u16, drive: u8) {
+        /// IP, CS and FLAGS, which the way out of the firmware takes off the caller's stack.
+        const RETURN_FRAME: u32 = 6;
+        *self = Self {
+            eax: STARTED_BY_A_BIOS,
+            edx: drive.into(),
+            esp: BOOT_SECTOR as u32 - RETURN_FRAME,
+            cs: segment & 0xf000,
+            ip: offset.wrapping_add(segment << 4),
+            flags: INTERRUPT,
+            vector: self.vector,
+            ..Self::default()
         };
     }
 

@@ -15,7 +15,7 @@ mod cd;
 mod disk;
 mod drives;
 mod edd;
-mod emulation;
+pub mod emulation;
 mod floppy;
 mod geometry;
 #[cfg(test)]
@@ -24,7 +24,7 @@ mod transfer;
 
 use super::Bios;
 use super::bda::Bda;
-use crate::arch::{Frame, Hardware, Outcome, frame, linear};
+use crate::arch::{Frame, Handle, Outcome, frame, linear};
 use crate::storage::DiskError;
 use core::ops::Range;
 pub use drives::Drives;
@@ -47,7 +47,7 @@ const REAL_MODE_END: u64 = 0x10_fff0;
 const EXTENSION_OFFSET: u16 = 0x60;
 
 /// Serves INT 13h and INT 40h.
-pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn serve<H: Handle>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     let (drives, memory) = {
         let bios = bios.lock();
         let machine = &bios.machine;
@@ -74,7 +74,11 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
     // A caller that keeps interrupts out has its reasons.
     let before = hw.allow_interrupts(frame.flags & frame::INTERRUPT != 0);
     let answer = match drives.get(frame.dl()) {
-        _ if frame.ah() == 0x4b => emulation::call(hw, &mut drives, frame),
+        _ if frame.ah() == 0x4b => emulation::end_or_ask(hw, &mut drives, frame),
+        _ if matches!(frame.ah(), 0x4a | 0x4c) => {
+            emulation::begin_by_packet(hw, &mut drives, &memory, frame)
+        }
+        _ if frame.ah() == 0x4d => emulation::catalogue(hw, &mut drives, &memory, frame),
         Some(Drive::Floppy(floppy, count)) => floppy.call(hw, &memory, frame, count),
         Some(Drive::Disk(disk)) => disk.call(hw, &memory, frame),
         Some(Drive::Cd(cd)) => cd.call(hw, &memory, frame),
@@ -83,6 +87,7 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
     hw.allow_interrupts(before);
     drop(drives);
     let status = match answer {
+        Ok(Reply::Gone) => return Outcome::Return,
         Ok(Reply::LastStatus) => last.get(hw),
         Ok(_) => 0,
         Err(status) => status,
@@ -120,6 +125,8 @@ pub enum Reply {
     Ah(u8),
     /// The status of the last operation, with CF to match.
     LastStatus,
+    /// The caller does not go on: the frame starts a boot program.
+    Gone,
 }
 
 /// What a function comes to: a reply, or the status of what went wrong.

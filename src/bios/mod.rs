@@ -24,7 +24,7 @@ pub mod pmm;
 pub mod pnp;
 pub mod post;
 
-use crate::arch::{Frame, Hardware, Outcome};
+use crate::arch::{Frame, Handle, Outcome};
 use crate::platform::Machine;
 use crate::rom::OptionRoms;
 use crate::settings::Settings;
@@ -89,7 +89,7 @@ pub struct Services {
 ///
 /// The lock is taken by each service for as long as it needs the state, and never over a call into real mode, since that code
 /// can raise any interrupt and so come back here.
-pub fn dispatch<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
+pub fn dispatch<H: Handle>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     match frame.vector {
         0x05 => int05::serve(hw),
         0x08 => return console::tick(bios, hw),

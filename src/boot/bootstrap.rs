@@ -13,7 +13,6 @@ use crate::bios::Bios;
 use crate::bios::ivt;
 use crate::devices::reset;
 use crate::low_memory;
-use crate::rom::STARTED_BY_A_BIOS;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -21,8 +20,6 @@ use spin::Mutex;
 
 /// Where a boot sector is loaded and entered: 0000:7C00.
 pub const BOOT_SECTOR: u16 = low_memory::BOOT_SECTOR as u16;
-/// Bytes of IP, CS and FLAGS, which the way out of the firmware takes off the caller's stack.
-const RETURN_FRAME: u32 = 6;
 
 /// How far the boot has come.
 #[derive(Debug, Default)]
@@ -204,7 +201,7 @@ fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut 
             Ok(start) => {
                 log::info!("booting {}", candidate.name);
                 boot.lock().current = Some(index);
-                enter(frame, start);
+                frame.start(start.segment, start.offset, start.drive);
                 return Outcome::Return;
             }
             Err(reason) => {
@@ -267,21 +264,6 @@ pub struct Start {
     pub offset: u16,
     /// The drive number that it is given.
     pub drive: u8,
-}
-
-/// Makes the caller of INT 19h or 18h go on in the boot program, with DL the drive and a stack that ends at 0000:7C00. As much of
-/// its address as can be is offset, since there are CDs that count on CS = 0, which SeaBIOS gives them.
-fn enter(frame: &mut Frame, start: Start) {
-    *frame = Frame {
-        eax: STARTED_BY_A_BIOS,
-        edx: start.drive.into(),
-        esp: u32::from(BOOT_SECTOR) - RETURN_FRAME,
-        cs: start.segment & 0xf000,
-        ip: start.offset.wrapping_add(start.segment << 4),
-        flags: crate::arch::frame::INTERRUPT,
-        vector: frame.vector,
-        ..Frame::default()
-    };
 }
 
 fn give_up<H: Handle>(

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::arch::frame::INTERRUPT;
+use crate::arch::frame::STARTED_BY_A_BIOS;
 use crate::arch::{Hardware, PhysMem, Ports, RealMode, RealRegs, linear};
 use crate::devices::pci::{Bdf, ConfigAccess, PciDevice, ROM_BAR, reg};
 use crate::low_memory::{F_SEGMENT, OPTION_ROMS};
@@ -28,9 +29,6 @@ const BLOCK: u64 = 512;
 const SIGNATURE: u16 = 0xaa55;
 /// Offset of the entry point for initialisation.
 pub const INIT: u16 = 3;
-
-/// EAX for what is booted: by it boot programs of old see that a BIOS started them.
-pub const STARTED_BY_A_BIOS: u32 = 0xaa55;
 
 const CLASS_NETWORK: u32 = 0x02;
 const CLASS_DISPLAY: u32 = 0x03;

@@ -408,6 +408,14 @@ impl Disk {
         Ok(())
     }
 
+    /// Opens the tray.
+    ///
+    /// # Errors
+    /// The medium cannot be taken out, or the drive did not do it.
+    pub fn eject(&mut self) -> Result<(), DiskError> {
+        self.command(|device, _| device.eject())
+    }
+
     /// Leaves the device to the guest's own driver.
     pub fn quiesce(&mut self) {
         self.device.quiesce();

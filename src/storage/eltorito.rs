@@ -17,6 +17,8 @@ pub const BOOT_RECORD: u64 = 17;
 const PARTS: u32 = 4;
 /// Bytes of an entry of the catalogue.
 const ENTRY: usize = 32;
+/// How a bootable entry begins.
+const BOOTABLE: u8 = 0x88;
 /// Where a boot image goes that does not say where.
 const DEFAULT_SEGMENT: u16 = 0x07c0;
 
@@ -150,7 +152,6 @@ pub fn entry(catalogue: &[u8; SECTOR]) -> Result<Entry, Problem> {
 impl Entry {
     /// Reads an entry; `None` where it is not bootable, or of a kind that is not known.
     fn read(bytes: &[u8]) -> Option<Self> {
-        const BOOTABLE: u8 = 0x88;
         let floppy = |sectors| {
             Emulation::Floppy(Chs {
                 cylinders: 80,
@@ -178,31 +179,43 @@ impl Entry {
         })
     }
 
+    /// An entry that says this; `None` for a media type that does not exist.
+    pub fn new(media: u8, segment: u16, count: u16, lba: u32) -> Option<Self> {
+        let mut bytes = [0; ENTRY];
+        bytes[..2].copy_from_slice(&[BOOTABLE, media]);
+        bytes[2..4].copy_from_slice(&segment.to_le_bytes());
+        bytes[6..8].copy_from_slice(&count.to_le_bytes());
+        bytes[8..12].copy_from_slice(&lba.to_le_bytes());
+        Self::read(&bytes)
+    }
+
     /// Sectors of the CD that hold the boot program.
     pub fn cd_sectors(&self) -> u32 {
         u32::from(self.count).div_ceil(PARTS)
     }
 
-    /// The geometry of what it emulates. That of a hard disk is where its first partition ends, by the image's first sector.
+    /// Kind and geometry of what it emulates. The geometry of a hard disk is where its first partition ends, by the image's first
+    /// sector.
     ///
     /// # Errors
     /// [`Problem::NoPartition`].
-    pub fn geometry(&self, first_sector: &[u8; SECTOR]) -> Result<Option<Chs>, Problem> {
+    pub fn drive(&self, first_sector: &[u8; SECTOR]) -> Result<Option<(Kind, Chs)>, Problem> {
         const PARTITION: usize = 446;
         Ok(Some(match self.emulation {
             Emulation::None => return Ok(None),
-            Emulation::Floppy(chs) => chs,
+            Emulation::Floppy(chs) => (Kind::Floppy, chs),
             Emulation::HardDisk => {
                 let partition = &first_sector[PARTITION..PARTITION + 16];
                 let sectors = u32::from(partition[6] & 0x3f);
                 if partition[4] == 0 || sectors == 0 {
                     return Err(Problem::NoPartition);
                 }
-                Chs {
+                let chs = Chs {
                     cylinders: (u32::from(partition[7]) | u32::from(partition[6] & 0xc0) << 2) + 1,
                     heads: u32::from(partition[5]) + 1,
                     sectors,
-                }
+                };
+                (Kind::HardDisk, chs)
             }
         }))
     }
@@ -219,9 +232,15 @@ pub struct Emulated<H> {
 }
 
 impl<H: Handle> Emulated<H> {
-    /// The image at sector `start` of `cd` as a drive with this geometry. `page` is memory for one sector of the CD. `None` where
-    /// the image lies outside of the medium.
-    pub fn new(hw: H, cd: Arc<Mutex<Disk>>, start: u32, geometry: Chs, page: u64) -> Option<Self> {
+    /// The image at sector `start` of `cd` as a drive of this kind and geometry. `page` is memory for one sector of the CD. `None`
+    /// where the image lies outside of the medium.
+    pub fn new(
+        hw: H,
+        cd: Arc<Mutex<Disk>>,
+        start: u32,
+        (kind, geometry): (Kind, Chs),
+        page: u64,
+    ) -> Option<Self> {
         let cd_info = cd.lock().info().clone();
         let start = u64::from(start);
         let room = cd_info
@@ -230,14 +249,6 @@ impl<H: Handle> Emulated<H> {
             .saturating_mul(PARTS.into());
         let size =
             u64::from(geometry.cylinders) * u64::from(geometry.heads) * u64::from(geometry.sectors);
-        let kind = if geometry.cylinders == 80
-            && geometry.heads == 2
-            && matches!(geometry.sectors, 15 | 18 | 36)
-        {
-            Kind::Floppy
-        } else {
-            Kind::HardDisk
-        };
         (room > 0).then(|| Self {
             hw,
             cd,
@@ -359,8 +370,8 @@ mod tests {
         );
         let found = entry(&catalogue).unwrap();
         assert_eq!((found.lba, found.segment), (7, 0x1000));
-        let chs = found.geometry(&[0; SECTOR]).unwrap().unwrap();
-        assert_eq!(chs.sectors, 18);
+        let (kind, chs) = found.drive(&[0; SECTOR]).unwrap().unwrap();
+        assert_eq!((kind, chs.sectors), (Kind::Floppy, 18));
     }
 
     #[test]
@@ -380,9 +391,10 @@ mod tests {
     fn hard_disks_end_with_their_partition() {
         let disk = entry(&catalogue_of(0, &[bytes(&[0x88, 4])])).unwrap();
         let mut first = [0; SECTOR];
-        assert_eq!(disk.geometry(&first), Err(Problem::NoPartition));
+        assert_eq!(disk.drive(&first), Err(Problem::NoPartition));
         first[446 + 4..446 + 8].copy_from_slice(&[6, 15, 0x40 | 63, 0x23]);
-        let chs = disk.geometry(&first).unwrap().unwrap();
+        let (kind, chs) = disk.drive(&first).unwrap().unwrap();
+        assert_eq!(kind, Kind::HardDisk);
         assert_eq!((chs.cylinders, chs.heads, chs.sectors), (0x124, 16, 63));
     }
 
@@ -399,7 +411,7 @@ mod tests {
             let _ = catalogue(&sector);
             if let Ok(entry) = entry(&sector) {
                 assert!(entry.count >= 1 && entry.segment != 0);
-                let _ = entry.geometry(&sector);
+                let _ = entry.drive(&sector);
             }
         }
     }

@@ -245,6 +245,14 @@ pub trait BlockDevice: Send {
         Ok(Medium::Same)
     }
 
+    /// Opens the tray, or lets go of the medium in another way.
+    ///
+    /// # Errors
+    /// [`DiskError::BadRequest`]: the medium cannot be taken out. Others: the drive did not do it.
+    fn eject(&mut self) -> Result<(), DiskError> {
+        Err(DiskError::BadRequest)
+    }
+
     /// Leaves the device to the guest's own driver, where that needs more than a controller at rest: shared rings are closed.
     fn quiesce(&mut self) {}
 }

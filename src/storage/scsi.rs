@@ -537,6 +537,18 @@ impl<H: Handle, T: Transport> BlockDevice for ScsiDisk<H, T> {
         self.transport.recover()
     }
 
+    fn eject(&mut self) -> Result<(), DiskError> {
+        const LOAD_OR_EJECT: u8 = 1 << 1;
+        if self.info.kind != Kind::CdRom {
+            return Err(DiskError::BadRequest);
+        }
+        let block = block([op::START_STOP_UNIT, 0, 0, 0, LOAD_OR_EJECT, 0]);
+        self.command(block, Data::None, READY_US)?;
+        // What comes next into the drive is looked at anew.
+        self.info.sectors = 0;
+        Ok(())
+    }
+
     fn medium(&mut self) -> Result<Medium, DiskError> {
         let mut medium = Medium::Same;
         for _ in 0..ATTENTIONS {

@@ -45,10 +45,16 @@ impl Need {
             Need::Guests => &[
                 "binutils",
                 "e2fsprogs",
+                "grub-common",
+                "grub-pc-bin",
                 "grub-rescue-pc",
                 "ipxe",
+                "isolinux",
                 "memtest86+",
+                "mtools",
                 "qemu-utils",
+                "syslinux-common",
+                "xorriso",
                 "xz-utils",
             ],
             Need::FileSystems => &[

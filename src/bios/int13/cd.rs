@@ -55,8 +55,10 @@ impl Cd {
                 self.lock(frame)
             }
             0x46 if self.locks != 0 => Err(LOCKED),
-            // The tray stays shut: a guest that boots from the medium is better off so.
-            0x46 => Err(EJECT_FAILED),
+            0x46 => match disk.eject() {
+                Ok(()) => Ok(Reply::Done),
+                Err(_) => Err(EJECT_FAILED),
+            },
             0x48 => {
                 let parameters = edd::Parameters::of_cd(disk.info());
                 edd::write_parameters(hw, frame, parameters, disk.info().edd.as_ref(), 0)

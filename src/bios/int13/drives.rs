@@ -4,7 +4,7 @@ use super::cd::Cd;
 use super::disk::{self, HardDisk};
 use super::emulation::Emulation;
 use super::floppy::{self, Floppy};
-use crate::arch::{PhysMem, Ports};
+use crate::arch::{DmaMemory, PhysMem, Ports};
 use crate::storage::{Disk, Kind};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,13 +13,15 @@ use spin::Mutex;
 /// Drive number of the first hard disk; diskettes are those before.
 pub const FIRST_DISK: u8 = 0x80;
 /// Drive number of the first CD drive, as in SeaBIOS.
-const FIRST_CD: u8 = 0xe0;
+pub const FIRST_CD: u8 = 0xe0;
 
 /// All drives. Those of a kind are numbered without gaps.
 #[derive(Default)]
 pub struct Drives {
     /// What a CD emulates now, or was booted as.
     pub emulation: Option<Emulation>,
+    /// Memory for a sector of a CD, which what it emulates reads parts of.
+    sector: Option<u64>,
     floppies: Vec<Floppy>,
     disks: Vec<HardDisk>,
     cds: Vec<Cd>,
@@ -93,6 +95,13 @@ impl Drives {
             Kind::HardDisk => FIRST_DISK,
             Kind::CdRom => FIRST_CD,
         })
+    }
+
+    /// Memory for a sector of a CD, of which what it emulates reads parts; `None` where none is left. Only one CD emulates.
+    pub fn cd_sector(&mut self, hw: &impl DmaMemory) -> Option<u64> {
+        const LEN: usize = crate::storage::eltorito::SECTOR;
+        self.sector = self.sector.or_else(|| hw.dma_memory(LEN, LEN));
+        self.sector
     }
 
     /// Whether this is a diskette drive in which no medium has been seen.

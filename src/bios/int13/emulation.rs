@@ -1,12 +1,14 @@
-//! INT 13h AH=4Bh: what a CD emulates, asked for and ended.
+//! INT 13h AH=4Ah to 4Dh: what a CD emulates, begun, asked for and ended.
 //!
 //! Source: "El Torito" Bootable CD-ROM Format Specification 1.0, section 5 (functions) and figure 7 (specification packet).
 
-use super::drives::{Drives, FIRST_DISK};
-use super::{Answer, BAD_COMMAND, Reply};
-use crate::arch::{Frame, PhysMem, linear};
-use crate::storage::{Chs, Kind};
-use zerocopy::{Immutable, IntoBytes};
+use super::drives::{Drives, FIRST_CD, FIRST_DISK};
+use super::{Answer, BAD_COMMAND, Memory, Reply, status};
+use crate::arch::{Frame, Handle, PhysMem, linear};
+use crate::storage::eltorito::{self, Emulated, Entry, SECTOR};
+use crate::storage::{Bounce, Chs, Disk, Kind};
+use alloc::boxed::Box;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a CD was booted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl Emulation {
 }
 
 /// The specification packet.
-#[derive(IntoBytes, Immutable)]
+#[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C, packed)]
 struct Packet {
     size: u8,
@@ -80,8 +82,59 @@ impl Packet {
     }
 }
 
-/// AL=00h ends the emulation, 01h does not; both fill the packet at DS:SI. DL is the drive, or 7Fh for any.
-pub fn call(hw: &impl PhysMem, drives: &mut Drives, frame: &Frame) -> Answer {
+/// Why an emulation cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such CD drive.
+    NoDrive,
+    /// The image lies outside of the medium.
+    Outside,
+    /// No memory is left for it.
+    NoMemory,
+    /// No drive number is left for it.
+    NoNumber,
+}
+
+/// Begins what `entry` on the CD in drive `cd` stands for, in place of what was emulated before: a drive of this kind and geometry, or
+/// none. Returns the number that its boot program is given.
+///
+/// # Errors
+/// Why it cannot begin. Nothing is emulated then.
+pub fn begin<H: Handle>(
+    hw: &H,
+    drives: &mut Drives,
+    cd: u8,
+    entry: &Entry,
+    emulated: Option<(Kind, Chs)>,
+) -> Result<u8, Refused> {
+    drives.end_emulation();
+    let drive = match emulated {
+        None => cd,
+        Some(emulated) => {
+            let disk = drives.cd(cd).ok_or(Refused::NoDrive)?;
+            let page = drives.cd_sector(hw).ok_or(Refused::NoMemory)?;
+            let device = Emulated::new(hw.clone(), disk, entry.lba, emulated, page)
+                .ok_or(Refused::Outside)?;
+            drives
+                .put_first(hw, Disk::new(Box::new(device), Bounce::NONE))
+                .ok_or(Refused::NoNumber)?
+        }
+    };
+    drives.announce(hw);
+    drives.emulation = Some(Emulation {
+        media: entry.media,
+        drive,
+        cd,
+        lba: entry.lba,
+        segment: entry.segment,
+        count: entry.count,
+        geometry: emulated.map(|(_, chs)| chs),
+    });
+    Ok(drive)
+}
+
+/// AH=4Bh. AL=00h ends the emulation, 01h does not; both fill the packet at DS:SI. DL is the drive, or 7Fh for any.
+pub fn end_or_ask(hw: &impl PhysMem, drives: &mut Drives, frame: &Frame) -> Answer {
     const ANY: u8 = 0x7f;
     let emulation = drives
         .emulation
@@ -96,6 +149,72 @@ pub fn call(hw: &impl PhysMem, drives: &mut Drives, frame: &Frame) -> Answer {
     );
     if frame.al() == 0 && frame.dl() != emulation.cd {
         drives.end_emulation();
+        drives.announce(hw);
     }
     Ok(Reply::Done)
+}
+
+/// AH=4Ah and 4Ch: begins the emulation that the packet at DS:SI describes, on the CD that was booted or the first one, and with
+/// 4Ch starts its boot program.
+pub fn begin_by_packet<H: Handle>(
+    hw: &H,
+    drives: &mut Drives,
+    memory: &Memory,
+    frame: &mut Frame,
+) -> Answer {
+    const WITH_BOOT: u8 = 0x4c;
+    if frame.al() != 0 {
+        return Err(BAD_COMMAND);
+    }
+    let packet: Packet = hw.read_as(linear(frame.ds, frame.si()));
+    let cd = drives.emulation.map_or(FIRST_CD, |emulation| emulation.cd);
+    let entry = Entry::new(packet.media, packet.load_segment, packet.count, packet.lba)
+        .ok_or(BAD_COMMAND)?;
+    let first = read_cd(hw, drives, cd, entry.lba.into())?;
+    let emulated = entry.drive(&first).map_err(|_| BAD_COMMAND)?;
+    let drive = begin(hw, drives, cd, &entry, emulated).map_err(|_| BAD_COMMAND)?;
+    if frame.ah() != WITH_BOOT {
+        return Ok(Reply::Done);
+    }
+    let len = u64::from(entry.cd_sectors()) * SECTOR as u64;
+    let to = memory.real_mode(entry.segment, 0, len)?;
+    let disk = drives.cd(cd).ok_or(BAD_COMMAND)?;
+    disk.lock()
+        .read(hw, entry.lba.into(), entry.cd_sectors(), to)
+        .map_err(status)?;
+    frame.start(entry.segment, 0, drive);
+    Ok(Reply::Gone)
+}
+
+/// AH=4Dh: sectors of the boot catalogue, by a packet at DS:SI: its size, sectors to move, buffer, first sector.
+pub fn catalogue<H: Handle>(hw: &H, drives: &mut Drives, memory: &Memory, frame: &Frame) -> Answer {
+    if frame.al() != 0 {
+        return Err(BAD_COMMAND);
+    }
+    let at = linear(frame.ds, frame.si());
+    let [_, count]: [u8; 2] = hw.read_as(at);
+    let [offset, segment, first]: [u16; 3] = hw.read_as(at + 2);
+    let cd = drives.emulation.map_or(FIRST_CD, |emulation| emulation.cd);
+    let record = read_cd(hw, drives, cd, eltorito::BOOT_RECORD)?;
+    let start = eltorito::catalogue(&record).map_err(|_| BAD_COMMAND)?;
+    let to = memory.real_mode(segment, offset, u64::from(count) * SECTOR as u64)?;
+    let disk = drives.cd(cd).ok_or(BAD_COMMAND)?;
+    let lba = u64::from(start) + u64::from(first);
+    disk.lock()
+        .read(hw, lba, count.into(), to)
+        .map_err(status)?;
+    Ok(Reply::Done)
+}
+
+/// A sector of the CD in a drive.
+pub fn read_cd<H: Handle>(
+    hw: &H,
+    drives: &mut Drives,
+    cd: u8,
+    lba: u64,
+) -> Result<[u8; SECTOR], u8> {
+    let disk = drives.cd(cd).ok_or(BAD_COMMAND)?;
+    let page = drives.cd_sector(hw).ok_or(BAD_COMMAND)?;
+    disk.lock().read(hw, lba, 1, page).map_err(status)?;
+    Ok(hw.read_as(page))
 }

@@ -365,6 +365,7 @@ fn cds_know_the_enhanced_functions_only() {
         (0x4600, (0xb1, 0, true)),
         (0x4501, (0, 0, false)),
         (0x4900, (0, 0, false)),
+        (0x4600, (0, 0, false)),
     ] {
         assert_eq!(call(ax), answer, "{ax:04x}");
     }
@@ -372,6 +373,39 @@ fn cds_know_the_enhanced_functions_only() {
     assert_eq!(call(0x4800), (0, 0, false));
     assert_eq!(guest.hw.read16(PACKET + 2), 0x74);
     assert_eq!(guest.hw.read16(PACKET + 24), 2048);
+}
+
+#[test]
+fn an_emulation_is_begun_and_ended_by_calls() {
+    let hw = Fake::default();
+    let (cd, channel) = crate::storage::ata::fake::cd(&hw);
+    let bios = Rc::new(bios());
+    bios.lock().drives.lock().add(&hw, cd);
+    let guest = Guest { hw, bios, channel };
+    let packet = |media, lba: u32| {
+        guest.hw.write(PACKET, &[0x13, media]);
+        guest.hw.write32(PACKET + 4, lba);
+        guest.hw.write16(PACKET + 12, 0x2000);
+        guest.hw.write16(PACKET + 14, 4);
+    };
+    packet(9, 3);
+    assert_eq!(guest.call(0x4a00, 0, 0).ah(), BAD_COMMAND);
+    packet(2, 3);
+    assert!(!carry(&guest.call(0x4a00, 0, 0)));
+    assert_eq!(guest.hw.read16(0x410) & 0xc1, 1);
+    assert!(!carry(&guest.call(0x0201, 0x0005, 0)));
+    assert_eq!(guest.hw.read64(0x2_b0b0), 4);
+    assert_eq!(guest.call(0x0301, 0x0005, 0).ah(), 3);
+    assert!(!carry(&guest.call(0x4b01, 0, 0)));
+    assert_eq!(guest.hw.read32(PACKET + 4), 3);
+    assert!(!carry(&guest.call(0x4b00, 0, 0)));
+    assert_eq!(guest.hw.read16(0x410) & 0xc1, 0);
+    assert!(carry(&guest.call(0x0201, 0x0005, 0)));
+    packet(0, 5);
+    let frame = guest.call(0x4c00, 0, 0);
+    assert_eq!((frame.cs, frame.ip, frame.dx()), (0x2000, 0, 0xe0));
+    assert_eq!(guest.hw.read64(0x2_0000), 5);
+    assert_eq!(guest.call(0x4d00, 0, 0).ah(), BAD_COMMAND);
 }
 
 proptest::proptest! {

@@ -234,7 +234,7 @@ impl FakeChannel {
     fn serve_packet(&mut self, block: &[u8], dma: bool) {
         let lba = u32::from_be_bytes([block[2], block[3], block[4], block[5]]);
         let reply = match block[0] {
-            0x00 => Vec::new(),
+            0x00 | 0x1b => Vec::new(),
             0x25 => [99u32, 2048].map(u32::to_be_bytes).concat(),
             0x28 => (lba..lba + u32::from(block[8]))
                 .flat_map(|lba| u64::from(lba).to_le_bytes().repeat(256))

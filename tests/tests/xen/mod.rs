@@ -9,11 +9,13 @@ use std::time::Duration;
 mod bootloader;
 mod domain;
 mod linux;
+mod menu;
 mod power;
 mod tables;
 pub use bootloader::*;
 pub use domain::*;
 pub use linux::*;
+pub use menu::*;
 pub use power::*;
 pub use tables::*;
 
@@ -331,6 +333,9 @@ macro_rules! tests {
             an_empty_disk_leaves_the_guest_running
             a_module_of_garbage_does_not_matter
             nonsense_in_xenstore_does_not_matter
+            the_menu_by_keys_on_the_serial_console
+            the_menu_by_an_oem_string
+            the_menu_waits_as_long_as_it_is_told
             debian_to_login
             debian_to_login_by_seabios
             a_domain_has_its_menu_its_order_and_its_sysinfo
@@ -343,6 +348,7 @@ macro_rules! tests {
             making_the_tables_takes_less_than_a_million_instructions
             linux_without_acpi
             linux_without_apic
+            what_the_toolstack_hands_over_reaches_the_guest
             smbios_emulate
             smbios_host
             smbios_sysinfo_of_a_domain

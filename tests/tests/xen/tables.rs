@@ -169,6 +169,113 @@ pub fn smbios_host(version: Version) -> Result<()> {
     is_clean(&report)
 }
 
+/// Structures that the stock loader takes from a blob beside those of a `<sysinfo>`, each with one text (DSP0134 3.7, sections 7.8 to 7.10
+/// and 7.27 to 7.29).
+fn further_structures() -> Vec<u8> {
+    let structure = |fields: &[u8], text: &str| {
+        let header = [fields[0], fields.len() as u8 + 2, fields[1], 0x90];
+        [&header, &fields[2..], text.as_bytes(), b"\0\0"].concat()
+    };
+    let probe = [0x80; 10];
+    let structures = [
+        structure(
+            &[7, 0, 1, 0, 1, 64, 0, 64, 0, 2, 0, 2, 0, 0, 5, 5, 5],
+            "Blob Cache",
+        ),
+        structure(&[8, 0, 1, 0, 0, 0x0f, 0x0d], "Blob Port"),
+        structure(&[9, 0, 1, 6, 5, 4, 4, 9, 0, 4, 1], "Blob Slot"),
+        structure(
+            &[&[26, 0, 1, 0x67], &probe[..], &[0; 4], &[0, 0x80]].concat(),
+            "Blob Voltage",
+        ),
+        structure(
+            &[27, 0, 0xff, 0xff, 0x65, 0, 0, 0, 0, 0, 0, 0x80, 1],
+            "Blob Fan",
+        ),
+        structure(
+            &[&[28, 0, 1, 0x67], &probe[..], &[0; 4], &[0, 0x80]].concat(),
+            "Blob Heat",
+        ),
+    ];
+    firstlight_tables::smbios::pack(&structures)
+}
+
+/// An ACPI table of Acme's (ACPI specification 6.5, section 5.2.6).
+fn acpi_table(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let mut table = [name, &(36 + body.len() as u32).to_le_bytes()[..]].concat();
+    table.extend(b"\x01\0ACME  SERVER  \x02\0\0\0ACME\x03\0\0\0");
+    table.extend(body);
+    table[9] = table
+        .iter()
+        .fold(0, |sum: u8, byte| sum.wrapping_sub(*byte));
+    table
+}
+
+/// Several ACPI tables in one blob, among them a licence for Windows, whose maker is then that of the tables that Windows compares; SMBIOS
+/// structures of all types; and memory of the platform device that may be cached.
+pub fn what_the_toolstack_hands_over_reaches_the_guest(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let files = tempfile::tempdir()?;
+    let tables = [
+        acpi_table(b"SSDT", b""),
+        acpi_table(b"SLIC", &[0x5a; 338]),
+        acpi_table(b"MSDM", &[0xa5; 49]),
+    ];
+    let file = files.path().join("acpi");
+    fs::write(&file, tables.concat())?;
+    let settings = |guest: Guest| {
+        guest
+            .file_of_host(&file, "acpi")
+            .string("acpi_firmware", "/job/acpi")
+    };
+    let keys = [("hvmloader/pci/xen-platform-pci-bar-uc", "0")];
+    let blob = further_structures();
+    let report = report(&mut bed, &files, &firstlight(), &keys, settings, &blob)?;
+    is_clean(&report)?;
+    let found = report.acpi()?;
+    for table in &tables[1..] {
+        ensure!(
+            found.iter().any(|found| found.bytes == *table),
+            "a table of the toolstack's is not there as it was: {found:?}"
+        );
+    }
+    let fadt = found.iter().find(|table| table.name == "FACP");
+    ensure!(
+        fadt.context("no FADT")?.bytes[10..24] == *b"ACME  SERVER  ",
+        "the FADT is of another maker than the licence"
+    );
+    let messages = report.text("dmesg.txt");
+    let root = messages.lines().find(|line| line.contains("ACPI: XSDT "));
+    ensure!(
+        root.is_some_and(|line| line.contains("ACME   SERVER")),
+        "the XSDT is of another maker than the licence: {root:?}"
+    );
+    dmidecode_says(
+        &report,
+        &[
+            "Cache Information: Socket Designation: Blob Cache",
+            "Port Connector Information: Internal Reference Designator: Blob Port",
+            "System Slot Information: Designation: Blob Slot",
+            "Voltage Probe: Description: Blob Voltage",
+            "Cooling Device: Description: Blob Fan",
+            "Temperature Probe: Description: Blob Heat",
+        ],
+    )?;
+    ensure!(
+        messages.contains("0xfb000000-0xfbffffff"),
+        "the platform device is not at the end of the hole:\n{messages}"
+    );
+    let uncached = report.text("mtrr.txt");
+    let end = uncached.lines().filter_map(|line| {
+        let base = line.split_once("base=0x")?.1.split(' ').next()?;
+        let size = line.split_once("size=")?.1.trim_start();
+        let mib: u64 = size.split_once("MB")?.0.parse().ok()?;
+        Some(u64::from_str_radix(base, 16).ok()? + (mib << 20))
+    });
+    ensure!(end.max() == Some(0xfb00_0000), "{uncached}");
+    Ok(())
+}
+
 /// Two nodes of virtual NUMA, a CPU in each.
 fn with_numa(guest: Guest) -> Guest {
     let node = |cpu, distances| {

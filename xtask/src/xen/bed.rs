@@ -322,7 +322,9 @@ impl Bed {
         // A pipe that is open for writing as well does not end.
         self.check(&format!(
             "[ -p {KEYS} ] || mkfifo {KEYS}\n\
-             xenconsole --interactive --type serial --num 0 $(xl domid {name}) 0<>{KEYS} >/job/{log} 2>&1 &"
+             kill $(cat {KEYS}.reader) 2>/dev/null\n\
+             xenconsole --interactive --type serial --num 0 $(xl domid {name}) 0<>{KEYS} >/job/{log} 2>&1 &\n\
+             echo $! >{KEYS}.reader"
         ))?;
         Ok(())
     }

@@ -1,13 +1,12 @@
 //! Starting option ROMs: with the services up, and with no lock held, since a ROM calls them.
 
 use alloc::boxed::Box;
-use alloc::vec;
 use spin::Mutex;
 
 use super::int10::{self, Video, VideoRom};
 use super::pmm::Lends;
 use super::{Bios, Services, bda, ivt};
-use crate::arch::{Hardware, linear};
+use crate::arch::Hardware;
 use crate::devices::pci::Bdf;
 use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
@@ -39,8 +38,12 @@ impl Services {
         if card_roms(hw, machine) == CardRoms::None {
             return;
         }
-        if let Some(rom) = self.option_roms.place_vga(hw, machine) {
-            let card = text_mode(hw, machine, rom);
+        let mut font = None;
+        let mut look = |code: &[u8]| {
+            font = vga::font_in(code).map(|(offset, font)| (offset, Box::new(*font)));
+        };
+        if let Some(rom) = self.option_roms.place_vga(hw, machine, &mut look) {
+            let card = font.and_then(|(offset, font)| text_mode(hw, machine, rom, offset, &font));
             self.console.set_card(card);
             self.video = Video::Waiting(VideoRom {
                 segment: rom.segment,
@@ -52,13 +55,16 @@ impl Services {
     }
 }
 
-/// Sets text mode with the font of the ROM, if the card and the ROM are ones that allow it.
-fn text_mode(hw: &impl Hardware, machine: &Machine, rom: PlacedRom) -> Option<Vga> {
+/// Sets text mode with the font that the ROM has at `offset`, if the card is one that allows it.
+fn text_mode(
+    hw: &impl Hardware,
+    machine: &Machine,
+    rom: PlacedRom,
+    offset: usize,
+    font: &[u8; vga::FONT],
+) -> Option<Vga> {
     let card = machine.pci.iter().find(|card| Some(card.bdf) == rom.bdf)?;
     let vga = Vga::new(card)?;
-    let mut code = vec![0; rom.size as usize];
-    hw.read(linear(rom.segment, 0), &mut code);
-    let (offset, font) = vga::font_in(&code)?;
     vga.set_text_mode(hw, font);
     bda::video_at_start(hw);
     ivt::set(hw, FONT_VECTOR, rom.segment, offset as u16);

@@ -58,7 +58,7 @@ const FONT_MEMORY: usize = 32 << 10;
 const GLYPH: usize = 16;
 const GLYPH_STRIDE: usize = 32;
 /// Bytes of the font in a ROM.
-const FONT: usize = 256 * GLYPH;
+pub const FONT: usize = 256 * GLYPH;
 /// A blank cell: a space, light grey on black, in planes 0 and 1.
 const BLANK: u32 = 0x0720;
 

@@ -10,6 +10,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -152,6 +153,9 @@ impl BootVector {
     }
 }
 
+/// What is to see a ROM's bytes.
+pub type Look<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// The ROMs below 1 MiB.
 #[derive(Clone, Debug)]
 pub struct OptionRoms {
@@ -196,10 +200,16 @@ impl OptionRoms {
     }
 
     /// Copies the ROM of [`video`] to its place and leaves it to INT 10h to start. Must come first: programs look for it at
-    /// C000:0000.
-    pub fn place_vga(&mut self, hw: &impl Hardware, machine: &Machine) -> Option<PlacedRom> {
+    /// C000:0000. `look` sees the ROM of a card, while the card still shows it: when it stops, KVM forgets which pages the guest has,
+    /// and each costs an exit again.
+    pub fn place_vga(
+        &mut self,
+        hw: &impl Hardware,
+        machine: &Machine,
+        look: Look,
+    ) -> Option<PlacedRom> {
         let source = video(machine)?;
-        let placed = self.place(hw, machine, &source);
+        let placed = self.place_and_look(hw, machine, &source, Some(look));
         if let Ok(rom) = placed {
             self.next = linear(rom.segment, 0) + rom.size.next_multiple_of(ALIGN);
         }
@@ -239,11 +249,21 @@ impl OptionRoms {
         machine: &Machine,
         source: &Source,
     ) -> Result<PlacedRom, RomError> {
+        self.place_and_look(hw, machine, source, None)
+    }
+
+    fn place_and_look(
+        &mut self,
+        hw: &impl Hardware,
+        machine: &Machine,
+        source: &Source,
+        look: Option<Look>,
+    ) -> Result<PlacedRom, RomError> {
         match source {
             Source::Card(card) if card.bars[ROM_BAR].size == 0 => Err(RomError::None),
             Source::Card(card) => {
                 self.ran.push(card.bdf);
-                self.place_pci(hw, machine.config, card)
+                self.place_pci(hw, machine.config, card, look)
             }
             Source::File { file, .. } => self.place_file(hw, machine, *file),
         }
@@ -254,6 +274,7 @@ impl OptionRoms {
         hw: &(impl Ports + PhysMem),
         config: ConfigAccess,
         card: &PciDevice,
+        look: Option<Look>,
     ) -> Result<PlacedRom, RomError> {
         const ENABLE: u32 = 1;
         let bar = card.bars[ROM_BAR];
@@ -266,7 +287,13 @@ impl OptionRoms {
         let placed = find_pc_image(hw, address, bar.size).and_then(|(start, size)| {
             let to = self.room(size)?;
             hw.copy(to, start, size);
-            check(hw, to, size, self.check_sums)
+            let rom = check(hw, to, size, self.check_sums)?;
+            if let Some(look) = look {
+                let mut code = vec![0; rom.size as usize];
+                hw.read(to, &mut code);
+                look(&code);
+            }
+            Ok(rom)
         });
         // A ROM may share its decoder with the function's other registers.
         config.write32(hw, card.bdf, at, address as u32);

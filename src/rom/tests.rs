@@ -114,7 +114,7 @@ fn vga_is_placed_first_and_not_run() {
         ..Machine::default()
     };
     let mut roms = OptionRoms::new(0);
-    let vga = roms.place_vga(&hw, &machine).unwrap();
+    let vga = roms.place_vga(&hw, &machine, &mut |_| ()).unwrap();
     assert_eq!((vga.segment, vga.size), (0xc000, 2560));
     assert_eq!(roms.end(), 0xc1000);
     assert!(OptionRoms::at_post(&machine).is_empty());
@@ -149,7 +149,7 @@ fn bad_roms_leave_nothing_behind() {
         bytes[at] = byte;
         hw.write(ROM_AT, &bytes);
         let roms = OptionRoms::new(0);
-        let placed = roms.place_pci(&hw, ConfigAccess::Ports, &card(0x01_0000, 4096));
+        let placed = roms.place_pci(&hw, ConfigAccess::Ports, &card(0x01_0000, 4096), None);
         assert_eq!(placed, Err(error));
         assert_eq!(hw.read16(OPTION_ROMS.start), 0);
     }
@@ -157,7 +157,7 @@ fn bad_roms_leave_nothing_behind() {
     full.next = OPTION_ROMS.end - 1024;
     let hw = Fake::default();
     hw.write(ROM_AT, &rom(4, 0, true));
-    let placed = full.place_pci(&hw, ConfigAccess::Ports, &card(0x01_0000, 4096));
+    let placed = full.place_pci(&hw, ConfigAccess::Ports, &card(0x01_0000, 4096), None);
     assert_eq!(placed, Err(RomError::NoRoom));
 }
 

@@ -204,11 +204,7 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
         let class = device.subclass();
         if !matches!(class, CLASS_HOST_BRIDGE | CLASS_ISA_BRIDGE) {
             self.size_bars(&mut device);
-            let interrupt = self.config.read16(self.hw, bdf, reg::INTERRUPT);
-            device.pin = match interrupt >> 8 {
-                pin @ 1..=4 => pin as u8,
-                _ => 0,
-            };
+            device.pin = self.pin(&device);
         }
         self.devices.push(device);
         if class == CLASS_PCI_BRIDGE {
@@ -230,6 +226,18 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
             }
         }
         !self.full
+    }
+
+    /// The interrupt pin, which QEMU's standard VGA has none of.
+    fn pin(&self, device: &PciDevice) -> u8 {
+        if device.is(STANDARD_VGA.0, STANDARD_VGA.1) {
+            return 0;
+        }
+        let interrupt = self.config.read16(self.hw, device.bdf, reg::INTERRUPT);
+        match interrupt >> 8 {
+            pin @ 1..=4 => pin as u8,
+            _ => 0,
+        }
     }
 
     /// The registers [`reg::CLASS`] and [`reg::HEADER`]; the latter is only asked for where it costs nothing or counts.

@@ -34,24 +34,28 @@ pub const EBDA: Range<u64> = 0x9_fc00..0xa_0000;
 /// Video memory.
 pub const VIDEO: Range<u64> = 0xa_0000..0xc_0000;
 /// Option ROMs, the VGA card's first.
-pub const OPTION_ROMS: Range<u64> = 0xc_0000..0xf_0000;
+pub const OPTION_ROMS: Range<u64> = 0xc_0000..0xe_c000;
+/// What stays writable when a guest runs, the smallest part that the chip sets know: all that follows up to the F segment.
+pub const WRITABLE: Range<u64> = 0xe_c000..0xf_0000;
+/// Stack for the guest's handlers that the firmware calls.
+pub const HANDLER_STACK: Range<u64> = 0xe_c000..0xe_d800;
+/// What is lent to option ROMs for good: little, which no guest takes for its own, and where ROMs write even after the boot. VGA
+/// ROMs put a stack of 512 bytes there.
+pub const LENT_FOR_GOOD: Range<u64> = 0xe_d800..0xe_f000;
+/// The variables of the firmware's 16-bit code, and the stack of a machine that wakes up behind them.
+pub const VARIABLES: Range<u64> = 0xe_f000..0xf_0000;
 /// Segment F000h.
 pub const F_SEGMENT: Range<u64> = 0xf_0000..MIB;
 /// Tables that guests scan for.
-pub const TABLES: Range<u64> = 0xf_0000..0xf_a000;
-/// What is lent to option ROMs for good: little, which no guest takes for its own, and where ROMs write even after the boot. VGA
-/// ROMs put a stack of 512 bytes there.
-pub const LENT_FOR_GOOD: Range<u64> = 0xf_a000..0xf_a800;
-/// Stack for the guest's handlers that the firmware calls.
-pub const HANDLER_STACK: Range<u64> = 0xf_a800..0xf_c000;
-/// The firmware's 16-bit code and its variables.
+pub const TABLES: Range<u64> = 0xf_0000..0xf_c000;
+/// The firmware's 16-bit code.
 pub const CODE: Range<u64> = 0xf_c000..MIB;
 /// Where application processors start, a page that a start-up message can name.
 pub const AP_START: u64 = 0xf_d000;
 
 const _: () = {
-    let parts = [TABLES, LENT_FOR_GOOD, HANDLER_STACK, CODE];
-    let mut at = F_SEGMENT.start;
+    let parts = [HANDLER_STACK, LENT_FOR_GOOD, VARIABLES, TABLES, CODE];
+    let mut at = WRITABLE.start;
     let mut index = 0;
     while index < parts.len() {
         assert!(parts[index].start == at);
@@ -60,7 +64,8 @@ const _: () = {
     }
     assert!(at == F_SEGMENT.end);
     assert!(EBDA.end == VIDEO.start && VIDEO.end == OPTION_ROMS.start);
-    assert!(OPTION_ROMS.end == F_SEGMENT.start && CODE.start < AP_START);
+    assert!(OPTION_ROMS.end == WRITABLE.start && WRITABLE.end == F_SEGMENT.start);
+    assert!(CODE.start < AP_START);
 };
 
 /// Offset in the F segment of physical address `addr` there.
@@ -74,7 +79,7 @@ pub const fn f_offset(addr: u64) -> u16 {
 /// # Errors
 /// The map is full.
 pub fn keep(map: &mut E820Map) -> Result<(), Full> {
-    map.remove(VIDEO.start..OPTION_ROMS.end)?;
+    map.remove(VIDEO.start..WRITABLE.end)?;
     map.insert(EBDA, Kind::Reserved)?;
     map.insert(F_SEGMENT, Kind::Reserved)
 }

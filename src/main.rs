@@ -19,6 +19,9 @@ core::arch::global_asm!(
     include_str!("arch/entry.s"),
     include_str!("arch/kernel.s"),
     include_str!("arch/bridge.s"),
+    include_str!("arch/entries.s"),
+    include_str!("arch/protected.s"),
+    include_str!("arch/reset.s"),
     include_str!("arch/pci32.s"),
     include_str!(concat!(env!("OUT_DIR"), "/font.s")),
     include_str!("arch/compat.s"),
@@ -83,6 +86,9 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
         .place_video_rom(&Pc, &bios.machine, tables.pnp_header);
     logger::step_done("video ROM");
     bridge::set_last_pci_bus(bios.machine.last_pci_bus());
+    bridge::set_pm1_control(reset::pm1_control(bios.machine.pm_timer).unwrap_or(0));
+    bios.services.entries = bridge::entries();
+    steps::serve_protected_callers(&Pc, &mut bios.machine);
     let (bios, boot) = keep(bios, boot);
     option_roms::at_post(bios, &Pc);
     boot.lock()

@@ -8,14 +8,11 @@ use crate::arch::hypercalls::Hypercalls;
 use crate::arch::{Entries, Hardware};
 use crate::bios::post;
 use crate::boot::direct::{Given, Ready};
-use crate::devices::{apic, feature_control, mtrr};
+use crate::devices::{apic, feature_control, mtrr, smm};
 use crate::low_memory::TABLES;
-use crate::platform::{Described, Installed, Machine, qemu, wake};
 #[cfg(feature = "xen")]
-use crate::platform::{
-    Platform,
-    xen::{self, payload},
-};
+use crate::platform::xen::{self, payload};
+use crate::platform::{Described, Installed, Machine, Platform, qemu, wake};
 use crate::settings::Settings;
 use firstlight_tables::e820::{E820Map, Kind};
 use firstlight_tables::place::Placer;
@@ -53,6 +50,8 @@ pub trait Board {
     fn write_msr(&self, msr: u32, value: u64);
     /// Starts `expected` other processors once, loads `msrs` on each, and parks them.
     fn start_others(&self, expected: u32, msrs: &[(u32, u64)]);
+    /// Gets ready to serve callers by system management mode, which the chip set lets us enter. Returns whether it is so.
+    fn enter_smm(&self) -> bool;
     /// Local APIC IDs of this processor and of those that were started, this one's first.
     fn apic_ids(&self) -> Vec<u32>;
 }
@@ -90,6 +89,14 @@ pub fn start_processors(board: &impl Board, machine: &Machine) {
     }
     apic::virtual_wire(board.hw());
     board.start_others(machine.startable_cpus() - 1, &msrs);
+}
+
+/// Opens the way for callers in virtual-8086 and 16-bit protected mode, where there is one.
+pub fn serve_protected_callers(board: &impl Board, machine: &mut Machine) {
+    let by_qemu = matches!(machine.platform, Platform::Qemu);
+    machine.serves_protected = by_qemu
+        && smm::enable(board.hw(), machine.chipset, machine.config, &machine.pci)
+        && board.enter_smm();
 }
 
 /// Puts the firmware that the toolstack gave and asked for in place of the built-in BIOS. Returns whether it is there, and then
@@ -205,6 +212,14 @@ pub fn load_kernel(
 pub fn wake(board: &impl Board, machine: &mut Machine) -> Option<u32> {
     let vector = wake::restore(board.hw(), machine)?;
     start_processors(board, machine);
+    if machine.serves_protected {
+        serve_protected_callers(board, machine);
+    }
+    // The way here has opened it, whatever it was.
+    let was_open = core::mem::replace(&mut machine.shadow_is_open, true);
+    if !was_open {
+        machine.close_shadow(board.hw());
+    }
     Some(vector)
 }
 
@@ -213,7 +228,7 @@ mod pc {
     use super::*;
     use crate::arch::pc::Pc;
     use crate::arch::place::RamPlacer;
-    use crate::arch::{bridge, cpu, heap, kernel};
+    use crate::arch::{bridge, cpu, heap, kernel, smi};
 
     impl Board for Pc {
         type Hw = Pc;
@@ -251,6 +266,9 @@ mod pc {
         }
         fn start_others(&self, expected: u32, msrs: &[(u32, u64)]) {
             cpu::start_others(expected, msrs);
+        }
+        fn enter_smm(&self) -> bool {
+            smi::install()
         }
         fn apic_ids(&self) -> Vec<u32> {
             cpu::apic_ids()

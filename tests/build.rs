@@ -4,12 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The boot sectors of `guest/hostile`.
-const HOSTILE: [&str; 6] = [
+const HOSTILE: [&str; 12] = [
+    "apm",
     "breakpoint",
     "deadlines",
     "longjump",
     "nmi",
+    "overwrite",
     "restart",
+    "switch",
+    "unreal",
+    "upper",
+    "v86",
     "window",
 ];
 

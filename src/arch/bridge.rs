@@ -4,7 +4,8 @@ use super::calls::{self, Calls};
 use super::frame::{Entries, Frame, Outcome};
 use super::hw::{PhysMem, RealRegs};
 use super::pc::Pc;
-use crate::low_memory::{CODE, F_SEGMENT, HANDLER_STACK, ROM_STACK, f_offset};
+use super::smi::{self, Prepared};
+use crate::low_memory::{CODE, F_SEGMENT, HANDLER_STACK, ROM_STACK, VARIABLES, f_offset};
 use crate::units::{KIB, segment};
 use core::arch::asm;
 use core::mem::offset_of;
@@ -15,12 +16,11 @@ use zerocopy::{Immutable, IntoBytes};
 unsafe extern "C" {
     static fseg_start: u8;
     static bridge_gdt: u8;
-    static bridge_variables: u8;
+    static fseg_state: u8;
     static start_guest: u8;
     static start_linux: u8;
     static awake: u8;
     fn bridge_call();
-    static ap_msrs: u8;
     static int00: u8;
     static int06: u8;
     static master_irqs: u8;
@@ -35,6 +35,10 @@ unsafe extern "C" {
     static pnp_entry: u8;
     static pending_interrupts: u8;
     static bios32_entry: u8;
+    static apm16_entry: u8;
+    static apm32_entry: u8;
+    static apm_pm1_control: u8;
+    static to_protected_mode: u8;
     static pci32_last_bus: u8;
     static post: u8;
     static reset_vector: u8;
@@ -63,34 +67,61 @@ pub fn entries() -> Entries {
         pmm: fseg_offset(addr_of!(pmm_entry)),
         pnp: fseg_offset(addr_of!(pnp_entry)),
         bios32: fseg_offset(addr_of!(bios32_entry)),
+        apm16: fseg_offset(addr_of!(apm16_entry)),
+        apm32: fseg_offset(addr_of!(apm32_entry)),
+        to_protected_mode: fseg_offset(addr_of!(to_protected_mode)),
     }
 }
 
 /// What of [`HANDLER_STACK`] each handler can rely on. One that goes on to a stack of its own does not say how far it came.
 const HANDLER_STACK_SHARE: u64 = KIB;
+const HANDLER_SEGMENT: u16 = segment(HANDLER_STACK.start);
 /// Distance of two entries of `master_irqs`.
 const MASTER_IRQ_SIZE: u16 = 8;
-/// 64-bit and 16-bit code segments of `bridge_gdt`.
+/// Entries of `bridge_gdt`, and the 64-bit code segment there.
+const SEGMENTS: usize = 8;
 const CODE64: u16 = 0x08;
-/// Most MSRs that [`set_ap_msrs`] takes, the size of `ap_msrs`.
+/// Bits of `fseg_state`.
+const INSTALLED: u32 = 1 << 0;
+const BOOTED: u32 = 1 << 1;
+const SMI_WORKS: u32 = 1 << 2;
+/// Most MSRs that [`set_ap_msrs`] takes.
 const AP_MSRS: usize = 48;
 
 /// The variables of `bridge.s`, in its layout.
 #[repr(C)]
 struct Variables {
+    caller: Caller,
+    call: [u8; size_of::<Call>()],
     stack: u64,
     dispatch: u64,
+    lost: u64,
     cr3: u32,
     pending: u32,
     chain: [u16; 2],
     outcome: u32,
-    idtr: [u16; 5],
-    booted: u32,
+    idtr: [u16; 8],
     ap_count: u32,
     ap_msr_count: u32,
     ap_ids: [u8; 32],
-    lost: [u32; 2],
+    segments: [u64; SEGMENTS],
     saved: [Saved; calls::MOST],
+    ap_msrs: [[u32; 3]; AP_MSRS],
+    smi_serve: u64,
+    smi_ready: u64,
+    smi_state: [u64; 64],
+}
+
+/// A caller as `bridge.s` saves it: the services' part, and what only the bridge restores.
+#[repr(C)]
+struct Caller {
+    frame: Frame,
+    control: [u32; 3],
+    efer: u64,
+    gdtr: [u16; 4],
+    idtr: [u16; 4],
+    fs_base: u32,
+    gs_base: u32,
 }
 
 /// The part of the 64-bit stack that waits for a call into real mode, in the layout of `bridge.s`.
@@ -106,13 +137,15 @@ struct Saved {
 /// What is called in real mode. The values are those of `bridge.s`.
 #[derive(Clone, Copy)]
 #[repr(u16)]
-enum Kind {
+pub(super) enum Kind {
     /// Far-called, with limits of 4 GiB.
     Rom = 0,
     /// An interrupt handler: FLAGS are on its stack.
     Interrupt = 1,
     /// Far-called with words on its stack.
     Words = 2,
+    /// What [`smi::prepare_call`] prepared.
+    Prepared = 3,
 }
 
 /// A call into real mode, in the layout of `bridge.s`.
@@ -137,12 +170,15 @@ const _: () = {
         HANDLER_STACK_SHARE == 0x400 && HANDLER_STACK.start.is_multiple_of(HANDLER_STACK_SHARE)
     );
     assert!(ROM_STACK.end - ROM_STACK.start == 0x1000 && ROM_STACK.start.is_multiple_of(0x1000));
-    assert!(offset_of!(Variables, outcome) == 28);
-    assert!(offset_of!(Variables, booted) == 44);
-    assert!(offset_of!(Variables, ap_ids) == 56);
-    assert!(offset_of!(Variables, lost) == 88);
-    assert!(offset_of!(Variables, saved) == 96);
     assert!(size_of::<Frame>() == 52);
+    assert!(offset_of!(Caller, fs_base) == 88 && size_of::<Caller>() == 96);
+    assert!(offset_of!(Variables, stack) == 160);
+    assert!(offset_of!(Variables, outcome) == 196);
+    assert!(offset_of!(Variables, ap_ids) == 224);
+    assert!(offset_of!(Variables, saved) == 320);
+    assert!(offset_of!(Variables, ap_msrs) == 640);
+    assert!(VARIABLES.start == 0xe_f000 && VARIABLES.end == F_SEGMENT.start);
+    assert!(size_of::<Variables>() as u64 <= VARIABLES.end - VARIABLES.start);
     assert!(size_of::<RealRegs>() == 40);
 };
 
@@ -156,7 +192,7 @@ pub fn fseg_offset<T>(symbol: *const T) -> u16 {
 
 /// Address of a field of the variables that the bridge uses at run time.
 fn variable(offset: usize) -> u64 {
-    F_SEGMENT.start + u64::from(fseg_offset(addr_of!(bridge_variables))) + offset as u64
+    VARIABLES.start + offset as u64
 }
 
 /// Puts our part of the F segment into RAM, which must be writable there, and opens the bridge.
@@ -166,6 +202,13 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
         CODE.start,
         addr_of!(fseg_start) as u64,
         CODE.end - CODE.start,
+    );
+    set_state(INSTALLED);
+    Pc.fill(VARIABLES.start, VARIABLES.end - VARIABLES.start, 0);
+    Pc.copy(
+        variable(offset_of!(Variables, segments)),
+        segments(),
+        size_of::<[u64; SEGMENTS]>() as u64,
     );
     Pc.write64(
         variable(offset_of!(Variables, dispatch)),
@@ -195,34 +238,73 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
     );
 }
 
+/// Tells `bridge.s` how far the firmware has come. The F segment must be writable.
+fn set_state(state: u32) {
+    let place = F_SEGMENT.start + u64::from(fseg_offset(addr_of!(fseg_state)));
+    Pc.write32(place, Pc.read32(place) | state);
+}
+
+/// Tells `protected.s` whom to call.
+pub(super) fn prepare_smi(serve: u64) {
+    Pc.write64(variable(offset_of!(Variables, smi_serve)), serve);
+    Pc.write64(variable(offset_of!(Variables, smi_ready)), 0);
+}
+
+/// Has protected callers served, where system management mode has been entered; returns whether it has.
+pub(super) fn finish_smi() -> bool {
+    let works = Pc.read64(variable(offset_of!(Variables, smi_ready))) != 0;
+    if works {
+        set_state(SMI_WORKS);
+    }
+    works
+}
+
+/// Where the state of a protected caller is.
+pub(super) fn smi_state() -> u64 {
+    variable(offset_of!(Variables, smi_state))
+}
+
+/// Leaves what a handler returned with, and its ticket, where `bridge.s` takes them from.
+pub(super) fn returned(regs: &RealRegs, ticket: u16) {
+    let call = variable(offset_of!(Variables, call));
+    Pc.write_as(call, regs);
+    Pc.write64(call + offset_of!(Call, ticket) as u64, ticket.into());
+}
+
 /// Tells the 32-bit PCI BIOS the highest bus number.
 pub fn set_last_pci_bus(bus: u8) {
     let place = F_SEGMENT.start + u64::from(fseg_offset(addr_of!(pci32_last_bus)));
     Pc.write8(place, bus);
 }
 
-/// Marks the machine as set up: from now on a jump to F000:FFF0 resets it.
+/// Tells the protected-mode APM the port that switches the machine off, 0 for none.
+pub fn set_pm1_control(port: u16) {
+    let place = F_SEGMENT.start + u64::from(fseg_offset(addr_of!(apm_pm1_control)));
+    Pc.write16(place, port);
+}
+
+/// Marks the machine as set up: from now on a jump to F000:FFF0 resets it. The F segment must be writable.
 pub fn mark_booted() {
-    Pc.write32(variable(offset_of!(Variables, booted)), 1);
+    set_state(BOOTED);
 }
 
 /// Where `bridge.s` calls us, interrupts off, on the 64-bit stack.
-extern "C" fn enter(frame: &mut Frame) -> u32 {
-    // The interrupt pushed FLAGS, CS and IP; a stack pointer that wraps at 64 KiB is legal.
-    let pushed = |word: u16| super::linear(frame.ss, (frame.esp as u16).wrapping_add(2 * word));
-    let places = [pushed(0), pushed(1), pushed(2)];
-    [frame.ip, frame.cs, frame.flags] = places.map(|place| Pc.read16(place));
-
-    let outcome = match DISPATCH.get() {
-        Some(dispatch) => dispatch(frame),
-        None => Outcome::Return,
-    };
-
-    // A service may have moved the stack (a boot hand-off does), so the places are computed anew.
-    let pushed = |word: u16| super::linear(frame.ss, (frame.esp as u16).wrapping_add(2 * word));
-    Pc.write16(pushed(0), frame.ip);
-    Pc.write16(pushed(1), frame.cs);
-    Pc.write16(pushed(2), frame.flags);
+extern "C" fn enter(caller: &mut Caller) -> u32 {
+    let frame = &mut caller.frame;
+    let selectors = [frame.fs, frame.gs];
+    take_pushed(frame);
+    let outcome = dispatched(frame);
+    put_pushed(frame);
+    // A selector that a service did not touch keeps a base that may be of the caller's own making.
+    let now = [frame.fs, frame.gs];
+    for (index, base) in [&mut caller.fs_base, &mut caller.gs_base]
+        .into_iter()
+        .enumerate()
+    {
+        if now[index] != selectors[index] {
+            *base = super::linear(now[index], 0) as u32;
+        }
+    }
     match outcome {
         Outcome::Return => 0,
         Outcome::WaitForInterrupt => 1,
@@ -232,6 +314,39 @@ extern "C" fn enter(frame: &mut Frame) -> u32 {
             Pc.write16(chain + 2, segment);
             2
         }
+    }
+}
+
+/// Serves a protected caller, of which `frame` has everything but what the interrupt pushed.
+pub(super) fn dispatch(frame: &mut Frame) -> Outcome {
+    take_pushed(frame);
+    let outcome = dispatched(frame);
+    put_pushed(frame);
+    outcome
+}
+
+fn dispatched(frame: &mut Frame) -> Outcome {
+    match DISPATCH.get() {
+        Some(dispatch) => dispatch(frame),
+        None => Outcome::Return,
+    }
+}
+
+/// Where the interrupt pushed IP, CS and FLAGS; a stack pointer that wraps at 64 KiB is legal.
+fn pushed(frame: &Frame) -> [u64; 3] {
+    let place = |word: u16| super::linear(frame.ss, (frame.esp as u16).wrapping_add(2 * word));
+    [place(0), place(1), place(2)]
+}
+
+fn take_pushed(frame: &mut Frame) {
+    [frame.ip, frame.cs, frame.flags] = pushed(frame).map(|place| Pc.read16(place));
+}
+
+/// A service may have moved the stack, as a boot hand-off does.
+fn put_pushed(frame: &Frame) {
+    let words = [frame.ip, frame.cs, frame.flags];
+    for (place, word) in pushed(frame).into_iter().zip(words) {
+        Pc.write16(place, word);
     }
 }
 
@@ -260,7 +375,7 @@ fn call_guest(regs: &mut RealRegs, kind: Kind, words: [u16; 4]) {
     let mut call = Call {
         regs: *regs,
         esp: 0,
-        ss: segment(F_SEGMENT.start),
+        ss: HANDLER_SEGMENT,
         kind,
         words,
         ticket: 0,
@@ -309,9 +424,17 @@ fn call_and_return(call: &mut Call) {
     };
     if shared {
         let top = HANDLER_STACK.start + (place.share as u64 + 1) * HANDLER_STACK_SHARE;
-        call.esp = (top - F_SEGMENT.start) as u32;
+        call.esp = (top - HANDLER_STACK.start) as u32;
     }
     call.ticket = place.ticket.into();
+    if shared {
+        match smi::prepare_call(&call.regs, call.kind, &call.words, place.ticket) {
+            Prepared::No => {}
+            Prepared::Yes => call.kind = Kind::Prepared,
+            Prepared::Impossible => return CALLS.lock().end(&place),
+        }
+    }
+    let serving = smi::suspend();
     let saved = variable(offset_of!(Variables, saved)) + (place.slot * size_of::<Saved>()) as u64;
     let entry = Saved {
         ticket: call.ticket,
@@ -321,6 +444,7 @@ fn call_and_return(call: &mut Call) {
     };
     Pc.write_as(saved, &entry);
     enter_real_mode(call, saved);
+    smi::resume(serving);
     Pc.write64(saved, 0);
     CALLS.lock().end(&place);
 }
@@ -383,7 +507,7 @@ pub fn set_ap_msrs(msrs: &[(u32, u64)]) {
     if msrs.len() > AP_MSRS {
         log::warn!("{} MSRs for the other CPUs, room for {AP_MSRS}", msrs.len());
     }
-    let table = F_SEGMENT.start + u64::from(fseg_offset(addr_of!(ap_msrs)));
+    let table = variable(offset_of!(Variables, ap_msrs));
     let count = msrs.len().min(AP_MSRS);
     for (i, (msr, value)) in msrs[..count].iter().enumerate() {
         Pc.write32(table + 12 * i as u64, *msr);

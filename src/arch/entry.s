@@ -273,7 +273,7 @@ copy_to:
     .set WRITABLE, 1 << 1
     .set LARGE, 1 << 7
 
-# Maps the new image, whose base is RDX, by pages of 4 KiB, but for those that are copied later. Changes RAX, RCX, RDI, R8 and R9.
+# Maps the new image, whose base is RDX, by pages of 4 KiB, but for those that are copied later. Changes RAX, RCX, RDI and R8 to R10.
 leave_out:
     leaq page_tables(%rip), %r8
     addq %rbp, %r8
@@ -284,13 +284,13 @@ leave_out:
     testb $LARGE, %al
     jz 2f
     leaq DIRECTORY(%r8), %rdi
-    leaq (PRESENT | WRITABLE)(%rdi), %rcx
-    movq %rcx, (%r9)
+    leaq (PRESENT | WRITABLE)(%rdi), %r10
     movl $512, %ecx
 1:  stosq
     addq $LARGE_PAGE, %rax
     decl %ecx
     jnz 1b
+    movq %r10, (%r9)
 2:  movq (%r9), %r9
     andq $-PAGE, %r9                    # R9 = page directory
 
@@ -470,11 +470,11 @@ exception_stubs:
 debug_in_service:
     movq $FLAT_16_BIT_DATA, 32(%rsp)
     orq $RFLAGS_RESUME, 16(%rsp)
-    orb $PENDING_DEBUG, v_pending - F000 + LOW
+    orb $PENDING_DEBUG, DATA + v_pending
     iretq
 nmi_in_service:
     movq $FLAT_16_BIT_DATA, 32(%rsp)
-    orb $PENDING_NMI, v_pending - F000 + LOW
+    orb $PENDING_NMI, DATA + v_pending
     iretq
 
 # A page of the image that is touched for the first time is copied to its place. The interrupted code's SS is as above.

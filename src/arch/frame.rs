@@ -173,6 +173,12 @@ pub struct Entries {
     pub pnp: u16,
     /// BIOS32 service directory, far-called in 32-bit protected mode.
     pub bios32: u16,
+    /// APM, far-called in 16-bit protected mode.
+    pub apm16: u16,
+    /// APM, far-called in 32-bit protected mode.
+    pub apm32: u16,
+    /// The last part of INT 15h AH=89h, as an interrupt handler.
+    pub to_protected_mode: u16,
 }
 
 /// What becomes of the caller when a service is done.

@@ -60,6 +60,11 @@ pub trait Ports {
 ///
 /// Every access is volatile. Addresses that nothing answers read as all ones on the machine.
 pub trait PhysMem {
+    /// Whether devices find the same memory at `addr`: not where a caller's own page tables show something else there.
+    fn is_plain(&self, addr: u64) -> bool {
+        let _ = addr;
+        true
+    }
     /// Copies guest memory at `addr` into `buf`.
     fn read(&self, addr: u64, buf: &mut [u8]);
     /// Copies `data` to guest memory at `addr`.
@@ -149,7 +154,7 @@ pub trait Clock {
 }
 
 /// Registers for code that runs in real mode on our behalf. The layout is the one of `bridge.s`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct RealRegs {
     /// EAX.

@@ -23,10 +23,13 @@ pub mod hypercalls;
 pub mod kernel;
 #[cfg(feature = "xen")]
 pub mod leaves;
+mod paging;
 #[cfg(not(test))]
 pub mod pc;
 #[cfg(not(test))]
 pub mod place;
+#[cfg(not(test))]
+pub mod smi;
 mod window;
 #[cfg(all(feature = "xen", not(test)))]
 pub mod xen;

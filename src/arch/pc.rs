@@ -3,9 +3,10 @@
 use super::clock::Timekeeper;
 use super::hw::{Clock, DmaMemory, PhysMem, Ports, RealMode, RealRegs};
 use super::window::{self, Reach};
-use super::{bridge, cpu, dma};
+use super::{bridge, cpu, dma, smi};
 use crate::units::{FOUR_GIB, GIB, PAGE};
 use core::arch::asm;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use x86_64::structures::port::{PortRead, PortWrite};
 
@@ -104,7 +105,11 @@ fn reach(addr: u64) -> (u64, u64) {
         return (addr, FOUR_GIB - addr);
     }
     let pdpt = cpu::page_tables() + PAGE;
-    let large_pages = PlainMemory.get64(pdpt) & PAGE_IS_LARGE != 0;
+    let first_gib = match ALL_MEMORY.load(Ordering::Relaxed) {
+        0 => PlainMemory.get64(pdpt),
+        before => before,
+    };
+    let large_pages = first_gib & PAGE_IS_LARGE != 0;
     match window::reach(addr, large_pages) {
         Reach::Mapped { bytes } => (addr, bytes),
         Reach::Window { at, shows, bytes } => {
@@ -126,6 +131,52 @@ fn show(pdpt: u64, at: u64, shows: u64) {
     }
     PlainMemory.set64(pdpt + 8 * (at / GIB), directory | PRESENT_WRITABLE);
     x86_64::instructions::tlb::flush_all();
+}
+
+/// A page directory and a page table for the first 2 MiB, and a page for what a caller has no memory at.
+#[repr(C, align(4096))]
+struct FirstPages(UnsafeCell<[[u64; 512]; 3]>);
+
+// SAFETY: only [`show_first_mib`] writes it, and the processor reads it.
+unsafe impl Sync for FirstPages {}
+
+#[unsafe(link_section = ".noinit.first_pages")]
+static FIRST_PAGES: FirstPages = FirstPages(UnsafeCell::new([[0; 512]; 3]));
+/// What shows the first GiB otherwise; zero while it does.
+static ALL_MEMORY: AtomicU64 = AtomicU64::new(0);
+/// What a page table shows: 2 MiB.
+const TABLE_SHOWS: u64 = 512 * PAGE;
+
+/// Lets each page of the first 2 MiB show the physical one that `page` gives for it. Everything else stays. All page addresses are
+/// asked for before anything changes.
+pub fn show_first_mib(page: impl Fn(u64) -> Option<u64>) {
+    let [directory, table, nothing] =
+        [0, 1, 2].map(|index| FIRST_PAGES.0.get() as u64 + index * PAGE);
+    let first_gib = cpu::page_tables() + PAGE;
+    let before = PlainMemory.get64(first_gib);
+    for index in 0..512 {
+        let shows = page(index * PAGE).unwrap_or(nothing);
+        PlainMemory.set64(table + 8 * index, shows | PRESENT_WRITABLE);
+        let entry = match before & PAGE_IS_LARGE {
+            // Pages of ours may still have to be copied from ROM, which their entries say.
+            0 => PlainMemory.get64((before & !(PAGE - 1)) + 8 * index),
+            _ => (index * TABLE_SHOWS) | PRESENT_WRITABLE_LARGE,
+        };
+        PlainMemory.set64(directory + 8 * index, entry);
+    }
+    PlainMemory.set64(directory, table | PRESENT_WRITABLE);
+    ALL_MEMORY.store(before, Ordering::Relaxed);
+    PlainMemory.set64(first_gib, directory | PRESENT_WRITABLE);
+    x86_64::instructions::tlb::flush_all();
+}
+
+/// Shows all memory where it is again.
+pub fn show_all_memory() {
+    let before = ALL_MEMORY.swap(0, Ordering::Relaxed);
+    if before != 0 {
+        PlainMemory.set64(cpu::page_tables() + PAGE, before);
+        x86_64::instructions::tlb::flush_all();
+    }
 }
 
 /// Memory below 4 GiB, where an address is where it says.
@@ -166,6 +217,9 @@ macro_rules! access {
 }
 
 impl PhysMem for Pc {
+    fn is_plain(&self, addr: u64) -> bool {
+        smi::is_plain(addr)
+    }
     fn read(&self, addr: u64, buf: &mut [u8]) {
         let mut done = 0;
         while done < buf.len() {

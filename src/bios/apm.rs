@@ -1,17 +1,23 @@
-//! INT 15h AH=53h, Advanced Power Management: the real-mode interface, with which DOS and boot loaders switch a machine off.
+//! INT 15h AH=53h, Advanced Power Management: the real-mode interface, with which DOS and boot loaders switch a machine off. Those
+//! for protected mode, which systems without ACPI use, are in `protected.s`; here they are connected.
 //!
-//! There are no protected-mode interfaces; systems that would use them have ACPI. Connecting is not asked for before the other
-//! functions, because programs leave it out; nor is the BIOS's own device number for the installation check.
+//! Connecting is not asked for before the other functions, because programs leave it out; nor is the BIOS's own device number for
+//! the installation check.
 //! Source: Advanced Power Management BIOS Interface Specification 1.2, section 4.
 
 use super::Bios;
 use super::int15::wait::Waiter;
+use super::ivt;
 use crate::arch::{Frame, Hardware, Outcome};
 use crate::devices::reset;
 use spin::Mutex;
 
 /// What is served, in BCD: 1.2.
 const VERSION: u16 = 0x0102;
+/// CX of the installation check: 16-bit and 32-bit protected-mode interfaces.
+const INTERFACES: u16 = 1 << 0 | 1 << 1;
+/// Bytes of the F segment, as far as a word counts.
+const SEGMENT_LENGTH: u16 = 0xfff0;
 
 /// Devices, in BX.
 mod device {
@@ -29,8 +35,6 @@ mod state {
 
 /// Errors, in AH.
 mod error {
-    pub const NO_16_BIT_INTERFACE: u8 = 0x06;
-    pub const NO_32_BIT_INTERFACE: u8 = 0x08;
     pub const UNKNOWN_DEVICE: u8 = 0x09;
     pub const OUT_OF_RANGE: u8 = 0x0a;
     pub const NOT_SUPPORTED: u8 = 0x0c;
@@ -44,13 +48,12 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
         0x00 => {
             frame.set_ax(VERSION);
             frame.set_bx(u16::from_be_bytes(*b"PM"));
-            frame.set_cx(0);
+            frame.set_cx(INTERFACES);
             frame.set_carry(false);
         }
         // Connect, disconnect, busy, enable, restore defaults, device management, engage.
         0x01 | 0x04 | 0x06 | 0x08 | 0x09 | 0x0d | 0x0f => frame.set_carry(false),
-        0x02 => frame.fail(error::NO_16_BIT_INTERFACE),
-        0x03 => frame.fail(error::NO_32_BIT_INTERFACE),
+        0x02 | 0x03 => connect(bios, frame),
         0x05 => return idle(bios, frame),
         0x07 => return set_state(bios, hw, frame),
         0x0a => power_status(frame),
@@ -72,6 +75,23 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
         _ => frame.fail(error::NOT_SUPPORTED),
     }
     Outcome::Return
+}
+
+/// Says where the protected-mode interface is that AL asks for: all of it lies in the F segment, which is its code and its data.
+fn connect(bios: &Mutex<Bios>, frame: &mut Frame) {
+    let entries = &bios.lock().services.entries;
+    if frame.al() == 0x02 {
+        frame.set_bx(entries.apm16);
+        frame.set_si(SEGMENT_LENGTH);
+    } else {
+        frame.ebx = entries.apm32.into();
+        frame.set_dx(ivt::SEGMENT);
+        frame.esi = u32::from(SEGMENT_LENGTH) << 16 | u32::from(SEGMENT_LENGTH);
+    }
+    frame.set_ax(ivt::SEGMENT);
+    frame.set_cx(ivt::SEGMENT);
+    frame.set_di(SEGMENT_LENGTH);
+    frame.set_carry(false);
 }
 
 /// Waits for one interrupt.
@@ -120,6 +140,7 @@ fn power_status(frame: &mut Frame) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Entries;
     use crate::arch::fake::Fake;
     use crate::arch::frame::CARRY;
     use crate::bios::tests::bios;
@@ -133,22 +154,31 @@ mod tests {
         };
         let bios = bios();
         bios.lock().machine.pm_timer = 0x608;
+        bios.lock().services.entries = Entries {
+            apm16: 0x1616,
+            apm32: 0x3232,
+            ..Entries::default()
+        };
         assert_eq!(serve(&bios, hw, &mut frame), Outcome::Return);
         frame
     }
 
     #[test]
-    fn it_is_there_in_real_mode_only() {
+    fn it_says_where_it_is() {
         let hw = Fake::default();
         let check = call(&hw, 0, 0, 0xffff);
         assert_eq!(
             (check.ax(), check.bx(), check.cx()),
-            (0x0102, 0x504d, 0),
-            "version 1.2, PM, no interface flags"
+            (0x0102, 0x504d, 3),
+            "version 1.2, PM, 16-bit and 32-bit interfaces"
         );
         assert_eq!(call(&hw, 1, 0, 0).flags & CARRY, 0);
-        assert_eq!(call(&hw, 2, 0, 0).ah(), 0x06);
-        assert_eq!(call(&hw, 3, 0, 0).ah(), 0x08);
+        let connected = call(&hw, 2, 0xffff_ffff, 0);
+        assert_eq!((connected.ax(), connected.ebx), (0xf000, 0xffff_1616));
+        let connected = call(&hw, 3, 0xffff_ffff, 0);
+        assert_eq!((connected.ax(), connected.ebx), (0xf000, 0x3232));
+        assert_eq!((connected.cx(), connected.dx()), (0xf000, 0xf000));
+        assert_eq!((connected.esi, connected.di()), (0xfff0_fff0, 0xfff0));
     }
 
     #[test]

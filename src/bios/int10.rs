@@ -62,7 +62,11 @@ pub fn start<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Option<[u16; 2]> {
         Video::Ready(handler) => (Some(handler), false),
         Video::Waiting(rom) => {
             let lends = bios.lock().services.pmm.open_late();
+            let was_closed = bios.lock().machine.open_shadow(hw);
             let handler = run_rom(hw, rom);
+            if was_closed {
+                bios.lock().machine.close_shadow(hw);
+            }
             bios.lock().services.pmm.lends = lends;
             (handler, bios.lock().settings.console_port().is_some())
         }

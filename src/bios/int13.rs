@@ -25,6 +25,7 @@ mod transfer;
 use super::Bios;
 use super::bda::Bda;
 use crate::arch::{Frame, Handle, Outcome, frame, linear};
+use crate::low_memory::{F_SEGMENT, WRITABLE};
 use crate::storage::DiskError;
 use core::ops::Range;
 pub use drives::Drives;
@@ -142,10 +143,9 @@ pub struct Memory {
 impl Memory {
     /// The address of `len` bytes at a caller's `segment:offset`, unless part of them is ours or out of reach.
     fn real_mode(&self, segment: u16, offset: u16, len: u64) -> Result<u64, u8> {
-        const F_SEGMENT: Range<u64> = 0xf_0000..0x10_0000;
         let addr = linear(segment, offset);
         let end = addr + len;
-        if end > REAL_MODE_END || addr < F_SEGMENT.end && end > F_SEGMENT.start {
+        if end > REAL_MODE_END || addr < F_SEGMENT.end && end > WRITABLE.start {
             return Err(BOUNDARY);
         }
         self.outside_resident(addr, end)

@@ -133,6 +133,7 @@ mod tests {
             pmm: 9,
             pnp: 10,
             bios32: 11,
+            ..Entries::default()
         };
         init(&hw, &entries);
         assert!(is_ours(&hw, 0x13, 0xe3fe));

@@ -24,7 +24,7 @@ pub mod pmm;
 pub mod pnp;
 pub mod post;
 
-use crate::arch::{Frame, Handle, Outcome};
+use crate::arch::{Entries, Frame, Handle, Outcome};
 use crate::platform::Machine;
 use crate::rom::OptionRoms;
 use crate::settings::Settings;
@@ -83,6 +83,8 @@ pub struct Services {
     pub video: int10::Video,
     /// The serial console.
     pub console: console::Console,
+    /// Entry points that callers are told.
+    pub entries: Entries,
 }
 
 /// Serves one call, or one hardware interrupt that Rust handles. INT 18h and INT 19h are the boot's, which calls this for the others.

@@ -148,6 +148,7 @@ pub fn run(bios: &Mutex<Bios>, hw: &impl Hardware, sources: &[Source]) {
 fn run_one(bios: &Mutex<Bios>, hw: &impl Hardware, source: &Source) -> Result<(), RomError> {
     let (mut roms, placed) = {
         let bios = &mut *bios.lock();
+        bios.machine.open_shadow(hw);
         let mut roms = core::mem::take(&mut bios.services.option_roms);
         let placed = roms.place(hw, &bios.machine, source);
         bios.services.pmm.lends = Lends::All;

@@ -187,6 +187,7 @@ fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut 
                 log::info!("booting {}", candidate.name);
                 // It comes back when it cannot, or calls INT 18h.
                 boot.lock().current = Some(index);
+                bios.lock().machine.close_shadow(hw);
                 vector.call(hw, pnp_header);
                 Err(Reason::GaveUp)
             }
@@ -201,6 +202,7 @@ fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut 
             Ok(start) => {
                 log::info!("booting {}", candidate.name);
                 boot.lock().current = Some(index);
+                bios.lock().machine.close_shadow(hw);
                 frame.start(start.segment, start.offset, start.drive);
                 return Outcome::Return;
             }

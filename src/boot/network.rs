@@ -26,6 +26,7 @@ pub fn boot(bios: &Mutex<Bios>, hw: &impl Hardware, bdf: Bdf) -> Reason {
     let Some(vector) = vector else {
         return Reason::Unusable("its option ROM cannot boot from the network".into());
     };
+    bios.lock().machine.close_shadow(hw);
     vector.call(hw, pnp_header);
     Reason::NoNetworkBoot
 }

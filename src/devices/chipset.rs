@@ -4,6 +4,7 @@
 
 use super::pci::{Bdf, ConfigAccess, PciDevice};
 use crate::arch::{PhysMem, Ports};
+use crate::low_memory::WRITABLE;
 use firstlight_tables::routing::{Router, Routing};
 
 /// The port of the ACPI PM timer, 0 where no function in `pci` has one: QEMU's `-machine acpi=off` leaves PIIX4's out.
@@ -44,18 +45,24 @@ pub const SMBUS_BASE: u16 = 0x700;
 pub const SCI_IRQ: u8 = 9;
 
 /// Vendor and device IDs.
-const INTEL: u16 = 0x8086;
+pub(super) const INTEL: u16 = 0x8086;
 const PIIX3_ISA: u16 = 0x7000;
-const PIIX4_PM: u16 = 0x7113;
+pub(super) const PIIX4_PM: u16 = 0x7113;
 const ICH9_LPC: u16 = 0x2918;
 
-const HOST: Bdf = Bdf::new(0, 0, 0);
+pub(super) const HOST: Bdf = Bdf::new(0, 0, 0);
 const ENABLE: u32 = 1;
 /// Trigger modes of the first PIC's inputs: a set bit makes one level-triggered.
 const PORT_ELCR1: u16 = 0x4d0;
 /// The same of the second PIC.
 const PORT_ELCR2: u16 = 0x4d1;
 const NOTHING: u64 = 0xffff_ffff;
+
+/// PAM registers, half a byte for each 16 KiB from C0000h to EFFFFh and one in front for F0000h to FFFFFh: bit 0 makes it RAM for
+/// reading, bit 1 for writing.
+const PAM_ALL_WRITABLE: u32 = 0x3333_3333;
+const PAM_CLOSED: [u32; 2] = [0x1111_1111, 0x3111_1111];
+const _: () = assert!(WRITABLE.start == 0xe_c000 && WRITABLE.end == 0xf_0000);
 
 impl Chipset {
     /// Asks the host bridge what it is.
@@ -84,19 +91,29 @@ impl Chipset {
     }
 
     /// Makes C0000h to FFFFFh RAM that can be read and written. What the ROM showed there is gone.
-    ///
-    /// The registers around the PAM registers keep their reset value of zero.
-    pub fn unlock_shadow(self, hw: &(impl Ports + PhysMem)) {
-        let config = ConfigAccess::Ports;
+    pub fn unlock_shadow(self, hw: &(impl Ports + PhysMem), config: ConfigAccess) {
+        self.write_pam(hw, config, [PAM_ALL_WRITABLE; 2]);
+    }
+
+    /// Makes the same memory readable only, but for [`WRITABLE`](crate::low_memory::WRITABLE).
+    pub fn lock_shadow(self, hw: &(impl Ports + PhysMem), config: ConfigAccess) {
+        self.write_pam(hw, config, PAM_CLOSED);
+    }
+
+    /// Writes the seven PAM registers, of which `pam` has the first four and the last four bytes, a spare one in front. Registers
+    /// beside them keep their reset value of zero. Each of the two writes has QEMU rebuild its map of memory.
+    fn write_pam(self, hw: &(impl Ports + PhysMem), config: ConfigAccess, pam: [u32; 2]) {
+        // The first register's lower half is reserved.
+        const RESERVED: u32 = 0xf;
         match self {
             Self::None => {}
             Self::I440fx => {
-                config.write32(hw, HOST, 0x58, 0x3333_3000);
-                config.write32(hw, HOST, 0x5c, 0x3333_3333);
+                config.write32(hw, HOST, 0x58, pam[0] & !0xff & !(RESERVED << 8));
+                config.write32(hw, HOST, 0x5c, pam[1]);
             }
             Self::Q35 => {
-                config.write32(hw, HOST, 0x90, 0x3333_3330);
-                config.write32(hw, HOST, 0x94, 0x0033_3333);
+                config.write32(hw, HOST, 0x90, pam[0] >> 8 & !RESERVED | pam[1] << 24);
+                config.write32(hw, HOST, 0x94, pam[1] >> 8);
             }
         }
     }

@@ -15,5 +15,6 @@ pub mod ps2;
 pub mod reset;
 pub mod rtc;
 pub mod serial;
+pub mod smm;
 pub mod vga;
 pub mod virtio;

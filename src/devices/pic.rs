@@ -36,10 +36,15 @@ pub mod irq {
 ///
 /// The cascade line is always let through.
 pub fn init(hw: &impl Ports, enabled: u16) {
+    init_at(hw, [0x08, 0x70], enabled);
+}
+
+/// The same with other first `vectors`, multiples of 8.
+pub fn init_at(hw: &impl Ports, vectors: [u8; 2], enabled: u16) {
     let masks = !(enabled | 1 << CASCADE);
     for (command, vector, wiring, mask) in [
-        (MASTER, 0x08, 1 << CASCADE, masks as u8),
-        (SLAVE, 0x70, CASCADE, (masks >> 8) as u8),
+        (MASTER, vectors[0], 1 << CASCADE, masks as u8),
+        (SLAVE, vectors[1], CASCADE, (masks >> 8) as u8),
     ] {
         hw.out8(command, ICW1);
         hw.out8(command + 1, vector);

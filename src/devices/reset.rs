@@ -27,8 +27,13 @@ const OFF_WITHIN: u64 = 1_000_000;
 /// Switches the machine off. Returns only where that does not work, or where `pm_timer`, the port of the ACPI power
 /// management timer, is zero.
 pub fn power_off(hw: &(impl Ports + Clock), pm_timer: u16) {
-    if let Some(port) = pm_timer.checked_sub(PM1_CONTROL_BELOW_TIMER) {
+    if let Some(port) = pm1_control(pm_timer) {
         hw.out16(port, SLEEP);
         hw.delay_us(OFF_WITHIN);
     }
+}
+
+/// The PM1 control register of a machine whose power management timer is at port `pm_timer`; `None` for 0.
+pub fn pm1_control(pm_timer: u16) -> Option<u16> {
+    pm_timer.checked_sub(PM1_CONTROL_BELOW_TIMER)
 }

@@ -126,12 +126,33 @@ pub struct Machine {
     pub fw_cfg: Option<FwCfg>,
     /// What it takes to wake up from S3.
     pub wake: wake::Kept,
+    /// C0000h to FFFFFh can be written, and [`Machine::close_shadow`] changes that. Xen knows no such thing.
+    pub shadow_is_open: bool,
+    /// Callers in virtual-8086 and 16-bit protected mode reach the services.
+    pub serves_protected: bool,
 }
 
 impl Machine {
     /// What every processor's feature control register is to hold, where QEMU says so.
     pub fn feature_control(&self, hw: &(impl Ports + PhysMem + Clock)) -> Option<u64> {
         qemu::wishes::feature_control(hw, self.fw_cfg.as_ref()?)
+    }
+
+    /// Lets option ROMs and the F segment be written. Returns whether they could not be before.
+    pub fn open_shadow(&mut self, hw: &(impl Ports + PhysMem)) -> bool {
+        let was_closed = !self.shadow_is_open && matches!(self.platform, Platform::Qemu);
+        if was_closed {
+            self.chipset.unlock_shadow(hw, self.config);
+            self.shadow_is_open = true;
+        }
+        was_closed
+    }
+
+    /// Keeps a guest from writing to option ROMs and the F segment.
+    pub fn close_shadow(&mut self, hw: &(impl Ports + PhysMem)) {
+        if core::mem::take(&mut self.shadow_is_open) {
+            self.chipset.lock_shadow(hw, self.config);
+        }
     }
 
     /// All PCI functions with this class and subclass.

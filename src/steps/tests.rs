@@ -71,6 +71,9 @@ impl Board for TestBoard {
         assert_eq!(msrs.len(), self.msrs.borrow().len());
         self.started.set(expected);
     }
+    fn enter_smm(&self) -> bool {
+        true
+    }
     fn apic_ids(&self) -> Vec<u32> {
         vec![0, 1]
     }

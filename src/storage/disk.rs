@@ -61,15 +61,20 @@ fn reached(dma: Dma, buffer: u64, size: u64) -> u64 {
 }
 
 /// The next command of a request that still has `count` sectors to go to or from `buffer`: its sectors, and whether it uses the
-/// bounce buffer. No sectors where there is no way.
-fn next_part(info: &DiskInfo, bounce: Bounce, count: u32, buffer: u64) -> (u32, bool) {
+/// bounce buffer, as it has to where `buffer` is not `plain` memory to devices. No sectors where there is no way.
+fn next_part(info: &DiskInfo, bounce: Bounce, count: u32, buffer: u64, plain: bool) -> (u32, bool) {
     let size = u64::from(info.sector_size);
     let count = count.min(info.limits.sectors);
     let least = |sectors: u64| u64::from(count).min(sectors) as u32;
     let Some(dma) = info.limits.dma else {
         return (count, false);
     };
-    match least(reached(dma, buffer, size)) {
+    let direct = if plain || bounce == Bounce::NONE {
+        reached(dma, buffer, size)
+    } else {
+        0
+    };
+    match least(direct) {
         0 => {
             let room = reached(dma, bounce.start, size).min(bounce.len / size);
             (least(room), true)
@@ -309,7 +314,7 @@ impl Disk {
         buffer: u64,
     ) -> Result<u32, DiskError> {
         let info = self.device.info();
-        let (count, bounced) = next_part(info, self.bounce, left, buffer);
+        let (count, bounced) = next_part(info, self.bounce, left, buffer, hw.is_plain(buffer));
         if count == 0 {
             return Err(DiskError::BadRequest);
         }
@@ -706,7 +711,7 @@ mod tests {
             let bounce = Bounce { start: 0x70_0000, len: 32 * 1024 };
             let (mut left, mut at) = (count, buffer);
             while left > 0 {
-                let (count, bounced) = next_part(&info, bounce, left, at);
+                let (count, bounced) = next_part(&info, bounce, left, at, true);
                 assert!(count > 0 && count <= left.min(sectors));
                 let target = if bounced { bounce.start } else { at };
                 let last = target + u64::from(count) * 512 - 1;

@@ -257,3 +257,79 @@ fn memory_that_runs_out_stops_nothing() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn bases_of_fs_and_gs_outlive_calls() -> Result<()> {
+    let disk = disk(program!("unreal"))?;
+    let said = says_the_same(Machine::Pc, |config| config.disk(&disk.path()))?;
+    ensure!(said == "KZ", "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn int_15h_switches_to_protected_mode() -> Result<()> {
+    let disk = disk(program!("switch"))?;
+    let said = says_the_same(Machine::Pc, |config| config.disk(&disk.path()))?;
+    ensure!(said == "PZ", "{said:?}");
+    Ok(())
+}
+
+/// The last call switches the machine off.
+#[test]
+fn apm_serves_protected_mode() -> Result<()> {
+    let disk = disk(program!("apm"))?;
+    for machine in Machine::ALL {
+        let under = |firmware| {
+            let config = Config::new(machine, firmware).disk(&disk.path());
+            let mut guest = config.start()?;
+            guest.wait_for_end()?;
+            Ok::<_, anyhow::Error>(guest.log(Log::Debug))
+        };
+        let seabios = under(Firmware::SeaBios)?;
+        let ours = under(Firmware::Firstlight)?;
+        ensure!(ours == seabios, "SeaBIOS {seabios:?}, Firstlight {ours:?}");
+    }
+    Ok(())
+}
+
+/// Memory managers tell ROM from RAM so. The last place is the BIOS's own.
+#[test]
+fn roms_cannot_be_written() -> Result<()> {
+    let disk = disk(program!("upper"))?;
+    for machine in Machine::ALL {
+        let said = says_the_same(machine, |config| config.disk(&disk.path()))?;
+        ensure!(said == "RRRRRRWZ", "{machine}: {said:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_guest_cannot_break_its_firmware() -> Result<()> {
+    let disk = disk(program!("overwrite"))?;
+    for machine in Machine::ALL {
+        let said = says_the_same(machine, |config| config.disk(&disk.path()))?;
+        ensure!(said == "AmsAmsZ", "{machine}: {said:?}");
+    }
+    Ok(())
+}
+
+/// What a guest in virtual-8086 mode says, with the key A pressed when it waits for one.
+fn in_virtual_8086_mode(config: Config) -> Result<String> {
+    let mut guest = config.start()?;
+    guest.wait_for(Log::Debug, "?")?;
+    guest.send_key("a")?;
+    guest.wait_for(Log::Debug, "Z")
+}
+
+#[test]
+fn virtual_8086_mode_has_all_services() -> Result<()> {
+    let disk = disk(program!("v86"))?;
+    for machine in Machine::ALL {
+        let under =
+            |firmware| in_virtual_8086_mode(Config::new(machine, firmware).disk(&disk.path()));
+        let seabios = under(Firmware::SeaBios)?;
+        let ours = under(Firmware::Firstlight)?;
+        ensure!(ours == seabios, "SeaBIOS {seabios:?}, Firstlight {ours:?}");
+    }
+    Ok(())
+}

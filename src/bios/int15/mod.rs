@@ -8,7 +8,9 @@ pub mod mouse;
 pub mod wait;
 
 use super::{Bios, ebda, ivt};
-use crate::arch::{Frame, Hardware, Outcome};
+use crate::arch::{Frame, Hardware, Outcome, linear};
+use crate::devices::pic;
+use crate::low_memory::F_SEGMENT;
 use spin::Mutex;
 
 /// AH: the function is not supported.
@@ -27,6 +29,7 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
         0x86 => return wait::wait(bios, hw, frame),
         0x87 => block_move::serve(bios, hw, frame),
         0x88 => memory::below_64m(bios, frame),
+        0x89 => return protected_mode(bios, hw, frame),
         // Device busy, and interrupt complete: hooks for multitaskers, which need no work of ours.
         0x85 | 0x90 | 0x91 => frame.succeed(),
         0xc0 => {
@@ -43,6 +46,22 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
         _ => frame.fail(UNSUPPORTED),
     }
     Outcome::Return
+}
+
+/// Leaves for protected mode with the caller's descriptors at ES:SI, of which the eighth is ours to fill, and the interrupt
+/// controllers' vectors from BH and BL on, all lines held back (IBM AT technical reference, system BIOS).
+fn protected_mode<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
+    const OUR_CODE: u64 = 7 * 8;
+    /// 16-bit code of 64 KiB, accessed, readable.
+    const CODE_AT_0: u64 = 0x0000_9b00_0000_ffff;
+    let descriptor = CODE_AT_0 | F_SEGMENT.start << 16;
+    hw.write64(linear(frame.es, frame.si()) + OUR_CODE, descriptor);
+    pic::init_at(hw, [frame.bh(), frame.bl()], 0);
+    frame.a20_off = 0;
+    Outcome::Chain {
+        segment: ivt::SEGMENT,
+        offset: bios.lock().services.entries.to_protected_mode,
+    }
 }
 
 /// The gate itself is the bridge's: with A20 closed, 64-bit code would not even find its own memory.

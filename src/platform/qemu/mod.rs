@@ -10,6 +10,7 @@ use core::ops::Range;
 use super::{Cpus, Machine, Platform};
 use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::chipset::{Chipset, pm_timer};
+use crate::devices::pci::ConfigAccess;
 use crate::devices::pci::setup::{Input, setup, windows};
 use crate::settings::Settings;
 use fw_cfg::{Files, FwCfg, key};
@@ -27,10 +28,11 @@ pub fn start(
     phys_bits: u8,
 ) -> (Machine, Settings) {
     let chipset = Chipset::detect(hw);
-    chipset.unlock_shadow(hw);
+    chipset.unlock_shadow(hw, ConfigAccess::Ports);
     let (mut machine, settings) = discover(hw, chipset, resident);
     set_up_pci(hw, &mut machine, phys_bits);
     machine.pm_timer = pm_timer(&machine.pci);
+    machine.shadow_is_open = true;
     machine.pci_hole = chipset.pci_hole_start(machine.low_ram_end)..1 << 32;
     (machine, settings)
 }

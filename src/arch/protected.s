@@ -1,0 +1,324 @@
+# Code for protected mode, 16-bit and 32-bit, and the way into it.
+
+# Callers in virtual-8086 mode and in 16-bit protected mode. None can leave its mode, but system management mode can be entered from
+# all of them: a write to the power management control port has the processor save all of its state and run `smi_handler`, which
+# swaps that state for one of 64-bit code, once to come here and once to go back. Nothing else runs in system management mode.
+    .set SMI_PORT, 0xb2
+# Any value but those by which systems switch ACPI on and off at this port (QEMU: 02h, 03h, F0h, F1h).
+    .set SMI_COMMAND, 0x46
+# Where system management mode is, by its base, and what the processor saves there: the AMD64 layout (AMD64 manual volume 2, 10.2.2).
+    .set SMI_BASE, 0xa0000
+    .set SMI_FIRST_BASE, 0x30000
+    .set SMI_ENTRY, 0x8000
+    .set SMI_STATE, 0xfe00
+    .set SMI_CS_BASE, SMI_STATE + 0x18
+    .set SMI_NEW_BASE, SMI_STATE + 0x100
+    .set SMI_RIP, SMI_STATE + 0x178
+    .set SMI_STATE_SIZE, 0x200
+# The state in which 64-bit code is entered, in the same memory.
+    .set SMI_OURS, SMI_BASE + 0x9000
+
+# Raises the interrupt that `smi_handler` knows by the place. It may come an instruction or more late.
+    .macro raise_smi place
+    movb $SMI_COMMAND, %al
+    outb %al, $SMI_PORT
+\place:
+    .rept 8
+    .byte 0xeb, 0                       # JMP to what follows
+    .endr
+\place\()_end:
+    .endm
+
+    .code16
+protected_caller:
+    testb $SMI_WORKS, %cs:(fseg_state - F000)
+    jz 1f
+    pushw %ax
+    raise_smi smi_call
+    popw %ax
+    # Without a way in: hardware interrupts are acknowledged, and what 16-bit code can say is said.
+1:  pushw %bp
+    movw %sp, %bp
+    .irp vector, 0x09, 0x70, 0x74
+    cmpw $\vector, V_VECTOR(%bp)
+    je lone_\vector
+    .endr
+    # In virtual-8086 mode this is segment F000h, in protected mode a selector.
+    pushw %ax
+    movw %cs, %ax
+    cmpw $0xf000, %ax
+    popw %ax
+    jne 1f
+    .irp vector, 0x11, 0x12
+    cmpw $\vector, V_VECTOR(%bp)
+    je lone_\vector
+    .endr
+    # CF, AH = 86h: function not supported.
+1:  orw $1, V_FLAGS(%bp)
+    movb $0x86, %ah
+lone_return:
+    popw %bp
+    addw $2, %sp
+    iretw
+
+# By BP, once that is saved.
+    .set V_VECTOR, 2
+    .set V_FLAGS, 8
+
+# The keyboard's byte is dropped, as is the mouse's; the clock's reason to interrupt is read, or none would follow.
+lone_0x09:
+    pushw %ax
+    inb $0x60, %al
+    jmp 2f
+lone_0x70:
+    pushw %ax
+    movb $0x0c, %al
+    outb %al, $0x70
+    inb $0x71, %al
+    jmp 1f
+lone_0x74:
+    pushw %ax
+    inb $0x60, %al
+1:  movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $0xa0
+2:  movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $PIC_COMMAND
+    popw %ax
+    jmp lone_return
+# Equipment and memory size, at 40:10 and 40:13.
+lone_0x11:
+    pushw $0x10
+    jmp 1f
+lone_0x12:
+    pushw $0x13
+1:  popw %bp
+    pushw %ds
+    movw $0x40, %ax
+    movw %ax, %ds
+    movw %ds:(%bp), %ax
+    popw %ds
+    jmp lone_return
+
+# Where a caller goes on that waits for an interrupt, its vector on the stack: not every monitor takes HLT.
+    .set LOOKS, 0x400
+    .globl smi_wait
+smi_wait:
+    sti
+    pushw %cx
+    movw $LOOKS, %cx
+1:  pause
+    loop 1b
+    popw %cx
+    cli
+    jmp protected_caller
+
+# Where handlers return to that were called in virtual-8086 mode.
+    .globl smi_handler_return
+smi_handler_return:
+    pushw %ax
+    raise_smi smi_return
+1:  jmp 1b
+
+    .code64
+# Takes system management mode to its place; called once, with `smi_handler` at its first one.
+    .globl smi_move
+smi_move:
+    raise_smi smi_first
+    ret
+
+smi_entry:
+    movq DATA + v_stack, %rsp
+    andq $-16, %rsp
+    subq $(512 + 16), %rsp
+    fxsave (%rsp)
+    movq %cr2, %rax
+    movq %rax, 512(%rsp)
+    call *DATA + v_smi_serve
+    testl %eax, %eax
+    jnz call_restore                    # a handler came back
+    movq 512(%rsp), %rax
+    movq %rax, %cr2
+    fxrstor (%rsp)
+smi_go_back:
+    raise_smi smi_back
+1:  jmp 1b
+
+    .macro if_at place, then
+    cmpl $(\place - F000 + LOW), %eax
+    jb 7f
+    cmpl $(\place\()_end - F000 + LOW), %eax
+    jbe \then
+7:
+    .endm
+    .macro copy_state from, to
+    movl $\from, %esi
+    movl $\to, %edi
+    movl $(SMI_STATE_SIZE / 4), %ecx
+    .byte 0x67                          # by ESI and EDI
+    rep movsl
+    .endm
+
+# What system management mode runs: 16-bit code at its base + 8000h, data segments flat. Interrupts from elsewhere change nothing.
+    .code16
+    .globl smi_handler
+smi_handler:
+    movl %cs:SMI_RIP, %eax
+    addl %cs:SMI_CS_BASE, %eax
+    if_at smi_back, 3f
+    if_at smi_call, 2f
+    if_at smi_return, 2f
+    if_at smi_first, 1f
+    rsm
+1:  movl $SMI_BASE, %cs:SMI_NEW_BASE
+    copy_state SMI_FIRST_BASE + SMI_ENTRY, SMI_BASE + SMI_ENTRY
+    copy_state SMI_FIRST_BASE + SMI_STATE, SMI_OURS
+    movl $(SMI_OURS + SMI_RIP - SMI_STATE), %edi
+    movl $(smi_entry - F000 + LOW), (%edi)
+    movl $(DATA + v_smi_ready), %edi
+    movl $1, (%edi)
+    rsm
+2:  copy_state SMI_BASE + SMI_STATE, DATA + v_smi_state
+    copy_state SMI_OURS, SMI_BASE + SMI_STATE
+    rsm
+3:  copy_state DATA + v_smi_state, SMI_BASE + SMI_STATE
+    rsm
+    .globl smi_handler_end
+smi_handler_end:
+
+# INT 15h AH=89h, of which Rust has done the rest: interrupt controllers, A20, the descriptor of this code. Real mode, the caller's
+# registers, its IP, CS and FLAGS on the stack. BP and AX are lost (IBM AT technical reference).
+    .set USERS_DATA, 0x18
+    .set USERS_EXTRA, 0x20
+    .set USERS_STACK, 0x28
+    .set USERS_CODE, 0x30
+    .globl to_protected_mode
+to_protected_mode:
+    cli
+    lgdtw %es:8(%si)
+    lidtw %es:16(%si)
+    popw %bp
+    addw $4, %sp
+    smsw %ax
+    orb $1, %al
+    lmsw %ax
+    ljmpw $0x38, $(1f - F000)
+1:  movw $USERS_DATA, %ax
+    movw %ax, %ds
+    movw $USERS_EXTRA, %ax
+    movw %ax, %es
+    movw $USERS_STACK, %ax
+    movw %ax, %ss
+    pushw $USERS_CODE
+    pushw %bp
+    xorw %ax, %ax                       # and CF
+    lretw
+
+# Advanced Power Management for protected mode: the functions of bios/apm.rs, without its memory. Far-called; the code segment begins
+# at F0000h and can be read, as AX=5302h and 5303h say. Source: APM BIOS Interface Specification 1.2, section 4.
+    .set APM_UNSUPPORTED, 0x0c
+    .set APM_NO_EVENT, 0x80
+    .set APM_UNKNOWN_DEVICE, 0x09
+    .set APM_OUT_OF_RANGE, 0x0a
+    .set APM_CANNOT_ENTER_STATE, 0x60
+    .set APM_VERSION, 0x0102
+    .set APM_ALL_DEVICES, 1
+    .set APM_OFF, 3
+    .set PM1_SLEEP, 0x2000
+# Looks that PM1 gets to switch the machine off: each is an exit to a hypervisor.
+    .set PM1_LOOKS, 0x10000
+
+    .macro apm_service far_return
+    cmpb $0x53, %ah
+    jne 20f
+    cmpb $0x00, %al
+    je 10f
+    cmpb $0x05, %al
+    je 11f
+    cmpb $0x07, %al
+    je 12f
+    cmpb $0x0a, %al
+    je 14f
+    cmpb $0x0b, %al
+    je 15f
+    cmpb $0x0c, %al
+    je 16f
+    cmpb $0x0e, %al
+    je 17f
+    cmpb $0x10, %al
+    je 18f
+    # Disconnect, busy, enable, restore defaults, device management, engage.
+    .irp function, 0x04, 0x06, 0x08, 0x09, 0x0d, 0x0f
+    cmpb $\function, %al
+    je 19f
+    .endr
+20: movb $APM_UNSUPPORTED, %ah
+21: stc
+    \far_return
+10: movw $0x504d, %bx                   # "PM"
+    movw $3, %cx                        # 16-bit and 32-bit interfaces
+17: movw $APM_VERSION, %ax
+19: clc
+    \far_return
+11: pushf
+    sti
+    hlt
+    popf
+    clc
+    \far_return
+12: cmpw $APM_ALL_DEVICES, %bx
+    jne 22f
+    testw %cx, %cx
+    jz 23f
+    cmpw $APM_OFF, %cx
+    jb 11b
+    jne 23f
+    pushw %dx
+    pushw %ax
+    movw %cs:(apm_pm1_control - F000), %dx
+    testw %dx, %dx
+    jz 24f
+    movw $PM1_SLEEP, %ax
+    outw %ax, %dx
+    movl $PM1_LOOKS, %ecx
+13: inw %dx, %ax
+    decl %ecx
+    jnz 13b
+    movw $APM_OFF, %cx
+24: popw %ax
+    popw %dx
+    movb $APM_CANNOT_ENTER_STATE, %ah
+    jmp 21b
+22: movb $APM_UNKNOWN_DEVICE, %ah
+    jmp 21b
+23: movb $APM_OUT_OF_RANGE, %ah
+    jmp 21b
+14: cmpw $APM_ALL_DEVICES, %bx
+    jne 22b
+    # On the mains, no battery.
+    movw $0x01ff, %bx
+    movw $0x80ff, %cx
+    movw $0xffff, %dx
+    xorw %si, %si
+    \far_return
+15: movb $APM_NO_EVENT, %ah
+    jmp 21b
+16: xorw %cx, %cx
+    \far_return
+18: xorw %cx, %cx
+    movb $0, %bl
+    \far_return
+    .endm
+
+    .globl apm16_entry
+apm16_entry:
+    apm_service lretw
+    .code32
+    .globl apm32_entry
+apm32_entry:
+    apm_service lretl
+
+    .balign 2
+    .globl apm_pm1_control
+apm_pm1_control:
+    .word 0                             # 0 where the machine cannot be switched off
+    .code16

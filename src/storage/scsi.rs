@@ -240,7 +240,8 @@ pub fn capacity_10([a, b, c, d, size @ ..]: [u8; 8]) -> Option<(u64, u32)> {
         .filter(|_| last != u32::MAX)
 }
 
-/// The geometry in the page for rigid disks (SBC-2, section 6.3.6), for a disk with so many sectors; none where there is none.
+/// The geometry in the page for rigid disks (SBC-2, section 6.3.6), for a disk with so many sectors, all of which it covers; none where
+/// there is none.
 pub fn geometry(answer: [u8; GEOMETRY_LEN], sectors: u64) -> Chs {
     const HEADER_LEN: usize = 4;
     const PAGE: u8 = 4;
@@ -251,7 +252,7 @@ pub fn geometry(answer: [u8; GEOMETRY_LEN], sectors: u64) -> Chs {
     let cylinders = u32::from_be_bytes([0, a, b, c]);
     let tracks = u64::from(cylinders) * u64::from(heads);
     match sectors.checked_div(tracks) {
-        Some(track @ 1..=255) if code & 0x3f == PAGE => Chs {
+        Some(track @ 1..=255) if code & 0x3f == PAGE && track * tracks == sectors => Chs {
             cylinders,
             heads: heads.into(),
             sectors: track as u32,

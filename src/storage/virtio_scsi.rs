@@ -58,7 +58,7 @@ const PARTS: usize = 3;
 const SLOT_LEN: u64 = 192;
 const RESPONSE_AT: u64 = 64;
 /// The answers to REPORT LUNS of all targets that are asked at once, or of one.
-const LUNS_LEN: u64 = 1024;
+const LUNS_LEN: u64 = 2048;
 const AREA_LEN: u64 = SLOT_LEN * MOST_AT_ONCE as u64 + LUNS_LEN;
 /// An answer's header, and an entry.
 const LUN_LIST_HEADER: u32 = 8;

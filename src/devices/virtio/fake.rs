@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 /// The port from which its registers are.
 pub const PORT: u16 = 0xc000;
-const SIZE: u16 = 64;
+const SIZE: u16 = 128;
 
 /// What a device does with a request: the parts as (address, length, written), and what happens to the used ring.
 pub type Serve = Box<dyn FnMut(&Fake, &[(u64, u32, bool)]) -> Ending>;

@@ -15,8 +15,9 @@ const WRITE: u16 = 1 << 1;
 /// Flag of the available ring: no interrupts, please.
 const NO_INTERRUPT: u16 = 1 << 0;
 
-/// Most requests that are under way at once.
-pub const MOST_AT_ONCE: usize = 16;
+/// Most requests that are under way at once: of three parts each they fit in a queue of 128 descriptors, which older machines of
+/// QEMU have.
+pub const MOST_AT_ONCE: usize = 42;
 
 /// A stretch of memory that belongs to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -259,6 +259,7 @@ fn a_geometry_fits_the_size() {
     };
     assert_eq!(geometry(answer, 32768), chs(32, 16, 64));
     assert_eq!(geometry(answer, 500), Chs::default());
+    assert_eq!(geometry(answer, 32769), Chs::default());
     assert_eq!(geometry(answer, 1 << 30), Chs::default());
     answer[3] = 255;
     assert_eq!(geometry(answer, 32768), Chs::default());

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use xtask::command::run_quietly;
@@ -30,6 +31,8 @@ pub enum Layout {
     /// One in a logical partition.
     Logical,
     Gpt,
+    /// One in a logical volume of LVM, in a partition.
+    Lvm,
 }
 
 /// What a file of a guest has in it.
@@ -58,7 +61,11 @@ const START: u64 = 1 << 20;
 pub fn disk(directory: &Path, layout: Layout, parts: &[Part]) -> Result<PathBuf> {
     let mut images = Vec::new();
     for (number, part) in parts.iter().enumerate() {
-        images.push(image(directory, number, part)?);
+        let mut image = image(directory, number, part)?;
+        if layout == Layout::Lvm {
+            image = physical_volume(&image)?;
+        }
+        images.push(image);
     }
     if layout == Layout::Whole {
         return images.into_iter().next().context("a file system");
@@ -66,7 +73,7 @@ pub fn disk(directory: &Path, layout: Layout, parts: &[Part]) -> Result<PathBuf>
     let path = directory.join("disk");
     let file = File::create(&path)?;
     let mut table = match layout {
-        Layout::Gpt => "label: gpt\n".to_owned(),
+        Layout::Gpt | Layout::Lvm => "label: gpt\n".to_owned(),
         _ => "label: dos\n".to_owned(),
     };
     let mut at = START;
@@ -100,6 +107,61 @@ pub fn disk(directory: &Path, layout: Layout, parts: &[Part]) -> Result<PathBuf>
     for (image, at) in images.iter().zip(places) {
         put(image, &path, at)?;
     }
+    Ok(path)
+}
+
+/// Puts a file system into a logical volume of a physical one, whose structures are written here: LVM's own tools want a device
+/// mapper (lvm2, lib/label/label.h and lib/format_text/layout.h).
+fn physical_volume(image: &Path) -> Result<PathBuf> {
+    const UUIDS: [&str; 3] = [
+        "GGGGGG-GGGG-GGGG-GGGG-GGGG-GGGG-GGGGGG",
+        "PPPPPP-PPPP-PPPP-PPPP-PPPP-PPPP-PPPPPP",
+        "LLLLLL-LLLL-LLLL-LLLL-LLLL-LLLL-LLLLLL",
+    ];
+    /// Where the area with the text begins, and where the text is in it.
+    const AREA: u64 = 4096;
+    const TEXT: u64 = 512;
+    let [group, physical, logical] = UUIDS;
+    let extents = fs::metadata(image)?.len().div_ceil(START);
+    let text = format!(
+        "vg {{\nid = \"{group}\"\nseqno = 1\nstatus = [\"READ\", \"WRITE\"]\nextent_size = 2048\nphysical_volumes {{\n\
+         pv0 {{\nid = \"{physical}\"\nstatus = [\"ALLOCATABLE\"]\npe_start = 2048\npe_count = {extents}\n}}\n}}\n\
+         logical_volumes {{\nroot {{\nid = \"{logical}\"\nstatus = [\"READ\", \"WRITE\", \"VISIBLE\"]\nsegment_count = 1\n\
+         segment1 {{\nstart_extent = 0\nextent_count = {extents}\ntype = \"striped\"\nstripe_count = 1\nstripes = [\"pv0\", 0]\n}}\n}}\n}}\n}}\n\
+         contents = \"Text Format Volume Group\"\nversion = 1\n\0"
+    );
+    // The checksum of Ethernet with another begin and no inversion.
+    let sum = text.bytes().fold(0xf597_a6cf_u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| {
+            (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg())
+        })
+    });
+    let size = START * (extents + 1);
+    let path = image.with_extension("pv");
+    let file = File::create(&path)?;
+    file.set_len(size)?;
+    let put_at = |at: u64, bytes: &[u8]| file.write_all_at(bytes, at);
+    put_at(512, b"LABELONE")?;
+    put_at(512 + 8, &1u64.to_le_bytes())?;
+    put_at(512 + 20, &32u32.to_le_bytes())?;
+    put_at(512 + 24, b"LVM2 001")?;
+    put_at(512 + 32, physical.replace('-', "").as_bytes())?;
+    let places = [size, START, 0, 0, 0, AREA, START - AREA, 0, 0];
+    for (place, number) in (512 + 64..).step_by(8).zip(places) {
+        put_at(place, &number.to_le_bytes())?;
+    }
+    put_at(AREA + 4, b" LVM2 x[5A%r0N*>")?;
+    put_at(AREA + 20, &1u32.to_le_bytes())?;
+    for (place, number) in
+        (AREA + 24..)
+            .step_by(8)
+            .zip([AREA, START - AREA, TEXT, text.len() as u64])
+    {
+        put_at(place, &number.to_le_bytes())?;
+    }
+    put_at(AREA + 56, &sum.to_le_bytes())?;
+    put_at(AREA + TEXT, text.as_bytes())?;
+    put(image, &path, START)?;
     Ok(path)
 }
 

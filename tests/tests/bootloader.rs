@@ -238,7 +238,7 @@ fn case(name: &'static str, layout: Layout, fs: Fs, files: Files) -> Case {
 
 fn cases() -> Vec<Case> {
     use Fs::{Btrfs, Ext4, Fat, Iso, Xfs, XfsV4};
-    use Layout::{Gpt, Logical, Mbr, Whole};
+    use Layout::{Gpt, Logical, Lvm, Mbr, Whole};
     let asked = |name, arguments| Case {
         arguments,
         ..case(name, Mbr, Ext4, DEBIAN)
@@ -248,6 +248,8 @@ fn cases() -> Vec<Case> {
         case("Debian, whole disk", Whole, Ext4, DEBIAN),
         case("Debian, GPT", Gpt, Ext4, DEBIAN),
         case("Debian, logical partition", Logical, Ext4, DEBIAN),
+        case("Debian, LVM", Lvm, Ext4, DEBIAN),
+        case("Fedora, XFS on LVM", Lvm, Xfs, FEDORA),
         case("Debian, saved entry", Mbr, Ext4, SAVED),
         asked("entry by number", &["--entry=2"]),
         asked(

@@ -156,7 +156,8 @@ fn the_order_by_kind_is_followed() -> Result<()> {
         (&["hd"][..], "C"),
         (&["cdrom", "hd"], "DC"),
         (&["network", "cdrom"], "ND"),
-        (&["hd", "network", "cdrom"], "CND"),
+        (&["hd", "network", "fd"], "CNA"),
+        (&["fd", "cdrom", "network", "hd"], "ADNC"),
     ] {
         let os: String = kinds
             .iter()
@@ -172,8 +173,8 @@ fn the_order_by_kind_is_followed() -> Result<()> {
 fn the_order_by_device_is_followed() -> Result<()> {
     for (orders, expected) in [
         (["", "2", "1", ""], "DC"),
-        (["", "3", "2", "1"], "NDC"),
-        (["", "", "7", "9"], "DN"),
+        (["3", "4", "2", "1"], "NDAC"),
+        (["5", "", "7", "9"], "ADN"),
     ] {
         let said = letters("", orders)?;
         ensure!(said == expected, "{orders:?}: {said}");

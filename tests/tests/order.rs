@@ -4,7 +4,9 @@
 //! of device or a bus that is not driven yet is there as well, and leaves its turn: it comes in by [`DRIVEN`].
 
 use anyhow::{Result, ensure};
-use firstlight_tests::guest::{Bus, Config, Drive, Firmware, Log, Machine, Medium};
+use firstlight_tests::guest::{
+    Bus, Config, Drive, Firmware, Log, Machine, Medium, Nic, NicBackend,
+};
 use firstlight_tests::media;
 use tempfile::TempDir;
 
@@ -264,6 +266,57 @@ fn the_setting_names_devices() -> Result<()> {
         ("QEMU HARDDISK (IDE primary slave),halt", "2"),
     ] {
         expect(order, start(order)?, expected)?;
+    }
+    Ok(())
+}
+
+/// A floppy disk, a hard disk, a CD and a network with a boot program, at places in `bootorder` where there are some.
+fn with_network(files: &TempDir, places: Option<[u32; 4]>) -> Result<Config> {
+    std::fs::write(files.path().join("program"), media::program('N'))?;
+    let [floppy, disk, _, cdrom] = kinds();
+    let mut config = Config::new(Machine::Pc, Firmware::Firstlight).deadline_seconds(120);
+    for (index, device) in [floppy, disk, cdrom].into_iter().enumerate() {
+        let mut drive = device.drive(files)?;
+        drive.boot_index = places.map(|places| places[index]);
+        config = config.attach(drive);
+    }
+    let tftp = files.path().display().to_string();
+    Ok(config.nic(Nic {
+        backend: NicBackend::User(vec![
+            ("tftp".into(), tftp),
+            ("bootfile".into(), "program".into()),
+        ]),
+        boot_index: places.map(|places| places[3]),
+        ..Nic::new("virtio-net-pci")
+    }))
+}
+
+/// All four kinds, by each way to say an order. CMOS has room for three.
+#[test]
+fn the_network_has_its_place_among_the_kinds() -> Result<()> {
+    for (order, expected) in [("ncd", "NCD"), ("dna", "DNA"), ("can", "CAN")] {
+        let files = tempfile::tempdir()?;
+        let config = with_network(&files, None)?.args(["-boot", &format!("order={order}")]);
+        let said = letters(config)?;
+        ensure!(said.starts_with(expected), "{order}: {said:?}");
+    }
+    for (order, expected) in [
+        ("network,floppy,cdrom,hd", "NADC"),
+        ("cdrom,hd,network,floppy", "DCNA"),
+        ("hd,cdrom,floppy,network", "CDAN"),
+    ] {
+        let files = tempfile::tempdir()?;
+        let config = with_network(&files, None)?.setting("order", order);
+        expect(order, config, expected)?;
+    }
+    for (places, expected) in [
+        ([1, 2, 3, 4], "ACDN"),
+        ([4, 3, 2, 1], "NDCA"),
+        ([2, 4, 1, 3], "DANC"),
+    ] {
+        let files = tempfile::tempdir()?;
+        let config = with_network(&files, Some(places))?;
+        expect(&format!("{places:?}"), config, expected)?;
     }
     Ok(())
 }

@@ -97,6 +97,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     logger::step_done("option ROMs");
     let load = |kernel: Given| steps::load_kernel(&Pc, &kernel, &bios.lock().machine, true);
     if let Some(ready) = late.and_then(load) {
+        bios.lock().drives.lock().quiesce();
         steps::enter_kernel(ready)
     }
     bridge::start_guest_boot()

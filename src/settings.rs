@@ -27,6 +27,8 @@ pub struct Settings {
     pub log: Option<log::LevelFilter>,
     /// Where the values in the SMBIOS tables come from.
     pub smbios_mode: smbios::Mode,
+    /// On Xen, leave the paravirtual disks alone.
+    pub no_pv_disk: bool,
     /// On Xen, start the toolstack's SeaBIOS where it asks for one, rather than the built-in BIOS.
     pub payload_module: bool,
     /// Report each step of the firmware's way to the guest on the debug port.
@@ -124,6 +126,7 @@ impl Settings {
             }
             "bench" => self.bench = switch(value)?,
             "log" => self.log = Some(value.parse().map_err(|_| SettingError::BadValue)?),
+            "pv-disk" => self.no_pv_disk = !switch(value)?,
             "payload" => {
                 self.payload_module = match value {
                     "builtin" => false,
@@ -235,9 +238,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(name in 0usize..8, value in ".*") {
-            const NAMES: [&str; 8] = [
-                "serial-console", "order", "menu", "menu-timeout", "menu-key", "menu-message", "fail-timeout", "log",
+        fn any_text_is_answered(name in 0usize..9, value in ".*") {
+            const NAMES: [&str; 9] = [
+                "pv-disk", "serial-console", "order", "menu", "menu-timeout", "menu-key", "menu-message", "fail-timeout", "log",
             ];
             let mut settings = Settings::default();
             if settings.set(NAMES[name], &value).is_err() {

@@ -37,6 +37,7 @@ fn main() {
     assemble(guest, "letter", 0x7c00);
     assemble(guest, "floppy", 0x7c00);
     assemble(guest, "slow", 0x7c00);
+    assemble(guest, "transfers", 0x7c00);
     assemble(guest, "bootloop", 0);
     for name in HOSTILE {
         assemble(guest, &format!("hostile/{name}"), 0x7c00);

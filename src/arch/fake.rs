@@ -1,6 +1,6 @@
 //! Hardware for host tests: memory that holds what is written, ports with a script, a clock that moves when asked.
 
-use super::hw::{Clock, DmaMemory, PhysMem, Ports, RealMode, RealRegs};
+use super::hw::{Clock, DmaMemory, Handle, PhysMem, Ports, RealMode, RealRegs};
 use send_wrapper::SendWrapper;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -63,6 +63,9 @@ pub struct Parts {
     dma_taken: Cell<u64>,
     on_interrupts: RefCell<Option<OnInterrupts>>,
     interrupts_allowed: Cell<bool>,
+    /// The hypervisor, where there is one.
+    #[cfg(feature = "xen")]
+    pub xen: RefCell<Option<super::fake_xen::FakeXen>>,
 }
 
 impl Fake {
@@ -234,6 +237,16 @@ impl RealMode for Fake {
     }
     fn allow_interrupts(&self, allowed: bool) -> bool {
         self.interrupts_allowed.replace(allowed)
+    }
+}
+
+impl Handle for Fake {
+    #[cfg(feature = "xen")]
+    type Xen = super::fake_xen::FakeXen;
+
+    #[cfg(feature = "xen")]
+    fn xen(&self) -> Option<Self::Xen> {
+        self.xen.borrow().clone()
     }
 }
 

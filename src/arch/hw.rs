@@ -229,5 +229,12 @@ pub trait Hardware: Ports + PhysMem + Clock + RealMode + DmaMemory {}
 impl<T: Ports + PhysMem + Clock + RealMode + DmaMemory> Hardware for T {}
 
 /// Hardware that a driver keeps: the machine is a copy of nothing, a fake is shared.
-pub trait Handle: Hardware + Clone + Send + 'static {}
-impl<T: Hardware + Clone + Send + 'static> Handle for T {}
+pub trait Handle: Hardware + Clone + Send + 'static {
+    /// Xen, as a driver keeps it.
+    #[cfg(feature = "xen")]
+    type Xen: super::hypercalls::Hypercalls + Clone + Send + 'static;
+
+    /// Xen, where it is what started this machine.
+    #[cfg(feature = "xen")]
+    fn xen(&self) -> Option<Self::Xen>;
+}

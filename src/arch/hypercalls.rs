@@ -95,8 +95,15 @@ pub trait Hypercalls {
     fn populate(&self, pages: &[u64]) -> Result<usize, Errno>;
     /// Moves the memory at page `from` to page `to` (XENMEM_add_to_physmap, XENMAPSPACE_gmfn).
     fn move_page(&self, from: u64, to: u64) -> Result<(), Errno>;
+    /// Shows the first page of the domain's grant table at page `at`, and nowhere else any more (XENMEM_add_to_physmap,
+    /// XENMAPSPACE_grant_table).
+    fn map_grant_table(&self, at: u64) -> Result<(), Errno>;
     /// Tells the other side of event channel `port` to look (EVTCHNOP_send).
     fn notify(&self, port: u32) -> Result<(), Errno>;
+    /// Makes an event channel to which domain `remote` may connect, and returns its port (EVTCHNOP_alloc_unbound).
+    fn open_port(&self, remote: u16) -> Result<u32, Errno>;
+    /// Closes an event channel (EVTCHNOP_close).
+    fn close_port(&self, port: u32) -> Result<(), Errno>;
     /// The domain's UUID, in the order in which it is written (XENVER_guest_handle).
     fn domain_uuid(&self) -> Result<[u8; 16], Errno>;
     /// What follows the major and minor number in Xen's version, such as ".5" (XENVER_extraversion).

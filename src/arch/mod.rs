@@ -11,6 +11,8 @@ mod dma;
 pub mod exception;
 #[cfg(test)]
 pub mod fake;
+#[cfg(all(feature = "xen", test))]
+pub mod fake_xen;
 pub mod frame;
 #[cfg(all(feature = "xen", not(test)))]
 pub mod handoff;

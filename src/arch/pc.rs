@@ -1,7 +1,7 @@
 //! The machine behind the traits of [`hw`](super::hw).
 
 use super::clock::Timekeeper;
-use super::hw::{Clock, DmaMemory, PhysMem, Ports, RealMode, RealRegs};
+use super::hw::{Clock, DmaMemory, Handle, PhysMem, Ports, RealMode, RealRegs};
 use super::window::{self, Reach};
 use super::{bridge, cpu, dma, smi};
 use crate::units::{FOUR_GIB, GIB, PAGE};
@@ -310,6 +310,16 @@ impl RealMode for Pc {
 }
 
 static INTERRUPTS_ALLOWED: AtomicBool = AtomicBool::new(false);
+
+impl Handle for Pc {
+    #[cfg(feature = "xen")]
+    type Xen = super::xen::Xen;
+
+    #[cfg(feature = "xen")]
+    fn xen(&self) -> Option<Self::Xen> {
+        super::xen::Xen::found()
+    }
+}
 
 impl DmaMemory for Pc {
     fn dma_memory(&self, len: usize, align: usize) -> Option<u64> {

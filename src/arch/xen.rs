@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use spin::Once;
 use x86_64::registers::model_specific::Msr;
 
 const MEMORY_OP: usize = 12;
@@ -22,12 +23,15 @@ const XENMEM_GET_VNUMAINFO: u64 = 26;
 const ENOBUFS: i64 = 105;
 /// More nodes, CPUs or ranges than this are not believed.
 const VNUMA_LIMIT: u32 = 256;
+const XENMAPSPACE_GRANT_TABLE: u32 = 1;
 const XENMAPSPACE_GMFN: u32 = 2;
 const HVMOP_SET_PARAM: u64 = 0;
 const HVMOP_GET_PARAM: u64 = 1;
 const XENVER_EXTRAVERSION: u64 = 1;
 const XENVER_GUEST_HANDLE: u64 = 8;
+const EVTCHNOP_CLOSE: u64 = 3;
 const EVTCHNOP_SEND: u64 = 4;
+const EVTCHNOP_ALLOC_UNBOUND: u64 = 6;
 const SCHEDOP_YIELD: u64 = 0;
 const SCHEDOP_SHUTDOWN: u64 = 2;
 const DOMID_SELF: u16 = 0x7ff0;
@@ -48,6 +52,9 @@ unsafe impl Sync for Page {}
 #[unsafe(link_section = ".noinit.hypercalls")]
 static PAGE: Page = Page(UnsafeCell::new([0; 4096]));
 
+/// Xen, once it was found.
+static FOUND: Once<Option<Xen>> = Once::new();
+
 /// Xen, with its hypercall page in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Xen {
@@ -56,10 +63,19 @@ pub struct Xen {
 }
 
 impl Xen {
-    /// Finds Xen and lets it fill the hypercall page. `None` where there is no Xen.
+    /// Finds Xen and lets it fill the hypercall page, the first time. `None` where there is no Xen.
     ///
     /// To be called where the image stays, since the page is a part of it.
     pub fn find() -> Option<Self> {
+        *FOUND.call_once(Self::look)
+    }
+
+    /// Xen, where [`find`](Self::find) found it.
+    pub fn found() -> Option<Self> {
+        FOUND.get().copied().flatten()
+    }
+
+    fn look() -> Option<Self> {
         let leaves = leaves::find(&|leaf| {
             let regs = core::arch::x86_64::__cpuid(leaf);
             [regs.eax, regs.ebx, regs.ecx, regs.edx]
@@ -99,6 +115,19 @@ impl Xen {
         // SAFETY: `argument` is exclusively borrowed for the call; the callers in this file pair each command with the
         // structure that its header gives it, whose inner pointers are to buffers that live as long.
         unsafe { self.call(number, command, argument as *mut T as u64) }
+    }
+
+    /// Shows page `idx` of a space of pages at the guest's page `gpfn`.
+    fn add_to_physmap(&self, space: u32, idx: u64, gpfn: u64) -> Result<(), Errno> {
+        let mut argument = AddToPhysmap {
+            domid: DOMID_SELF,
+            size: 0,
+            space,
+            idx,
+            gpfn,
+        };
+        self.command(MEMORY_OP, XENMEM_ADD_TO_PHYSMAP, &mut argument)
+            .map(drop)
     }
 }
 
@@ -145,6 +174,13 @@ struct AddToPhysmap {
     space: u32,
     idx: u64,
     gpfn: u64,
+}
+
+#[repr(C)]
+struct AllocUnbound {
+    domid: u16,
+    remote: u16,
+    port: u32,
 }
 
 impl Hypercalls for Xen {
@@ -234,20 +270,32 @@ impl Hypercalls for Xen {
     }
 
     fn move_page(&self, from: u64, to: u64) -> Result<(), Errno> {
-        let mut argument = AddToPhysmap {
-            domid: DOMID_SELF,
-            size: 0,
-            space: XENMAPSPACE_GMFN,
-            idx: from,
-            gpfn: to,
-        };
-        self.command(MEMORY_OP, XENMEM_ADD_TO_PHYSMAP, &mut argument)
-            .map(drop)
+        self.add_to_physmap(XENMAPSPACE_GMFN, from, to)
+    }
+
+    fn map_grant_table(&self, at: u64) -> Result<(), Errno> {
+        self.add_to_physmap(XENMAPSPACE_GRANT_TABLE, 0, at)
     }
 
     fn notify(&self, port: u32) -> Result<(), Errno> {
         let mut argument = port;
         self.command(EVENT_CHANNEL_OP, EVTCHNOP_SEND, &mut argument)
+            .map(drop)
+    }
+
+    fn open_port(&self, remote: u16) -> Result<u32, Errno> {
+        let mut argument = AllocUnbound {
+            domid: DOMID_SELF,
+            remote,
+            port: 0,
+        };
+        self.command(EVENT_CHANNEL_OP, EVTCHNOP_ALLOC_UNBOUND, &mut argument)?;
+        Ok(argument.port)
+    }
+
+    fn close_port(&self, port: u32) -> Result<(), Errno> {
+        let mut argument = port;
+        self.command(EVENT_CHANNEL_OP, EVTCHNOP_CLOSE, &mut argument)
             .map(drop)
     }
 

@@ -47,7 +47,13 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
     };
     let mut devices = Vec::new();
     let mut candidates = Vec::new();
-    for found in drivers::probe(&around) {
+    let found = drivers::probe(&around);
+    #[cfg(feature = "xen")]
+    let found = match settings.no_pv_disk {
+        false => storage::xen_blk::join(hw, found),
+        true => found,
+    };
+    for found in found {
         match found {
             Found::Device(device) => devices.push(device),
             Found::Unusable {

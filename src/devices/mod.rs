@@ -18,3 +18,5 @@ pub mod serial;
 pub mod smm;
 pub mod vga;
 pub mod virtio;
+#[cfg(feature = "xen")]
+pub mod xen;

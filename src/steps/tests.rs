@@ -1,7 +1,7 @@
 use super::*;
 use crate::arch::PhysMem;
 use crate::arch::fake::Fake;
-use crate::platform::xen::fake::FakeXen;
+use crate::arch::fake_xen::FakeXen;
 use crate::platform::xen::hvm_info;
 use firstlight_tables::place::{Block, Space, Zone};
 use std::cell::{Cell, RefCell};

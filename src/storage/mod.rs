@@ -14,6 +14,8 @@ mod patience;
 pub mod scsi;
 pub mod virtio_blk;
 pub mod virtio_scsi;
+#[cfg(feature = "xen")]
+pub mod xen_blk;
 
 pub use disk::{Bounce, Disk};
 
@@ -253,7 +255,8 @@ pub trait BlockDevice: Send {
         Err(DiskError::BadRequest)
     }
 
-    /// Leaves the device to the guest's own driver, where that needs more than a controller at rest: shared rings are closed.
+    /// Leaves the device to the guest's own driver, where that needs more than a controller at rest: shared rings are closed. It
+    /// may be used again afterwards.
     fn quiesce(&mut self) {}
 }
 

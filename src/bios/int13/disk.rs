@@ -43,6 +43,11 @@ impl HardDisk {
         }
     }
 
+    /// Leaves the device to the guest's own driver.
+    pub fn quiesce(&mut self) {
+        self.disk.quiesce();
+    }
+
     /// The device's properties.
     pub fn info(&self) -> &DiskInfo {
         self.disk.info()

@@ -140,6 +140,13 @@ impl Drives {
         disk::announce(hw, &self.disks);
     }
 
+    /// Leaves the hard disks to the guest's own drivers, until they are next used here.
+    pub fn quiesce(&mut self) {
+        for disk in &mut self.disks {
+            disk.quiesce();
+        }
+    }
+
     /// Adds a hard disk as tests want it.
     #[cfg(test)]
     pub fn push(&mut self, disk: HardDisk) {

@@ -51,7 +51,16 @@ where
             (frame.ecx, frame.edx) = (kib, blocks);
             frame.set_carry(false);
         }
-        0x20 => e820(map, hw, frame),
+        0x20 => {
+            // Boot loaders and kernels ask for the map before the guest's own drivers start, which nothing else tells. A
+            // disk that is at work is not left.
+            if frame.ebx == 0
+                && let Some(mut drives) = bios.drives.try_lock()
+            {
+                drives.quiesce();
+            }
+            e820(map, hw, frame);
+        }
         _ => frame.fail(UNSUPPORTED),
     }
 }
@@ -90,7 +99,11 @@ mod tests {
     use crate::arch::fake::Fake;
     use crate::arch::frame::CARRY;
     use crate::bios::tests::bios;
+    use crate::devices::place::Place;
+    use crate::storage::{BlockDevice, Bounce, Chs, Disk, DiskError, DiskInfo, Limits, Request};
     use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn with_map(entries: &[(u64, u64, Kind)]) -> Mutex<Bios> {
         let bios = bios();
@@ -137,6 +150,67 @@ mod tests {
         assert_eq!(frame.ebx, 0);
         assert_eq!(hw.read64(0x10010), 0x9fc00);
         assert_eq!(hw.read32(0x10020), 2);
+    }
+
+    /// A disk that remembers whether it was left.
+    struct Kept(DiskInfo, Arc<AtomicU32>);
+
+    impl BlockDevice for Kept {
+        fn info(&self) -> &DiskInfo {
+            &self.0
+        }
+        fn transfer(&mut self, _: &Request) -> Result<(), DiskError> {
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<(), DiskError> {
+            Ok(())
+        }
+        fn recover(&mut self) -> Result<(), DiskError> {
+            Ok(())
+        }
+        fn quiesce(&mut self) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_asks_for_the_map_gets_the_disks() {
+        let hw = Fake::default();
+        let bios = with_map(&[(0, 0x9fc00, Kind::Ram), (0x9fc00, MIB, Kind::Reserved)]);
+        let left = Arc::new(AtomicU32::new(0));
+        let info = DiskInfo {
+            kind: crate::storage::Kind::HardDisk,
+            name: "kept".into(),
+            sector_size: 512,
+            sectors: 100,
+            geometry: Chs::default(),
+            limits: Limits {
+                sectors: 1,
+                dma: None,
+            },
+            place: Place::default(),
+            edd: None,
+        };
+        let disk = Disk::new(Box::new(Kept(info, left.clone())), Bounce::NONE);
+        let drives = bios.lock().drives.clone();
+        drives.lock().add(&hw, disk).unwrap();
+        let ask = |ebx| {
+            let mut frame = Frame {
+                eax: 0xe820,
+                ebx,
+                edx: SIGNATURE,
+                ecx: 20,
+                ..Frame::default()
+            };
+            serve(&bios, &hw, &mut frame);
+            assert_eq!(frame.flags & CARRY, 0);
+            left.load(Ordering::Relaxed)
+        };
+        assert_eq!([ask(0), ask(1), ask(0)], [1, 1, 2]);
+        // From a handler that runs while a disk is at work.
+        let busy = drives.lock();
+        assert_eq!(ask(0), 2);
+        drop(busy);
     }
 
     proptest! {

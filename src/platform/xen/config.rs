@@ -2,9 +2,9 @@
 //! docs/misc/xenstore-paths.pandoc), as typed values. Nonsense in a key gives one warning and the key's default.
 
 use super::start_info::checked_range;
-use super::xenstore::{Store, StoreError};
 use crate::arch::Hardware;
 use crate::arch::hypercalls::Hypercalls;
+use crate::devices::xen::store::{Store, StoreError};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -269,9 +269,9 @@ fn strings(keys: &Keys) -> Strings {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{FakeXen, PORT, RING};
     use super::*;
     use crate::arch::fake::Fake;
+    use crate::arch::fake_xen::{FakeXen, PORT, RING};
     use proptest::prelude::*;
 
     fn keys(list: &[(&str, &str)]) -> Keys {

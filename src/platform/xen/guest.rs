@@ -4,10 +4,10 @@ use super::config::{Config, collect};
 use super::hvm_info::{self, HvmInfo};
 use super::memory;
 use super::start_info::{self, Module, StartInfo};
-use super::xenstore::{Store, StoreError};
 use crate::arch::hypercalls::{Hypercalls, MapEntry, Param, Vnuma};
 use crate::arch::{Hardware, PhysMem};
 use crate::devices::chipset::Chipset;
+use crate::devices::xen::store::{Store, StoreError};
 use crate::platform::{Cpus, Machine};
 use crate::settings::Settings;
 use crate::units::{FOUR_GIB, GIB, PAGE};
@@ -133,13 +133,10 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn read_config<H: Hardware, X: Hypercalls>(hw: &H, xen: &X) -> Config {
-    let ring = xen.param(Param::StorePfn).unwrap_or(0);
-    let port = xen.param(Param::StoreEvtchn).unwrap_or(0);
-    if ring == 0 || ring >= FOUR_GIB / PAGE || port == 0 {
+    let Some(mut store) = Store::open(hw, xen) else {
         log::error!("Xen: no xenstore: defaults for everything");
         return Config::default();
-    }
-    let mut store = Store::new(hw, xen, ring * PAGE, port as u32);
+    };
     let keys = collect(&mut store).unwrap_or_else(|error: StoreError| {
         log::error!("Xen: xenstore does not answer ({error:?}): defaults for everything");
         Default::default()
@@ -229,17 +226,17 @@ impl Guest {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::FakeXen;
     use super::*;
     use crate::arch::fake::Fake;
+    use crate::arch::fake_xen::FakeXen;
 
     const RESIDENT: Range<u64> = 0xff0_0000..0x1000_0000;
 
     #[test]
     fn takes_what_it_needs_from_the_guest() {
         let hw = Fake::default();
-        let mut xen = FakeXen::new(&hw);
-        xen.map.push(MapEntry {
+        let xen = FakeXen::new(&hw);
+        xen.map.borrow_mut().push(MapEntry {
             start: 0x800_0000,
             size: 0x1000,
             kind: 2,

@@ -5,8 +5,6 @@
 
 pub mod chips;
 pub mod config;
-#[cfg(test)]
-pub(crate) mod fake;
 pub mod guest;
 pub mod hvm_info;
 pub mod memory;
@@ -14,7 +12,6 @@ pub mod payload;
 pub mod pci;
 pub mod start_info;
 pub mod tables;
-pub mod xenstore;
 
 use crate::arch::Hardware;
 use crate::arch::hypercalls::Hypercalls;

@@ -259,9 +259,9 @@ fn describe(image: Image, entries: &Installed, map: &E820Map) -> (Vec<u8>, Vec<u
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::FakeXen;
     use super::*;
     use crate::arch::fake::Fake;
+    use crate::arch::fake_xen::FakeXen;
     use firstlight_tables::e820::Kind;
     use firstlight_tables::place::sum;
     use proptest::prelude::*;
@@ -345,8 +345,8 @@ mod tests {
     #[test]
     fn memory_that_xen_does_not_give_comes_from_ram() {
         let mem = Fake::default();
-        let mut xen = FakeXen::new(&mem);
-        xen.populate_limit = 0x100;
+        let xen = FakeXen::new(&mem);
+        xen.populate_limit.set(0x100);
         let payload = Payload::check(&mem, Image::Ovmf, Some(&ovmf(&mem, 0x20_0000))).unwrap();
         let mut map = map();
         payload.make_room(&xen, &mut map).unwrap();

@@ -203,10 +203,10 @@ fn relocate<H: PhysMem, X: Hypercalls>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::FakeXen;
     use super::super::guest::discover;
     use super::*;
     use crate::arch::fake::Fake;
+    use crate::arch::fake_xen::FakeXen;
     use crate::devices::pci::Bdf;
 
     fn device(size: u64, kind: BarKind) -> PciDevice {

@@ -315,11 +315,11 @@ fn brand(cpu: &impl Cpuid) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::FakeXen;
     use super::super::guest::discover;
     use super::super::hvm_info;
     use super::*;
     use crate::arch::fake::Fake;
+    use crate::arch::fake_xen::FakeXen;
 
     #[test]
     fn apic_ids_are_those_that_the_cpus_tell() {

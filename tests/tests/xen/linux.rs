@@ -60,7 +60,12 @@ pub fn linux_finds_the_stock_loaders_machine(version: Version) -> Result<()> {
 }
 
 pub fn debian_to_login(version: Version) -> Result<()> {
-    let (serial, _) = debian_by(version, "builtin", |guest| guest)?;
+    let (serial, dmesg) = debian_by(version, "builtin", |guest| guest)?;
+    // The boot loader read by way of the back end, which the firmware then left as it was.
+    let last =
+        ["connected to its back end", "left to the guest's driver"].map(|said| dmesg.rfind(said));
+    ensure!(last[0].is_some() && last[1] > last[0], "{dmesg}");
+    ensure!(!dmesg.contains("only emulated"), "{dmesg}");
     // The kernel's own client takes over what the firmware's has used: the emulated disk is gone, and Xen's is there.
     for said in [
         "Hypervisor detected: Xen HVM",
@@ -96,7 +101,8 @@ fn debian_by(
     let guest = settings(guest);
     bed.create_paused(&guest)?;
     bed.check(&format!(
-        "xenstore-write /local/domain/$(xl domid debian)/platform/firstlight/payload {payload} && xl unpause debian"
+        "at=/local/domain/$(xl domid debian)/platform/firstlight\n\
+         xenstore-write $at/payload {payload} $at/log debug && xl unpause debian"
     ))?;
     let serial = bed.wait_for(&guest, " login: ", DEBIAN)?;
     is_content(&serial)?;

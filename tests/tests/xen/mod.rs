@@ -7,12 +7,14 @@ use firstlight_tests::xen::{
 use std::time::Duration;
 
 mod bootloader;
+mod disk;
 mod domain;
 mod linux;
 mod menu;
 mod power;
 mod tables;
 pub use bootloader::*;
+pub use disk::*;
 pub use domain::*;
 pub use linux::*;
 pub use menu::*;
@@ -336,6 +338,11 @@ macro_rules! tests {
             the_menu_by_keys_on_the_serial_console
             the_menu_by_an_oem_string
             the_menu_waits_as_long_as_it_is_told
+            pv_disk_is_read_and_written_also_after_a_restore
+            pv_disk_by_the_kernels_back_end
+            without_pv_disk_the_emulated_one_is_used
+            a_disk_that_is_only_a_vbd_boots
+            without_a_back_end_the_emulated_disk_boots
             debian_to_login
             debian_to_login_by_seabios
             a_domain_has_its_menu_its_order_and_its_sysinfo

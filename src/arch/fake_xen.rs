@@ -1,50 +1,101 @@
 //! Xen for host tests: parameters, a memory map, and a xenstore daemon at the other end of the ring.
 
-use crate::arch::PhysMem;
-use crate::arch::fake::Fake;
-use crate::arch::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown, Vnuma};
+use super::PhysMem;
+use super::fake::Fake;
+use super::hypercalls::{Errno, Hypercalls, MapEntry, Param, Shutdown, Vnuma};
+use send_wrapper::SendWrapper;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::rc::Rc;
 
 /// Where the fake's ring page is.
 pub const RING: u64 = 0xfeff_c000;
 /// Its event channel.
 pub const PORT: u32 = 5;
 
-/// Xen, with the machine it can write to.
-pub struct FakeXen<'a> {
-    pub hw: &'a Fake,
+/// What another domain does when the guest has written a key, told an event channel, or waits.
+type OnEvent = Box<dyn Fn(&FakeXen, Event)>;
+
+/// What another domain sees of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It has written this key.
+    Written(String),
+    /// It has told this event channel.
+    Told(u32),
+    /// It waits.
+    Waits,
+}
+
+/// Xen, with the machine it can write to. Clones are the same Xen.
+#[derive(Clone)]
+pub struct FakeXen(SendWrapper<Rc<Parts>>);
+
+impl Deref for FakeXen {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What a [`FakeXen`] is made of.
+pub struct Parts {
+    pub hw: Fake,
     pub params: RefCell<BTreeMap<Param, u64>>,
-    pub map: Vec<MapEntry>,
-    pub vnuma: Option<Vnuma>,
+    pub map: RefCell<Vec<MapEntry>>,
     pub populated: RefCell<BTreeSet<u64>>,
-    pub populate_limit: usize,
+    pub populate_limit: Cell<usize>,
     pub moved: RefCell<Vec<(u64, u64)>>,
     pub store: RefCell<BTreeMap<String, Vec<u8>>>,
     /// What the daemon does instead of answering.
     pub mute: Cell<bool>,
+    /// Where the grant table's first page shows.
+    pub grant_table: Cell<Option<u64>>,
+    /// Event channels that are open, each with the domain at its other end.
+    pub ports: RefCell<BTreeMap<u32, u16>>,
+    on_event: RefCell<Option<OnEvent>>,
     pending: RefCell<Vec<u8>>,
     replies: RefCell<Vec<u8>>,
 }
 
-impl<'a> FakeXen<'a> {
-    pub fn new(hw: &'a Fake) -> Self {
-        Self {
-            hw,
+impl FakeXen {
+    pub fn new(hw: &Fake) -> Self {
+        Self(SendWrapper::new(Rc::new(Parts {
+            hw: hw.clone(),
             params: RefCell::new(BTreeMap::from([
                 (Param::StorePfn, RING >> 12),
                 (Param::StoreEvtchn, PORT.into()),
             ])),
-            map: Vec::new(),
-            vnuma: None,
+            map: RefCell::default(),
             populated: RefCell::default(),
-            populate_limit: usize::MAX,
+            populate_limit: Cell::new(usize::MAX),
             moved: RefCell::default(),
             store: RefCell::default(),
             mute: Cell::new(false),
+            grant_table: Cell::new(None),
+            ports: RefCell::default(),
+            on_event: RefCell::default(),
             pending: RefCell::default(),
             replies: RefCell::default(),
+        })))
+    }
+
+    /// Lets `handler` be the other domain.
+    pub fn on_event(&self, handler: impl Fn(&FakeXen, Event) + 'static) {
+        *self.on_event.borrow_mut() = Some(Box::new(handler));
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(handler) = &*self.on_event.borrow() {
+            handler(self, event);
         }
+    }
+
+    /// The text of a key; empty where there is none.
+    pub fn get(&self, key: &str) -> String {
+        let store = self.store.borrow();
+        String::from_utf8_lossy(store.get(key).map_or(&[], |value| value)).into_owned()
     }
 
     pub fn set(&self, key: &str, value: impl AsRef<[u8]>) {
@@ -97,6 +148,7 @@ impl<'a> FakeXen<'a> {
             2 => self.store.borrow().get(&path).cloned(),
             11 => {
                 self.set(&path, &payload[split + 1..]);
+                self.tell(Event::Written(path));
                 Some(b"OK\0".to_vec())
             }
             _ => panic!("message {kind}"),
@@ -127,7 +179,7 @@ impl<'a> FakeXen<'a> {
     }
 }
 
-impl Hypercalls for FakeXen<'_> {
+impl Hypercalls for FakeXen {
     fn param(&self, param: Param) -> Result<u64, Errno> {
         Ok(self.params.borrow().get(&param).copied().unwrap_or(0))
     }
@@ -136,14 +188,13 @@ impl Hypercalls for FakeXen<'_> {
         Ok(())
     }
     fn memory_map(&self) -> Result<Vec<MapEntry>, Errno> {
-        Ok(self.map.clone())
+        Ok(self.map.borrow().clone())
     }
     fn vnuma(&self) -> Result<Vnuma, Errno> {
-        self.vnuma.clone().ok_or(Errno(95))
+        Err(Errno(95))
     }
-
     fn populate(&self, pages: &[u64]) -> Result<usize, Errno> {
-        let done = pages.len().min(self.populate_limit);
+        let done = pages.len().min(self.populate_limit.get());
         self.populated.borrow_mut().extend(&pages[..done]);
         Ok(done)
     }
@@ -151,9 +202,36 @@ impl Hypercalls for FakeXen<'_> {
         self.moved.borrow_mut().push((from, to));
         Ok(())
     }
-    fn notify(&self, port: u32) -> Result<(), Errno> {
-        assert_eq!(port, PORT);
+    fn map_grant_table(&self, at: u64) -> Result<(), Errno> {
+        if self.grant_table.replace(Some(at)) != Some(at) {
+            self.hw.fill(at << 12, 4096, 0);
+        }
         Ok(())
+    }
+    fn notify(&self, port: u32) -> Result<(), Errno> {
+        if port != PORT {
+            // Invalid argument.
+            self.ports.borrow().get(&port).ok_or(Errno(22))?;
+            self.tell(Event::Told(port));
+        }
+        Ok(())
+    }
+    fn open_port(&self, remote: u16) -> Result<u32, Errno> {
+        let port = self
+            .ports
+            .borrow()
+            .keys()
+            .last()
+            .map_or(PORT + 1, |last| last + 1);
+        self.ports.borrow_mut().insert(port, remote);
+        Ok(port)
+    }
+    fn close_port(&self, port: u32) -> Result<(), Errno> {
+        self.ports
+            .borrow_mut()
+            .remove(&port)
+            .map(drop)
+            .ok_or(Errno(22))
     }
     fn domain_uuid(&self) -> Result<[u8; 16], Errno> {
         Ok([0x11; 16])
@@ -163,6 +241,7 @@ impl Hypercalls for FakeXen<'_> {
     }
     fn yield_cpu(&self) {
         self.serve();
+        self.tell(Event::Waits);
     }
     fn shutdown(&self, _: Shutdown) {}
 }

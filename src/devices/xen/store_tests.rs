@@ -1,6 +1,6 @@
-use super::super::fake::{FakeXen, PORT, RING};
 use super::*;
 use crate::arch::fake::Fake;
+use crate::arch::fake_xen::{FakeXen, PORT, RING};
 use crate::arch::{Clock, PhysMem};
 use proptest::prelude::*;
 

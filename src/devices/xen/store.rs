@@ -4,7 +4,8 @@
 //! empty and their indices at zero, as a domain finds them that starts without us.
 
 use crate::arch::Hardware;
-use crate::arch::hypercalls::Hypercalls;
+use crate::arch::hypercalls::{Hypercalls, Param};
+use crate::units::{FOUR_GIB, PAGE};
 use alloc::string::String;
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -19,7 +20,7 @@ const RSP_PROD: u64 = 2060;
 
 /// Longest payload of a message.
 const PAYLOAD_MAX: usize = 4096;
-/// How long the other side may take for one step. Generous: the daemon shares a busy dom0, and stuck daemons are rare.
+/// How long the other side may take for one step at the start. Generous: the daemon shares a busy dom0, and stuck daemons are rare.
 const TIMEOUT_US: u64 = 30_000_000;
 /// Messages that may come before the reply (watch events of an earlier user of the ring).
 const MAX_STRAY: u32 = 64;
@@ -59,6 +60,7 @@ pub struct Store<'a, H, X> {
     xen: &'a X,
     ring: u64,
     port: u32,
+    timeout_us: u64,
     req_id: u32,
     broken: Option<StoreError>,
 }
@@ -71,9 +73,23 @@ impl<'a, H: Hardware, X: Hypercalls> Store<'a, H, X> {
             xen,
             ring,
             port,
+            timeout_us: TIMEOUT_US,
             req_id: 0,
             broken: None,
         }
+    }
+
+    /// A client of the ring that Xen tells of; `None` where it tells of none.
+    pub fn open(hw: &'a H, xen: &'a X) -> Option<Self> {
+        let ring = xen.param(Param::StorePfn).unwrap_or(0);
+        let port = xen.param(Param::StoreEvtchn).unwrap_or(0);
+        let usable = ring != 0 && ring < FOUR_GIB / PAGE && port != 0;
+        usable.then(|| Self::new(hw, xen, ring * PAGE, port as u32))
+    }
+
+    /// The same with another limit for one step of the other side, in microseconds.
+    pub fn with_timeout(self, timeout_us: u64) -> Self {
+        Self { timeout_us, ..self }
     }
 
     /// The value of the key `path`, which is relative to the domain's own home.
@@ -239,11 +255,11 @@ impl<'a, H: Hardware, X: Hypercalls> Store<'a, H, X> {
             answer
         };
         self.hw
-            .wait_for(TIMEOUT_US, poll)
+            .wait_for(self.timeout_us, poll)
             .unwrap_or(Err(StoreError::Timeout))
     }
 }
 
 #[cfg(test)]
-#[path = "xenstore_tests.rs"]
+#[path = "store_tests.rs"]
 mod tests;

@@ -1,0 +1,415 @@
+//! The connection with a back end: made, used and closed again.
+
+use super::ring::{DIRECT_SEGMENTS, Indirect, Request, Ring, Segment};
+use crate::arch::hypercalls::Hypercalls;
+use crate::arch::{Handle, room_for};
+use crate::devices::poll;
+use crate::devices::xen::bus::{Frontend, State};
+use crate::devices::xen::grants::{ENTRIES, Grants};
+use crate::storage::{self, Op};
+use crate::units::PAGE;
+use alloc::format;
+use alloc::string::String;
+
+/// Pages for data: 64 KiB, as much as most callers of INT 13h ask for at once.
+const DATA_PAGES: u32 = 16;
+/// Pages that the back end may use: the ring, the segments of indirect requests, data.
+const PAGES: u32 = 2 + DATA_PAGES;
+const LEN: usize = (PAGES as u64 * PAGE) as usize;
+/// Memory that there has to be for what comes after a device.
+const ROOM: usize = 160 << 10;
+/// Most bytes of a transfer.
+pub const MOST_BYTES: u32 = DATA_PAGES * PAGE as u32;
+/// Most devices: each has numbers of its own in the first page of the grant table, from its end on. Those at the beginning are
+/// what the guest's own driver gives away first, and the toolstack's.
+pub const MOST_DEVICES: u32 = (ENTRIES - 32) / PAGES;
+
+/// The unit of sectors, whatever the size of the device's own is.
+const UNIT: u32 = 512;
+const UNITS_PER_PAGE: u32 = PAGE as u32 / UNIT;
+
+/// Operations.
+const READ: u8 = 0;
+const WRITE: u8 = 1;
+const BARRIER: u8 = 2;
+const FLUSH: u8 = 3;
+/// Status: the operation is not known.
+const NOT_SUPPORTED: i16 = -2;
+/// Bit of `info`: the device cannot be written.
+const INFO_READ_ONLY: u32 = 1 << 2;
+
+/// How long xenstore may take for an answer, and the back end for a step towards us and away from us.
+const STORE_US: u64 = 2_000_000;
+const CONNECT_US: u64 = 3_000_000;
+/// A guest's driver that finds a device half closed has to be patient, too.
+pub const CLOSE_US: u64 = 5_000_000;
+/// The same for one that was silent before.
+pub const CLOSE_SILENT_US: u64 = 1_000_000;
+
+/// A virtual block device that we may connect to.
+pub struct Vbd<H: Handle> {
+    hw: H,
+    xen: H::Xen,
+    path: String,
+    number: u32,
+    first_reference: u32,
+    /// The pages that the back end may use.
+    pages: u64,
+}
+
+impl<H: Handle> Vbd<H> {
+    /// The device `number`, the `index`th of those that are connected to, below [`MOST_DEVICES`]. `None` where there is no memory
+    /// for it, of which there has to be some after that.
+    pub fn new(hw: H, xen: H::Xen, number: u32, index: u32) -> Option<Self> {
+        if !room_for(LEN + ROOM) {
+            return None;
+        }
+        let pages = hw.dma_memory(LEN, PAGE as usize)?;
+        Some(Self {
+            hw,
+            xen,
+            path: format!("device/vbd/{number}"),
+            number,
+            first_reference: ENTRIES - PAGES * (index + 1),
+            pages,
+        })
+    }
+
+    /// What it is: `disk` or `cdrom`. Empty where xenstore does not say.
+    pub fn kind(&self) -> String {
+        let Ok(mut front) = self.find() else {
+            return String::new();
+        };
+        let kind = front.text("device-type").unwrap_or_default();
+        front.release();
+        kind
+    }
+
+    fn find(&self) -> Result<Frontend<'_, H, H::Xen>, String> {
+        Frontend::find(&self.hw, &self.xen, &self.path, STORE_US)
+            .map_err(|error| format!("xenstore does not tell of its back end ({error:?})"))
+    }
+
+    /// Connects to the back end.
+    ///
+    /// # Errors
+    /// Why there is no connection, for the log. The device is then as it was, as far as the back end lets it.
+    pub fn connect(&self) -> Result<Link<H>, String> {
+        let mut front = self.find()?;
+        let result = self.shake_hands(&mut front);
+        front.release();
+        result
+    }
+
+    fn shake_hands(&self, front: &mut Frontend<H, H::Xen>) -> Result<Link<H>, String> {
+        match front.state() {
+            Ok(State::Initialising) => {}
+            other => return Err(format!("it is in use ({other:?})")),
+        }
+        front
+            .wait_for(CONNECT_US, |state| state == State::InitWait)
+            .map_err(|state| format!("its back end does not wait for us ({state:?})"))?;
+        let grants = Grants::open(self.hw.clone(), &self.xen)
+            .map_err(|errno| format!("no grant table (error {})", errno.0))?;
+        let mut references = self.first_reference..self.first_reference + PAGES;
+        if !references.all(|reference| grants.is_free(reference)) {
+            return Err("another domain keeps pages of it".into());
+        }
+        let port = self.xen.open_port(front.domain);
+        let port = port.map_err(|errno| format!("no event channel (error {})", errno.0))?;
+        let mut link = Link {
+            hw: self.hw.clone(),
+            xen: self.xen.clone(),
+            path: self.path.clone(),
+            handle: self.number as u16,
+            ring: Ring::new(self.hw.clone(), self.pages),
+            grants,
+            domain: front.domain,
+            port,
+            pages: self.pages,
+            first_reference: self.first_reference,
+            told: Told::default(),
+        };
+        link.allow();
+        match link.introduce(front) {
+            Ok(()) => Ok(link),
+            Err(why) => {
+                // What can be said about this was said.
+                let _ = link.part(front, CLOSE_SILENT_US);
+                Err(why)
+            }
+        }
+    }
+}
+
+/// What the back end says of the device and of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    /// Number of sectors of 512 bytes.
+    pub sectors: u64,
+    /// Bytes of a sector, of which a request has whole ones.
+    pub sector_size: u32,
+    /// Nothing is to be written.
+    pub read_only: bool,
+    /// Most segments of a request.
+    segments: u32,
+    /// The operation that makes writes lasting, where one is needed.
+    flush: Option<u8>,
+}
+
+/// Why a transfer failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection is no more: the domain was saved and restored.
+    Lost,
+    /// No answer in time.
+    Silent,
+    /// The back end could not do it.
+    Failed,
+    /// The back end does not know how to do it.
+    NotSupported,
+    /// The back end said what makes no sense.
+    Nonsense,
+}
+
+/// A connection.
+pub struct Link<H: Handle> {
+    hw: H,
+    xen: H::Xen,
+    path: String,
+    handle: u16,
+    ring: Ring<H>,
+    grants: Grants<H>,
+    domain: u16,
+    port: u32,
+    pages: u64,
+    first_reference: u32,
+    told: Told,
+}
+
+impl<H: Handle> Link<H> {
+    /// What the back end told.
+    pub fn told(&self) -> Told {
+        self.told
+    }
+
+    fn data(&self) -> u64 {
+        self.pages + 2 * PAGE
+    }
+
+    fn references(&self) -> impl Iterator<Item = (u32, u64)> {
+        let (first, pages) = (self.first_reference, self.pages);
+        (0..PAGES).map(move |index| (first + index, pages + u64::from(index) * PAGE))
+    }
+
+    /// Lets the back end use the pages. They stay in its hands for as long as the connection lasts, so it need not map them anew for
+    /// each request, and it never has a page of the guest's.
+    fn allow(&self) {
+        for (reference, page) in self.references() {
+            self.grants.allow(reference, self.domain, page);
+        }
+    }
+
+    /// Whether it still exists.
+    fn exists(&self) -> bool {
+        self.grants
+            .allows(self.first_reference, self.domain, self.pages)
+    }
+
+    fn introduce(&mut self, front: &mut Frontend<H, H::Xen>) -> Result<(), String> {
+        let mut say = || {
+            front.tell("ring-ref", self.first_reference)?;
+            front.tell("event-channel", self.port)?;
+            front.tell_text("protocol", "x86_64-abi")?;
+            front.tell("feature-persistent", 1)?;
+            front.set_state(State::Initialised)
+        };
+        say().map_err(|error| format!("xenstore: {error:?}"))?;
+        let answered = |state| matches!(state, State::Connected | State::Closing | State::Closed);
+        match front.wait_for(CONNECT_US, answered) {
+            Ok(State::Connected) => {}
+            Ok(state) | Err(state) => {
+                return Err(format!("its back end does not connect ({state:?})"));
+            }
+        }
+        let flag = |front: &mut Frontend<H, H::Xen>, key| front.told(key) == Some(1);
+        let indirect: u32 = front.told("feature-max-indirect-segments").unwrap_or(0);
+        self.told = Told {
+            sectors: front.told("sectors").unwrap_or(0),
+            sector_size: front.told("sector-size").unwrap_or(UNIT),
+            read_only: front.told::<u32>("info").unwrap_or(0) & INFO_READ_ONLY != 0,
+            segments: if indirect >= DATA_PAGES {
+                DATA_PAGES
+            } else {
+                DIRECT_SEGMENTS
+            },
+            flush: if flag(front, "feature-flush-cache") {
+                Some(FLUSH)
+            } else {
+                flag(front, "feature-barrier").then_some(BARRIER)
+            },
+        };
+        if self.told.sectors == 0 || !matches!(self.told.sector_size, 512 | 1024 | 2048 | 4096) {
+            let Told {
+                sectors,
+                sector_size,
+                ..
+            } = self.told;
+            return Err(format!("it has {sectors} sectors of {sector_size} bytes"));
+        }
+        front
+            .set_state(State::Connected)
+            .map_err(|error| format!("xenstore: {error:?}"))
+    }
+
+    /// Closes the connection, so that the guest's own driver finds the device as if nobody had used it. `timeout_us` is how long
+    /// the back end may take for a step.
+    ///
+    /// # Errors
+    /// The back end does not let it go, and may still do what it was asked to.
+    pub fn close(self, timeout_us: u64) -> Result<(), String> {
+        let mut front = match Frontend::find(&self.hw, &self.xen, &self.path, STORE_US) {
+            Ok(front) => front,
+            Err(error) => return Err(format!("xenstore: {error:?}")),
+        };
+        let result = self.part(&mut front, timeout_us);
+        front.release();
+        result
+    }
+
+    fn part(&self, front: &mut Frontend<H, H::Xen>, timeout_us: u64) -> Result<(), String> {
+        let fail = |error| format!("xenstore: {error:?}");
+        front.set_state(State::Closing).map_err(fail)?;
+        // Some go on to the end at once.
+        let _ = front.wait_for(timeout_us, |state| state >= State::Closing);
+        front.set_state(State::Closed).map_err(fail)?;
+        let closed = front.wait_for(timeout_us, |state| state == State::Closed);
+        let _ = self.xen.close_port(self.port);
+        let kept = self
+            .references()
+            .filter(|(reference, _)| !self.grants.take_back(*reference))
+            .count();
+        closed.map_err(|state| format!("its back end does not close ({state:?})"))?;
+        if kept != 0 {
+            return Err(format!("its back end keeps {kept} pages"));
+        }
+        // A driver that knows no such pages says nothing of them.
+        front.tell("feature-persistent", 0).map_err(fail)?;
+        front.set_state(State::Initialising).map_err(fail)?;
+        front
+            .wait_for(timeout_us, |state| state == State::InitWait)
+            .map(drop)
+            .map_err(|state| format!("its back end does not begin again ({state:?})"))
+    }
+
+    /// Moves the sectors of a request, of at most [`MOST_BYTES`], whose addresses are in sectors of `sector_size` bytes.
+    ///
+    /// # Errors
+    /// See [`Failure`]. What was to be read is then not in the caller's memory, and never will be.
+    pub fn transfer(
+        &mut self,
+        request: &storage::Request,
+        sector_size: u32,
+        deadline_us: u64,
+    ) -> Result<(), Failure> {
+        let len = u64::from(request.count) * u64::from(sector_size);
+        let (hw, data) = (self.hw.clone(), self.data());
+        let operation = match request.op {
+            Op::Read => READ,
+            Op::Write => WRITE,
+        };
+        if request.writes() {
+            hw.copy(data, request.buffer, len);
+        }
+        let mut sector = request.lba * u64::from(sector_size / UNIT);
+        let mut page = 0;
+        let mut left = len as u32 / UNIT;
+        let mut pending = 0;
+        while left > 0 {
+            let count = left.min(self.told.segments * UNITS_PER_PAGE);
+            pending |= 1 << self.push(operation, sector, page, count);
+            sector += u64::from(count);
+            page += self.told.segments;
+            left -= count;
+        }
+        self.run(pending, deadline_us)?;
+        if !request.writes() {
+            hw.copy(request.buffer, data, len);
+        }
+        Ok(())
+    }
+
+    /// Makes what was written lasting.
+    ///
+    /// # Errors
+    /// As [`transfer`](Self::transfer).
+    pub fn flush(&mut self, deadline_us: u64) -> Result<(), Failure> {
+        let Some(operation) = self.told.flush else {
+            return Ok(());
+        };
+        let pending = 1 << self.push(operation, 0, 0, 0);
+        let result = self.run(pending, deadline_us);
+        if result == Err(Failure::NotSupported) {
+            self.told.flush = None;
+            return Ok(());
+        }
+        result
+    }
+
+    /// Makes one request for `count` units at `sector` to or from the data pages from `page` on.
+    fn push(&mut self, operation: u8, sector: u64, page: u32, count: u32) -> u64 {
+        let first = self.first_reference + 2 + page;
+        let segments = (0..count.div_ceil(UNITS_PER_PAGE)).map(|index| Segment {
+            reference: first + index,
+            sectors: (count - index * UNITS_PER_PAGE).min(UNITS_PER_PAGE) as u8,
+        });
+        let indirect = Indirect {
+            page: self.pages + PAGE,
+            reference: self.first_reference + 1,
+        };
+        let indirect = (segments.len() as u32 > DIRECT_SEGMENTS).then_some(indirect);
+        let request = Request {
+            operation,
+            handle: self.handle,
+            sector,
+        };
+        self.ring.push(request, indirect, segments)
+    }
+
+    /// Has the requests carried out whose numbers are the bits of `pending`.
+    fn run(&mut self, mut pending: u32, deadline_us: u64) -> Result<(), Failure> {
+        if !self.exists() {
+            return Err(Failure::Lost);
+        }
+        self.ring.publish();
+        // Port numbers are the domain's: one that is not open any more was of another life.
+        self.xen.notify(self.port).map_err(|_| Failure::Lost)?;
+        let hw = self.hw.clone();
+        let mut result = Ok(());
+        let ended = poll::sparsely(&hw, deadline_us, || {
+            loop {
+                match self.ring.answer() {
+                    Ok(None) => break,
+                    Ok(Some(answer)) if answer.id < 32 && pending >> answer.id & 1 == 1 => {
+                        pending &= !(1 << answer.id);
+                        match answer.status {
+                            0 => {}
+                            NOT_SUPPORTED => result = Err(Failure::NotSupported),
+                            _ => result = Err(Failure::Failed),
+                        }
+                    }
+                    _ => return Some(Err(Failure::Nonsense)),
+                }
+            }
+            if pending == 0 {
+                return Some(Ok(()));
+            }
+            if !self.exists() {
+                return Some(Err(Failure::Lost));
+            }
+            self.xen.yield_cpu();
+            None
+        });
+        ended.unwrap_or(Err(Failure::Silent)).and(result)
+    }
+}

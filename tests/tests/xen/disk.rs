@@ -1,0 +1,163 @@
+//! Xen's paravirtual disks, as boot loaders use them by INT 13h.
+
+use super::PROBE;
+use anyhow::{Context, Result, ensure};
+use firstlight_tests::xen::{Bed, Guest, Version, bed, firstlight};
+use std::fs;
+
+static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/transfers.bin"));
+/// What the program reads, in words: four blocks of 127 sectors from sector 64 on.
+const BLOCK: usize = 127 * 256;
+const FIRST: usize = 64 * 256;
+/// Bytes of the disk.
+const DISK: usize = 4 << 20;
+
+/// What the log has of a connection.
+const CONNECTED: &str = "connected to its back end";
+const LEFT: &str = "left to the guest's driver";
+
+/// A disk with something in each sector, in dom0's memory; its path there, and what the program says in each round.
+fn disk(bed: &mut Bed) -> Result<(String, String)> {
+    let words: Vec<u16> = (0..DISK / 2)
+        .map(|index| (index.wrapping_mul(40_503) >> 7) as u16)
+        .collect();
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes[..PROGRAM.len()].copy_from_slice(PROGRAM);
+    fs::write(bed.job().join("transfers.img"), bytes)?;
+    bed.check("cp /job/transfers.img /tmp/transfers.img")?;
+    let sum = |words: &[u16]| words.iter().map(|word| u32::from(*word)).sum::<u32>();
+    let all = sum(&words[FIRST..FIRST + 4 * BLOCK]);
+    let last = sum(&words[FIRST + 3 * BLOCK..FIRST + 4 * BLOCK]);
+    Ok((
+        "/tmp/transfers.img".into(),
+        format!("sum {all:08x} {last:08x}\n"),
+    ))
+}
+
+/// Starts a guest with `settings` for its firmware, and waits until it has done `rounds`.
+fn start(bed: &mut Bed, guest: &Guest, settings: &str, said: &str, rounds: usize) -> Result<()> {
+    bed.create_paused(guest)?;
+    let name = guest.name();
+    bed.check(&format!(
+        "at=/local/domain/$(xl domid {name})/platform/firstlight\n\
+         xenstore-write $at/log debug {settings}\n\
+         xl unpause {name}"
+    ))?;
+    rounds_done(bed, guest, said, rounds)
+}
+
+fn rounds_done(bed: &mut Bed, guest: &Guest, said: &str, rounds: usize) -> Result<()> {
+    let serial = bed.wait_until(guest, "more rounds", PROBE, |serial| {
+        serial.matches("sum ").count() > rounds || serial.contains("error")
+    })?;
+    let serial = serial.replace('\r', "");
+    ensure!(
+        serial.matches(said).count() >= rounds,
+        "not {said:?}:\n{serial}"
+    );
+    Ok(())
+}
+
+/// How often each of the two was said.
+fn counts(dmesg: &str) -> [usize; 2] {
+    [CONNECTED, LEFT].map(|said| dmesg.matches(said).count())
+}
+
+/// The vbd in xenstore: our half's state, and the other's.
+fn states(bed: &mut Bed, guest: &Guest, number: u32) -> Result<String> {
+    let name = guest.name();
+    bed.check(&format!(
+        "at=/local/domain/$(xl domid {name})/device/vbd/{number}\n\
+         echo $(xenstore-read $at/state) $(xenstore-read $(xenstore-read $at/backend)/state)"
+    ))
+}
+
+/// By the emulated disk first, then by the back end, which is left before each kernel would start, also after a restore.
+pub fn pv_disk_is_read_and_written_also_after_a_restore(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let (disk, said) = disk(&mut bed)?;
+    let guest = Guest::new("transfers", &firstlight()).disk(&disk);
+    start(&mut bed, &guest, "", &said, 3)?;
+    let dmesg = bed.dmesg()?;
+    let [connected, left] = counts(&dmesg);
+    ensure!(
+        connected >= 3 && left >= 3,
+        "{connected} and {left}:\n{dmesg}"
+    );
+    bed.check(
+        "xl save transfers /tmp/saved && >/job/transfers.serial && xl restore /tmp/saved && rm /tmp/saved",
+    )?;
+    rounds_done(&mut bed, &guest, &said, 3)?;
+    let dmesg = bed.dmesg()?;
+    ensure!(counts(&dmesg)[0] >= 3, "{dmesg}");
+    ensure!(!dmesg.contains("only emulated"), "{dmesg}");
+    Ok(())
+}
+
+/// The kernel's back end, which keeps the pages mapped and takes requests whose segments are in a page of their own.
+pub fn pv_disk_by_the_kernels_back_end(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let (disk, said) = disk(&mut bed)?;
+    let device = bed.check(&format!(
+        "modprobe xen-blkback && modprobe loop && device=$(losetup -f) && losetup $device {disk} && echo $device"
+    ))?;
+    let device = device.trim();
+    // What Xen's own block script comes to, for a device that is there.
+    bed.check(&format!(
+        "printf '%s\\n' '#!/bin/sh' 'export PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin' '[ \"$1\" = add ] || exit 0' \\\n\
+         'xenstore-write $XENBUS_PATH/physical-device '$(stat -c %t:%T {device}) \\\n\
+         'xenstore-write $XENBUS_PATH/hotplug-status connected' >/tmp/block && chmod 755 /tmp/block"
+    ))?;
+    let guest = Guest::new("blkback", &firstlight()).disk_specification(&format!(
+        "format=raw,vdev=hda,access=rw,backendtype=phy,script=/tmp/block,target={device}"
+    ));
+    start(&mut bed, &guest, "", &said, 3)?;
+    let dmesg = bed.dmesg()?;
+    ensure!(counts(&dmesg)[0] >= 3, "{dmesg}");
+    bed.destroy_all()?;
+    bed.check(&format!("losetup -d {device}"))?;
+    Ok(())
+}
+
+pub fn without_pv_disk_the_emulated_one_is_used(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let (disk, said) = disk(&mut bed)?;
+    let guest = Guest::new("emulated", &firstlight()).disk(&disk);
+    start(&mut bed, &guest, "$at/pv-disk no", &said, 1)?;
+    let dmesg = bed.dmesg()?;
+    ensure!(counts(&dmesg) == [0, 0], "{dmesg}");
+    let states = states(&mut bed, &guest, 768)?;
+    ensure!(states.trim() == "1 2", "{states}");
+    Ok(())
+}
+
+/// The fifth disk has no emulated twin, and boots.
+pub fn a_disk_that_is_only_a_vbd_boots(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let (disk, said) = disk(&mut bed)?;
+    let guest = Guest::new("fifth", &firstlight()).disk_specification(&format!(
+        "format=raw,vdev=xvde,access=rw,backendtype=qdisk,target={disk}"
+    ));
+    start(&mut bed, &guest, "", &said, 3)?;
+    let dmesg = bed.dmesg()?;
+    let booted = dmesg.contains("booting Xen disk xvde");
+    ensure!(booted, "{dmesg}");
+    Ok(())
+}
+
+/// A back end that is gone costs a few seconds, and the emulated disk goes on.
+pub fn without_a_back_end_the_emulated_disk_boots(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let (disk, said) = disk(&mut bed)?;
+    let guest = Guest::new("orphan", &firstlight()).disk(&disk);
+    let damage =
+        "&& at=/local/domain/$(xl domid orphan)/device/vbd/768 && xenstore-write $at/backend-id 77";
+    start(&mut bed, &guest, damage, &said, 1)?;
+    let dmesg = bed.dmesg()?;
+    let line = dmesg
+        .lines()
+        .find(|line| line.contains("only emulated"))
+        .context("no word of it")?;
+    ensure!(line.contains("QEMU HARDDISK"), "{line}");
+    Ok(())
+}

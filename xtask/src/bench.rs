@@ -31,7 +31,8 @@ use std::path::{Path, PathBuf};
 
 /// Measure Firstlight beside SeaBIOS and qboot: the way to a boot sector and to a kernel, and disk reads
 ///
-/// Prints a table and writes target/bench.json.
+/// Prints a table and writes target/bench.json. Device accesses are those that QEMU's translator sees, text memory among them, which is
+/// plain memory on KVM: --kvm counts exits.
 #[derive(clap::Args)]
 pub struct Args {
     /// Install missing packages without asking

@@ -24,6 +24,42 @@ pub struct Args {
     /// Build the host bootloader instead: target/firmware/firstlight-bootloader
     #[arg(long)]
     bootloader: bool,
+    /// Compile the firmware for another target of Rust's: `none` is x86_64-unknown-none, whose code does without SSE
+    #[arg(long, value_enum, conflicts_with = "bootloader")]
+    target: Option<Target>,
+}
+
+/// A target of Rust's beside the one that every toolchain has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Target {
+    /// x86_64-unknown-none.
+    None,
+}
+
+impl Target {
+    /// Rust's name of it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None => "x86_64-unknown-none",
+        }
+    }
+
+    /// Whether the toolchain has it.
+    fn ensure_installed(self) -> Result<()> {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let output = Command::new(rustc)
+            .args(["--print", "target-libdir", "--target", self.name()])
+            .current_dir(project::root())
+            .output()
+            .context("cannot start rustc")?;
+        let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        ensure!(
+            output.status.success() && Path::new(&directory).exists(),
+            "the toolchain has no target {0}: run `rustup target add {0}`",
+            self.name()
+        );
+        Ok(())
+    }
 }
 
 /// The files that a build leaves behind.
@@ -69,7 +105,7 @@ pub fn main(args: Args) -> Result<()> {
     if args.bootloader {
         return bootloader::main();
     }
-    let firmware = firmware()?;
+    let firmware = firmware_for(args.target)?;
     let in_rom = Sizes::read(&fs::read(Variant::Rom.elf())?, true)?;
     let resident = Sizes::read(&fs::read(Variant::Hvmloader.elf())?, false)?;
     print!("{}", size::table(&in_rom, &resident, &budgets()?));
@@ -92,9 +128,19 @@ fn budgets() -> Result<Budgets> {
 /// # Errors
 /// It does not compile, is larger than budgets.toml allows, or its files cannot be written.
 pub fn firmware() -> Result<Firmware> {
+    firmware_for(None)
+}
+
+fn firmware_for(target: Option<Target>) -> Result<Firmware> {
+    if let Some(target) = target {
+        target.ensure_installed()?;
+    }
     let directory = project::target().join("firmware");
     fs::create_dir_all(&directory)?;
-    let (rom, hvmloader) = (compile(Variant::Rom)?, compile(Variant::Hvmloader)?);
+    let (rom, hvmloader) = (
+        compile(Variant::Rom, target)?,
+        compile(Variant::Hvmloader, target)?,
+    );
     let contained = container::rom(&rom);
     budgets()?.check(
         contained.len() as u64,
@@ -110,11 +156,11 @@ pub fn firmware() -> Result<Firmware> {
     Ok(firmware)
 }
 
-fn compile(variant: Variant) -> Result<Image> {
+fn compile(variant: Variant, target: Option<Target>) -> Result<Image> {
     let root = project::root();
-    let target = project::target().join("firmware-build");
+    let directory = project::target().join("firmware-build");
     // The same bytes wherever the source lies: no path of this machine goes into the binary.
-    let flags = format!(
+    let mut flags = format!(
         "--remap-path-prefix={}=firstlight --remap-path-prefix={}=cargo",
         root.display(),
         home::cargo_home()?.display()
@@ -124,9 +170,17 @@ fn compile(variant: Variant) -> Result<Image> {
         .args(["build", "--release", "--quiet"])
         .args(["--package", "firstlight", "--bin", "firmware"])
         .arg("--target-dir")
-        .arg(&target)
-        .env("RUSTFLAGS", flags)
+        .arg(&directory)
         .current_dir(root);
+    let mut product = directory.clone();
+    if let Some(target) = target {
+        // Linked as the other: by the C compiler, and to any address.
+        flags
+            .push_str(" -Clinker=cc -Clinker-flavor=gcc -Crelocation-model=pie -Ccode-model=small");
+        cargo.args(["--target", target.name()]);
+        product.push(target.name());
+    }
+    cargo.env("RUSTFLAGS", flags);
     if let Variant::Rom = variant {
         cargo.arg("--no-default-features");
     }
@@ -134,7 +188,7 @@ fn compile(variant: Variant) -> Result<Image> {
     ensure!(status.success(), "the firmware does not compile");
     // Both variants have the same name there.
     let elf = variant.elf();
-    fs::copy(target.join("release/firmware"), &elf)?;
+    fs::copy(product.join("release/firmware"), &elf)?;
     read_image(&elf).with_context(|| format!("{} is not the image it should be", elf.display()))
 }
 

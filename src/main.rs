@@ -91,8 +91,13 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     steps::serve_protected_callers(&Pc, &mut bios.machine);
     let (bios, boot) = keep(bios, boot);
     option_roms::at_post(bios, &Pc);
-    boot.lock()
-        .add(find::roms(&bios.lock().services.option_roms.vectors));
+    let connected = option_roms::connect(bios, &Pc);
+    {
+        let bios = bios.lock();
+        let own = find::roms(&bios.services.option_roms.vectors);
+        let candidates = own.chain(find::connected(&bios.machine.pci, connected));
+        boot.lock().add(candidates);
+    }
     steps::give_back(&Pc, &mut bios.lock().machine);
     logger::step_done("option ROMs");
     let load = |kernel: Given| steps::load_kernel(&Pc, &kernel, &bios.lock().machine, true);

@@ -35,6 +35,7 @@ fn main() {
     assemble(guest, "xen", 0x7c00);
     assemble(guest, "rom", 0);
     assemble(guest, "letter", 0x7c00);
+    assemble(guest, "bcv", 0);
     assemble(guest, "floppy", 0x7c00);
     assemble(guest, "slow", 0x7c00);
     assemble(guest, "transfers", 0x7c00);

@@ -28,8 +28,9 @@ use crate::arch::{Frame, Handle, Outcome, frame, linear};
 use crate::low_memory::{F_SEGMENT, WRITABLE};
 use crate::storage::DiskError;
 use core::ops::Range;
+use drives::Drive;
 pub use drives::Drives;
-use drives::{Drive, FIRST_DISK};
+pub use drives::{FIRST_DISK, MOST_DISKS};
 pub use emulation::Emulation;
 use spin::Mutex;
 

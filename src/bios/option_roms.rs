@@ -1,9 +1,12 @@
 //! Starting option ROMs: with the services up, and with no lock held, since a ROM calls them.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use spin::Mutex;
 
+use super::bda::Bda;
 use super::int10::{self, Video, VideoRom};
+use super::int13::{FIRST_DISK, MOST_DISKS};
 use super::pmm::Lends;
 use super::{Bios, Services, bda, ivt};
 use crate::arch::Hardware;
@@ -12,7 +15,7 @@ use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
 use crate::platform::qemu::fw_cfg::{FwCfg, key};
 use crate::platform::qemu::wishes::{self, CardRoms};
-use crate::rom::{self, OptionRoms, PlacedRom, RomError, Source};
+use crate::rom::{self, BootVector, OptionRoms, PlacedRom, RomError, Source, VectorKind};
 
 /// QEMU's own ROMs that start a given kernel, which this firmware does itself.
 const KERNEL_STARTERS: [&str; 5] = [
@@ -97,6 +100,47 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
 /// Whether there is a display that INT 10h will serve.
 pub fn has_screen(hw: &impl Hardware, machine: &Machine) -> bool {
     rom::video(machine).is_some() && card_roms(hw, machine) != CardRoms::None
+}
+
+/// A hard disk that an option ROM has put behind ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Its number.
+    pub drive: u8,
+    /// By what; `None` where the ROM did it when it was initialised.
+    pub rom: Option<BootVector>,
+}
+
+/// Lets the ROMs that have hard disks take INT 13h over for them (BIOS Boot Specification 1.01, section 5.3), and says which have
+/// come: a ROM takes the next number and counts it at 40:75.
+pub fn connect<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Vec<Connected> {
+    let (vectors, pnp_header, own) = {
+        let bios = &mut *bios.lock();
+        let roms = &bios.services.option_roms;
+        let connections = roms.vectors.iter();
+        let connections = connections.filter(|vector| vector.kind == VectorKind::Connection);
+        let vectors: Vec<_> = connections.cloned().collect();
+        bios.services.pmm.lends = Lends::All;
+        (vectors, roms.pnp_header(), bios.drives.lock().own_disks())
+    };
+    let mut found = Vec::new();
+    let mut come = |from: u8, rom: Option<&BootVector>| {
+        let count = Bda::disk_count().get(hw).min(MOST_DISKS);
+        found.extend((from..count).map(|index| Connected {
+            drive: FIRST_DISK + index,
+            rom: rom.cloned(),
+        }));
+        count.max(from)
+    };
+    let mut count = come(own, None);
+    for vector in &vectors {
+        vector.call(hw, pnp_header);
+        count = come(count, Some(vector));
+    }
+    let bios = &mut *bios.lock();
+    bios.services.pmm.lends = Lends::Nothing;
+    bios.drives.lock().others = count - own;
+    found
 }
 
 /// Which cards' ROMs the user wants to run.

@@ -4,6 +4,7 @@ use super::candidate::{Candidate, Kind, Reason, Target};
 use super::order::{CMOS_FIRST, CMOS_THIRD, Order};
 use crate::arch::Handle;
 use crate::bios::int13::Drives;
+use crate::bios::option_roms::Connected;
 use crate::devices::pci::PciDevice;
 use crate::devices::place::Place;
 use crate::devices::rtc;
@@ -13,6 +14,7 @@ use crate::settings::Settings;
 use crate::storage::drivers::{self, Around};
 use crate::storage::{self, Bounce, Disk, Found};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// PCI class and subclass of Ethernet cards.
@@ -119,9 +121,46 @@ fn network_cards(pci: &[PciDevice]) -> impl Iterator<Item = Candidate> {
     let cards = (0..pci.len()).filter(|&index| pci[index].subclass() == ETHERNET);
     cards.map(|index| Candidate {
         kind: Kind::Network,
-        name: format!("Network card at PCI {}", pci[index].bdf),
+        name: format!("{} at PCI {}", card_name(&pci[index]), pci[index].bdf),
         place: Some(Place::of_pci(pci, index, "ethernet-phy@0".into())),
         target: Target::Network(pci[index].bdf),
+    })
+}
+
+/// What a person calls a network card: the cards that QEMU has (its hw/net), by vendor and device number.
+fn card_name(card: &PciDevice) -> String {
+    let model = match (card.vendor, card.device) {
+        (0x1af4, 0x1000 | 0x1041) => "virtio",
+        (0x8086, 0x100e) => "Intel e1000",
+        (0x8086, 0x1008 | 0x100f) => "Intel e1000 (82544, 82545)",
+        (0x8086, 0x10d3) => "Intel e1000e",
+        (0x8086, 0x10c9) => "Intel igb",
+        (0x8086, 0x1209 | 0x1229) => "Intel PRO/100",
+        (0x10ec, 0x8139) => "Realtek RTL8139",
+        (0x10ec, 0x8029) => "NE2000",
+        (0x1022, 0x2000) => "AMD PCnet",
+        (0x15ad, 0x07b0) => "VMware vmxnet3",
+        _ => return "Network card".into(),
+    };
+    format!("Network card {model}")
+}
+
+/// The hard disks that option ROMs have put behind ours.
+pub fn connected(pci: &[PciDevice], disks: Vec<Connected>) -> impl Iterator<Item = Candidate> {
+    disks.into_iter().map(|Connected { drive, rom }| {
+        let card = rom.as_ref().and_then(|rom| rom.bdf);
+        let index = card.and_then(|bdf| pci.iter().position(|card| card.bdf == bdf));
+        let file = rom.as_ref().and_then(|rom| rom.file.as_ref());
+        let name = rom.as_ref().map_or("", |rom| rom.name.as_str());
+        let name = if name.is_empty() { "Option ROM" } else { name };
+        Candidate {
+            kind: Kind::HardDisk,
+            name: format!("{name} (drive {drive:02X}h)"),
+            place: index
+                .map(|index| Place::of_pci(pci, index, String::new()))
+                .or_else(|| file.map(|file| Place::of_rom(file))),
+            target: Target::Drive(drive),
+        }
     })
 }
 

@@ -10,7 +10,6 @@ pub mod drivers;
 pub mod eltorito;
 mod floppy;
 pub mod nvme;
-mod patience;
 pub mod scsi;
 pub mod virtio_blk;
 pub mod virtio_scsi;
@@ -277,5 +276,7 @@ pub enum Found {
     },
 }
 
+/// How long a device may take to say what it is.
+const ANSWER_US: u64 = 4_000_000;
 /// How long making data lasting may take.
 const FLUSH_US: u64 = 32_000_000;

@@ -11,8 +11,7 @@ mod identify;
 mod tests;
 
 use super::drivers::Function;
-use super::patience::Patience;
-use super::{BlockDevice, Chs, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
+use super::{ANSWER_US, BlockDevice, Chs, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
 use crate::arch::Handle;
 use crate::devices::poll;
 use alloc::boxed::Box;
@@ -115,7 +114,6 @@ struct Controller<H> {
     admin: Pair,
     io: Pair,
     last_id: u16,
-    patience: Patience,
 }
 
 impl<H: Handle> Controller<H> {
@@ -140,7 +138,6 @@ impl<H: Handle> Controller<H> {
             admin: Pair::new(0, memory),
             io: Pair::new(1, memory + 2 * PAGE),
             last_id: 0,
-            patience: Patience::default(),
         })
     }
 
@@ -196,18 +193,19 @@ impl<H: Handle> Controller<H> {
         self.run(
             Way::Admin,
             create(CREATE_COMPLETION, completion, CONTIGUOUS),
+            ANSWER_US,
         )?;
         self.run(
             Way::Admin,
             create(CREATE_SUBMISSION, submission, CONTIGUOUS | 1 << 16),
+            ANSWER_US,
         )
     }
 
     /// Carries out one command.
-    fn run(&mut self, way: Way, command: Command) -> Result<(), DiskError> {
+    fn run(&mut self, way: Way, command: Command, timeout_us: u64) -> Result<(), DiskError> {
         self.last_id = self.last_id.wrapping_add(1);
         let id = self.last_id;
-        let timeout_us = self.patience.us();
         let (hw, doorbells, stride) = (self.hw.clone(), self.regs + DOORBELLS, self.stride);
         let pair = match way {
             Way::Admin => &mut self.admin,
@@ -238,7 +236,6 @@ impl<H: Handle> Controller<H> {
         if word as u16 != id {
             return Err(DiskError::Controller);
         }
-        self.patience.answered();
         check(word >> 17 & 0x7ff)
     }
 
@@ -252,6 +249,7 @@ impl<H: Handle> Controller<H> {
                 pages: [page, 0],
                 words: [what, 0, 0],
             },
+            ANSWER_US,
         )?;
         let mut data = identify::empty();
         self.hw.read(page, &mut data[..DATA_LEN]);
@@ -410,7 +408,7 @@ impl<H: Handle> BlockDevice for Disk<H> {
                 request.count - 1,
             ],
         };
-        controller.run(Way::Io, command)
+        controller.run(Way::Io, command, request.deadline_us)
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
@@ -422,7 +420,9 @@ impl<H: Handle> BlockDevice for Disk<H> {
             namespace: self.id,
             ..Command::default()
         };
-        self.controller.lock().run(Way::Io, command)
+        self.controller
+            .lock()
+            .run(Way::Io, command, super::FLUSH_US)
     }
 
     fn recover(&mut self) -> Result<(), DiskError> {

@@ -6,7 +6,6 @@
 mod tests;
 
 use super::drivers::Function;
-use super::patience::Patience;
 use super::{
     BlockDevice, Chs, DiskError, DiskInfo, Dma, EddBus, EddPath, Found, Kind, Limits, Request,
 };
@@ -114,7 +113,6 @@ fn open<H: Handle>(function: &Function<H>, name: String, place: Place) -> Result
         queue,
         area,
         features,
-        patience: Patience::default(),
     })
 }
 
@@ -170,11 +168,16 @@ struct Disk<H> {
     queue: Queue<H>,
     area: u64,
     features: u32,
-    patience: Patience,
 }
 
 impl<H: Handle> Disk<H> {
-    fn run(&mut self, kind: u32, sector: u64, data: Option<Part>) -> Result<(), DiskError> {
+    fn run(
+        &mut self,
+        kind: u32,
+        sector: u64,
+        data: Option<Part>,
+        timeout_us: u64,
+    ) -> Result<(), DiskError> {
         let status_at = self.area + HEADER_LEN;
         self.hw.write64(self.area, kind.into());
         self.hw.write64(self.area + 8, sector);
@@ -189,16 +192,14 @@ impl<H: Handle> Disk<H> {
             len: 1,
             written: true,
         };
-        let timeout = self.patience.us();
         let ended = match data {
-            Some(data) => self.queue.run(&[header, data, status], timeout),
-            None => self.queue.run(&[header, status], timeout),
+            Some(data) => self.queue.run(&[header, data, status], timeout_us),
+            None => self.queue.run(&[header, status], timeout_us),
         };
         ended.map_err(|fault| match fault {
             Fault::Silent => DiskError::Timeout,
             _ => DiskError::Controller,
         })?;
-        self.patience.answered();
         match self.hw.read8(status_at) {
             OK => Ok(()),
             UNSUPPORTED => Err(DiskError::BadRequest),
@@ -223,14 +224,15 @@ impl<H: Handle> BlockDevice for Disk<H> {
             written: !request.writes(),
         };
         let sector = request.lba * (u64::from(self.info.sector_size) / UNIT);
-        self.run(if request.writes() { OUT } else { IN }, sector, Some(data))
+        let kind = if request.writes() { OUT } else { IN };
+        self.run(kind, sector, Some(data), request.deadline_us)
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
         if self.features & FLUSH == 0 {
             return Ok(());
         }
-        self.run(FLUSH_CACHE, 0, None)
+        self.run(FLUSH_CACHE, 0, None, super::FLUSH_US)
     }
 
     fn recover(&mut self) -> Result<(), DiskError> {

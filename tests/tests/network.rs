@@ -3,6 +3,8 @@
 use anyhow::{Result, ensure};
 use firstlight_tests::disk::Disk;
 use firstlight_tests::guest::{Config, Firmware, Log, Machine, Nic, NicBackend, Rom};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// A boot program that asks for the PXE services (INT 1Ah AX=5650h leaves 564Eh in AX where they are) and says N and what it
@@ -114,5 +116,40 @@ fn a_card_that_cannot_boot_is_named_and_the_disk_comes_next() -> Result<()> {
         .start()?
         .wait_for(Log::Debug, "~E\n")?;
     ensure!(log.contains("ROM cannot be used: there is none"), "{log}");
+    Ok(())
+}
+
+/// Debian's installer by its own PXELINUX, which reads a dozen files by the card's UNDI and PXE services, with its menu on a
+/// serial terminal as well.
+#[test]
+fn debians_installer_comes_to_its_menu() -> Result<()> {
+    const TREE: &str = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer";
+    const SCREENS: &str = "debian-installer/amd64/boot-screens";
+    let files = tempfile::tempdir()?;
+    let (tree, to) = (Path::new(TREE), files.path());
+    symlink(tree, to.join("debian-installer"))?;
+    symlink(tree.join("amd64/pxelinux.0"), to.join("program"))?;
+    let library = "ldlinux.c32";
+    symlink(
+        tree.join("amd64/boot-screens").join(library),
+        to.join(library),
+    )?;
+    std::fs::create_dir(to.join("pxelinux.cfg"))?;
+    std::fs::write(
+        to.join("pxelinux.cfg/default"),
+        format!(
+            "serial 0 115200\npath {SCREENS}/\ninclude {SCREENS}/menu.cfg\n\
+             default {SCREENS}/vesamenu.c32\nprompt 0\ntimeout 0\n"
+        ),
+    )?;
+    let card = Nic {
+        boot_index: Some(1),
+        ..card("virtio-net-pci", &files)
+    };
+    Config::new(Machine::Pc, Firmware::Firstlight)
+        .deadline_seconds(120)
+        .nic(card)
+        .start()?
+        .wait_for(Log::Serial, "Debian GNU/Linux installer menu")?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use firstlight_vm::{Chardev, FwCfg, FwCfgValue};
 use tempfile::TempDir;
 
 /// The option ROM of guest/rom.s: says I when it is initialised and B when it is booted, and gives up.
+static DISK_ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bcv.bin"));
 static OPTION_ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rom.bin"));
 
 fn config() -> Config {
@@ -44,9 +45,9 @@ fn feature_control_of_two_cpus() -> Result<()> {
     Ok(())
 }
 
-fn rom(files: &TempDir, right: bool) -> Result<PathBuf> {
+fn rom(files: &TempDir, program: &[u8], right: bool) -> Result<PathBuf> {
     let path = files.path().join("card.rom");
-    let mut rom = OPTION_ROM.to_vec();
+    let mut rom = program.to_vec();
     let sum = rom.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     *rom.last_mut().expect("a ROM has bytes") = sum.wrapping_neg().wrapping_add(u8::from(!right));
     std::fs::write(&path, rom)?;
@@ -66,7 +67,7 @@ fn which_option_roms_run() -> Result<()> {
         (Some(exec), 2, true, true),
     ] {
         let files = tempfile::tempdir()?;
-        let card = format!("edu,romfile={}", rom(&files, right)?.display());
+        let card = format!("edu,romfile={}", rom(&files, OPTION_ROM, right)?.display());
         let disk = media::disk(files.path(), '1')?;
         let mut config = config().disk(&disk).args(["-device", &card]);
         if let Some(file) = file {
@@ -78,6 +79,28 @@ fn which_option_roms_run() -> Result<()> {
             log.starts_with('I') == runs,
             "{file:?} {value}, checksum right: {right}: {log:?}"
         );
+    }
+    Ok(())
+}
+
+/// A ROM's hard disk has the number behind ours, and its place in the order by its name or its card.
+#[test]
+fn disks_behind_option_roms_boot() -> Result<()> {
+    for (order, said) in [("hd", "1V"), ("sector in", "V1"), ("/pci@i0cf8/*@5", "V1")] {
+        let files = tempfile::tempdir()?;
+        let disk = media::disk(files.path(), '1')?;
+        let card = format!(
+            "edu,addr=5,romfile={}",
+            rom(&files, DISK_ROM, true)?.display()
+        );
+        let mut guest = config()
+            .setting("order", order)
+            .disk(&disk)
+            .args(["-device", &card])
+            .start()?;
+        guest.wait_for(Log::Serial, "Sector in a ROM (drive 81h)")?;
+        let log = guest.log(Log::Debug);
+        ensure!(log.starts_with(said), "{order}: {log:?}");
     }
     Ok(())
 }

@@ -45,6 +45,7 @@ impl Need {
             Need::Guests => &[
                 "binutils",
                 "e2fsprogs",
+                "debian-installer-12-netboot-amd64",
                 "grub-common",
                 "grub-pc-bin",
                 "grub-rescue-pc",

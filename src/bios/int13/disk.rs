@@ -1,5 +1,6 @@
 //! Hard disks: drives 80h to DFh.
 
+use super::drives::MOST_DISKS;
 use super::geometry::Translation;
 use super::transfer::{self, Action};
 use super::{Answer, BAD_COMMAND, Memory, Reply, edd, status};
@@ -114,9 +115,10 @@ fn cmos_translation(hw: &impl Ports, index: u16) -> Option<Translation> {
     Some(Translation::from_cmos(byte >> (index % 4 * 2)))
 }
 
-/// Enters the hard disks into the BIOS data area, and the first two into the tables at INT 41h and 46h.
-pub fn announce(hw: &impl PhysMem, disks: &[HardDisk]) {
-    Bda::disk_count().set(hw, disks.len().min(0x80) as u8);
+/// Enters the hard disks and so many `others` into the BIOS data area, and the first two into the tables at INT 41h and 46h.
+pub fn announce(hw: &impl PhysMem, disks: &[HardDisk], others: u8) {
+    let count = disks.len() + usize::from(others);
+    Bda::disk_count().set(hw, count.min(MOST_DISKS.into()) as u8);
     Bda::disk_control().set(hw, 0xc0);
     let segment = ebda::segment(hw);
     for (index, vector) in [0x41, 0x46].into_iter().enumerate() {

@@ -12,6 +12,8 @@ use spin::Mutex;
 
 /// Drive number of the first hard disk; diskettes are those before.
 pub const FIRST_DISK: u8 = 0x80;
+/// Most hard disks, ours and option ROMs'.
+pub const MOST_DISKS: u8 = FIRST_CD - FIRST_DISK;
 /// Drive number of the first CD drive, as in SeaBIOS.
 pub const FIRST_CD: u8 = 0xe0;
 
@@ -20,6 +22,8 @@ pub const FIRST_CD: u8 = 0xe0;
 pub struct Drives {
     /// What a CD emulates now, or was booted as.
     pub emulation: Option<Emulation>,
+    /// Hard disks behind ours, which option ROMs serve.
+    pub others: u8,
     /// Memory for a sector of a CD, which what it emulates reads parts of.
     sector: Option<u64>,
     floppies: Vec<Floppy>,
@@ -104,6 +108,11 @@ impl Drives {
         self.sector
     }
 
+    /// The number of our own hard disks.
+    pub fn own_disks(&self) -> u8 {
+        self.disks.len().min(MOST_DISKS.into()) as u8
+    }
+
     /// Whether this is a diskette drive in which no medium has been seen.
     pub fn is_empty_floppy(&self, number: u8) -> bool {
         let floppy = self.floppies.get(usize::from(number));
@@ -137,7 +146,7 @@ impl Drives {
     /// INT 41h and 46h.
     pub fn announce(&self, hw: &impl PhysMem) {
         floppy::announce(hw, self.floppies.len());
-        disk::announce(hw, &self.disks);
+        disk::announce(hw, &self.disks, self.others);
     }
 
     /// Leaves the hard disks to the guest's own drivers, until they are next used here.

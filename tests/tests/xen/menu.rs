@@ -117,6 +117,22 @@ pub fn the_menu_by_an_oem_string(version: Version) -> Result<()> {
     chosen(version, Given::Configuration)
 }
 
+/// A guest that was saved while its menu was open shows it still, and boots what is chosen then.
+pub fn saved_and_restored_in_the_menu(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let files = tempfile::tempdir()?;
+    let settings = ["menu=yes", "menu-timeout=forever"];
+    let guest = two_disks(version, &mut bed, &files, Given::Store, &settings)?;
+    bed.type_after(&guest, PROMPT, "\\033")?;
+    bed.wait_for(&guest, MENU, PROBE)?;
+    bed.check("xl save menu /tmp/menu && xl restore /tmp/menu && rm /tmp/menu")?;
+    bed.open_terminal(&guest)?;
+    // The terminal is a new one: what tells that the guest lives is that it draws.
+    bed.check("printf '\\033[B' >/tmp/keys")?;
+    bed.type_after(&guest, "HARDDISK", "\\r")?;
+    wait_said(&mut bed, "21")
+}
+
 /// Without a key the boot goes on after the time that was said, and not before.
 pub fn the_menu_waits_as_long_as_it_is_told(version: Version) -> Result<()> {
     let mut bed = bed(version)?;

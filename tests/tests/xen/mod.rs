@@ -9,6 +9,7 @@ use std::time::Duration;
 mod bootloader;
 mod disk;
 mod domain;
+mod life;
 mod linux;
 mod menu;
 mod power;
@@ -16,6 +17,7 @@ mod tables;
 pub use bootloader::*;
 pub use disk::*;
 pub use domain::*;
+pub use life::*;
 pub use linux::*;
 pub use menu::*;
 pub use power::*;
@@ -335,9 +337,12 @@ macro_rules! tests {
             an_empty_disk_leaves_the_guest_running
             a_module_of_garbage_does_not_matter
             nonsense_in_xenstore_does_not_matter
+            all_kinds_of_guests_start
+            memory_on_demand
             the_menu_by_keys_on_the_serial_console
             the_menu_by_an_oem_string
             the_menu_waits_as_long_as_it_is_told
+            saved_and_restored_in_the_menu
             pv_disk_is_read_and_written_also_after_a_restore
             pv_disk_by_the_kernels_back_end
             without_pv_disk_the_emulated_one_is_used

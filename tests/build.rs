@@ -20,11 +20,13 @@ const HOSTILE: [&str; 12] = [
 ];
 
 /// What says with which registers it is entered, in `guest/handover`, and where it is linked.
-const HANDOVER: [(&str, u32); 4] = [
+const HANDOVER: [(&str, u32); 6] = [
     ("sector", 0x7c00),
     ("wake", 0x7c00),
     ("bootrom", 0),
     ("kernel", 0),
+    ("zimage", 0),
+    ("multiboot", 0x8000),
 ];
 
 fn main() {

@@ -9,6 +9,9 @@ use firstlight_tables::routing::Routing;
 use firstlight_tables::sort;
 use firstlight_tables::{mp, pir};
 
+/// Devices of bus 0 that the PIR table has whether they are there or not: cards may be plugged in, and SeaBIOS lists these.
+const SLOTS: core::ops::RangeInclusive<u8> = 1..=6;
+
 /// How interrupts reach the controllers.
 pub struct Interrupts {
     /// From PCI's pins.
@@ -31,7 +34,8 @@ impl Interrupts {
         let pins = functions()
             .filter_map(|function| Some((function.bdf.device(), function.pin.checked_sub(1)?)));
         let pins = distinct(pins.collect());
-        let devices = distinct(functions().map(|function| function.bdf.device()).collect());
+        let found = functions().map(|function| function.bdf.device());
+        let devices = distinct(found.chain(SLOTS).collect());
         let [signature, _, _, features] = cpu.cpuid(1);
         let mp = mp::Input {
             apic_ids,

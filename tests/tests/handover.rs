@@ -118,7 +118,7 @@ fn guests_that_wake_up() -> Result<()> {
 }
 
 /// What the kernel in a file says of the entry that it came by, and of what it finds.
-fn kernel(config: Config, file: &Path, line: &str) -> Result<String> {
+fn kernel_of(config: Config, file: &Path, line: &str) -> Result<String> {
     let config = config.arg("-kernel").arg(file).args(["-append", line]);
     said(&mut config.start()?, "")
 }
@@ -132,7 +132,7 @@ fn given_kernels_with_and_without_a_display() -> Result<()> {
     for machine in Machine::ALL {
         for line in ["hello world", "vga=0x317 x", "vga=ask"] {
             let found = same(|firmware| {
-                let said = kernel(Config::new(machine, firmware), &file, line)?;
+                let said = kernel_of(Config::new(machine, firmware), &file, line)?;
                 let said = said.trim_start_matches(|letter| letter != 'R');
                 let mut words: Vec<_> = said.split_whitespace().map(String::from).collect();
                 ensure!(words.len() > 18, "{machine} {firmware}: {said:?}");
@@ -145,8 +145,67 @@ fn given_kernels_with_and_without_a_display() -> Result<()> {
             ensure!(found.join(" ").contains(line), "{machine}: {found:?}");
         }
         let without = Config::new(machine, Firmware::Firstlight).video("none");
-        let said = kernel(without, &file, "")?;
+        let said = kernel_of(without, &file, "")?;
         ensure!(said == "L", "{machine}: {said:?}");
+    }
+    Ok(())
+}
+
+/// The setup code of a kernel of old lies above the kernel, which is loaded to 64 KiB.
+#[test]
+fn kernels_that_are_loaded_low() -> Result<()> {
+    let mut kernel = program!("zimage").to_vec();
+    let mut body = vec![0; 0x1_1000];
+    (body[0], body[0x1_0000]) = (b'1', b'2');
+    kernel.extend(body);
+    let files = files(&[("kernel", &kernel)])?;
+    let file = files.path().join("kernel");
+    let found = same(|firmware| {
+        let said = kernel_of(Config::new(Machine::Pc, firmware), &file, "x")?;
+        Ok(said.lines().next_back().unwrap_or_default().to_owned())
+    })?;
+    ensure!(found == "S12", "{found:?}");
+    Ok(())
+}
+
+/// Under SeaBIOS the information is written over this kernel.
+#[test]
+fn multiboot_kernels_where_their_information_goes() -> Result<()> {
+    let files = files(&[("kernel", program!("multiboot"))])?;
+    for machine in Machine::ALL {
+        let config = Config::new(machine, Firmware::Firstlight);
+        let said = kernel_of(config, &files.path().join("kernel"), "x")?;
+        ensure!(said == "Mkom", "{machine}: {said:?}");
+    }
+    Ok(())
+}
+
+/// QEMU makes the ACPI tables longer once so many bridges have their buses; a guest that sleeps has found them.
+#[test]
+fn tables_of_a_machine_with_forty_bridges() -> Result<()> {
+    let disk = Disk::blank(1 << 20)?;
+    disk.write(0, program!("wake"))?;
+    for machine in Machine::ALL {
+        let mut config = Config::new(machine, Firmware::Firstlight).disk(&disk.path());
+        for bridge in 0..25 {
+            let device = format!(
+                "pci-bridge,id=a{bridge},chassis_nr={},addr={:#x}",
+                bridge + 1,
+                bridge + 5
+            );
+            config = config.args(["-device", &device]);
+        }
+        for bridge in 0..15 {
+            let device = format!(
+                "pci-bridge,id=b{bridge},chassis_nr={},bus=a{bridge},addr=1",
+                bridge + 60
+            );
+            config = config.args(["-device", &device]);
+        }
+        let mut guest = config.start()?;
+        guest.wait_for_status("paused (suspended)")?;
+        let log = guest.log(Log::Debug);
+        ensure!(!log.contains("firstlight"), "{machine}: {log}");
     }
     Ok(())
 }

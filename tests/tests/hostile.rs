@@ -333,3 +333,60 @@ fn virtual_8086_mode_has_all_services() -> Result<()> {
     }
     Ok(())
 }
+
+/// QEMU makes its memory map anew with every write to a bridge, and the more there is in it the longer that takes.
+#[test]
+fn a_hundred_root_ports_take_less_than_under_seabios() -> Result<()> {
+    let disk = disk(program!("restart"))?;
+    let costs = |firmware| {
+        let trace = disk.directory().join("trace");
+        let mut config = Config::new(Machine::Q35, firmware)
+            .video("none")
+            .sata()
+            .disk(&disk.path())
+            .args(["-trace", "flatview_new", "-trace", "memory_region_ops_*"])
+            .arg("-D")
+            .arg(&trace);
+        for port in 0..100 {
+            let (slot, function) = (2 + port / 8, port % 8);
+            let device = format!(
+                "pcie-root-port,id=port{port},chassis={},addr={slot:#x}.{function},multifunction=on",
+                port + 1
+            );
+            config = config.args(["-device", &device]);
+        }
+        // The program restarts the machine once it has begun.
+        let mut guest = config.arg("-no-reboot").start()?;
+        guest.wait_for(Log::Debug, "0")?;
+        guest.wait_for_end()?;
+        let trace = std::fs::read_to_string(&trace)?;
+        let count = |what: &str| trace.lines().filter(|line| line.starts_with(what)).count();
+        anyhow::Ok([count("flatview_new"), count("memory_region_ops")])
+    };
+    let [theirs, ours] = [costs(Firmware::SeaBios)?, costs(Firmware::Firstlight)?];
+    let less = ours.iter().zip(theirs).all(|(ours, theirs)| *ours < theirs);
+    ensure!(
+        less,
+        "maps and accesses: SeaBIOS {theirs:?}, Firstlight {ours:?}"
+    );
+    Ok(())
+}
+
+/// PIIX4's IDE function answers at the ports of the machine's own one, which then has no disks.
+#[test]
+fn a_second_ide_function_at_the_same_ports_costs_no_time() -> Result<()> {
+    let disk = disk(program!("restart"))?;
+    let mut said = Vec::new();
+    for firmware in [Firmware::SeaBios, Firmware::Firstlight] {
+        let drive = format!("if=none,id=d,format=raw,file={}", disk.path().display());
+        let config = Config::new(Machine::Pc, firmware)
+            .args(["-device", "piix4-ide,id=other", "-drive", &drive])
+            .args(["-device", "ide-hd,drive=d,bus=other.0"]);
+        let mut guest = config.arg("-no-reboot").start()?;
+        guest.wait_for(Log::Debug, "0")?;
+        guest.wait_for_end()?;
+        said.push(guest.log(Log::Debug));
+    }
+    ensure!(said[0] == said[1], "{said:?}");
+    Ok(())
+}

@@ -100,7 +100,8 @@ impl fmt::Display for FwCfgError {
     }
 }
 
-/// The device and its file directory, which never changes while the guest runs.
+/// The device and its file directory, in which QEMU only changes how long the ACPI tables are: it makes them anew when they are first
+/// read.
 #[derive(Clone, Debug, Default)]
 pub struct FwCfg {
     /// Directory entries as the device gives them: size, key, two reserved bytes, name; numbers are big-endian.
@@ -122,8 +123,26 @@ impl FwCfg {
         if !fw_cfg.dma && fw_cfg.number::<4>(hw, key::SIGNATURE) != SIGNATURE.into() {
             return Err(FwCfgError::NoDevice);
         }
+        fw_cfg.read_directory(hw)?;
+        Ok(fw_cfg)
+    }
+
+    /// The same with the directory as it is now.
+    ///
+    /// # Errors
+    /// As [`FwCfg::open`].
+    pub fn reread(&self, hw: &(impl Ports + PhysMem + Clock)) -> Result<Self, FwCfgError> {
+        let mut fw_cfg = Self {
+            dma: self.dma,
+            ..Self::default()
+        };
+        fw_cfg.read_directory(hw)?;
+        Ok(fw_cfg)
+    }
+
+    fn read_directory(&mut self, hw: &(impl Ports + PhysMem + Clock)) -> Result<(), FwCfgError> {
         let mut bytes = vec![0; 4 + USUAL_ENTRIES * ENTRY_SIZE];
-        fw_cfg.read(hw, key::FILE_DIR, &mut bytes)?;
+        self.read(hw, key::FILE_DIR, &mut bytes)?;
         let count = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
         if count > MAX_ENTRIES {
             return Err(FwCfgError::BadDirectory);
@@ -137,12 +156,12 @@ impl FwCfg {
         };
         if count > USUAL_ENTRIES {
             bytes = vec![0; 4 + count * ENTRY_SIZE];
-            fw_cfg.read(hw, key::FILE_DIR, &mut bytes)?;
+            self.read(hw, key::FILE_DIR, &mut bytes)?;
         }
         bytes.truncate(4 + count * ENTRY_SIZE);
         bytes.drain(..4);
-        fw_cfg.entries = bytes;
-        Ok(fw_cfg)
+        self.entries = bytes;
+        Ok(())
     }
 
     /// The file called `name`.

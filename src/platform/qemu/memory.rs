@@ -91,6 +91,9 @@ fn from_cmos(hw: &impl Ports) -> Vec<Told> {
     alloc::vec![ram(0, low_end), ram(FOUR_GIB, FOUR_GIB + high)]
 }
 
+/// Entries of the map that are for [`protect`] and for tables: what they keep from the guest has to be in it.
+const KEPT_ENTRIES: usize = 32;
+
 fn assemble(told: &[Told], reserved_end: u64, chipset: Chipset, resident: &Range<u64>) -> Memory {
     let mut memory = Memory {
         low_ram_end: 0,
@@ -106,24 +109,35 @@ fn assemble(told: &[Told], reserved_end: u64, chipset: Chipset, resident: &Range
             memory.high_end = memory.high_end.max(ram.end);
         }
     }
-    if fill(&mut memory.map, told, chipset, resident) == Err(Full) {
-        log::warn!("QEMU's memory map has too many ranges; some are left out");
+    let left_out = take(&mut memory.map, told);
+    if left_out > 0 {
+        log::warn!("QEMU's memory map has too many ranges; {left_out} are left out");
+    }
+    if protect(&mut memory.map, chipset, resident) == Err(Full) {
+        log::error!("the memory map has no room for what the firmware keeps");
     }
     memory
 }
 
-/// RAM first, then what QEMU reserves, then what a PC does, then our own.
-fn fill(
-    map: &mut E820Map,
-    told: &[Told],
-    chipset: Chipset,
-    resident: &Range<u64>,
-) -> Result<(), Full> {
-    for ram in [true, false] {
-        for entry in told.iter().filter(|entry| (entry.kind == Kind::Ram) == ram) {
-            map.insert(entry.start..entry.end, entry.kind)?;
+/// Takes over what QEMU says, RAM first, as long as there is room for what comes after it. Gives how many ranges there was none for.
+fn take(map: &mut E820Map, told: &[Told]) -> usize {
+    let order = [true, false];
+    let in_order = order.iter().flat_map(|ram| {
+        let is_ram = move |entry: &&Told| (entry.kind == Kind::Ram) == *ram;
+        told.iter().filter(is_ram)
+    });
+    let mut left_out = 0;
+    for entry in in_order {
+        let room = map.entries().len() + 2 <= CAPACITY - KEPT_ENTRIES;
+        if !room || map.insert(entry.start..entry.end, entry.kind).is_err() {
+            left_out += 1;
         }
     }
+    left_out
+}
+
+/// What a PC keeps, and then our own.
+fn protect(map: &mut E820Map, chipset: Chipset, resident: &Range<u64>) -> Result<(), Full> {
     low_memory::keep(map)?;
     if chipset == Chipset::Q35 {
         if map.ram_in(MMCONFIG) == 0 {
@@ -200,6 +214,29 @@ mod tests {
         fake.cmos = [(0x31, 0x3c)].into();
         let memory = discover(&fake, None, Chipset::I440fx, &RESIDENT);
         assert_eq!(memory.low_ram_end, 16 << 20);
+    }
+
+    #[test]
+    fn a_full_map_still_protects_the_firmware() {
+        let ranges = (0..200u64).map(|index| Told {
+            start: FOUR_GIB + index * 0x2000,
+            end: FOUR_GIB + index * 0x2000 + 0x1000,
+            kind: Kind::Ram,
+        });
+        let low = Told {
+            start: 0,
+            end: 256 << 20,
+            kind: Kind::Ram,
+        };
+        let told: Vec<_> = core::iter::once(low).chain(ranges).collect();
+        let mut memory = assemble(&told, 0, Chipset::Q35, &RESIDENT);
+        for kept in [RESIDENT.start, low_memory::EBDA.start, ROM_START] {
+            assert_eq!(memory.map.kind_at(kept), Some(Kind::Reserved), "{kept:#x}");
+        }
+        let table = memory
+            .map
+            .take_ram_top(FOUR_GIB, 0x1000, 0x1000, Kind::Acpi);
+        assert!(table.is_some());
     }
 
     proptest! {

@@ -47,7 +47,9 @@ pub fn install(
     };
     let loaded = described.fw_cfg.and_then(|fw_cfg| {
         install_smbios(hw, fw_cfg, described.settings, placer);
-        load_acpi(hw, fw_cfg, placer)
+        let bridges = described.pci.iter().any(|device| device.bridge.is_some());
+        let grown = bridges.then(|| grown(hw, fw_cfg)).flatten();
+        load_acpi(hw, grown.as_ref().unwrap_or(fw_cfg), placer)
     });
     let loaded = loaded.unwrap_or_default();
     Installed {
@@ -64,6 +66,16 @@ fn interrupts(chipset: Chipset) -> Option<Interrupts> {
         routing: chipset.routing(),
         ioapic_id: 0,
     })
+}
+
+/// The device after QEMU has made the ACPI tables for the buses that it has by now. Only with bridges they may be longer than they were.
+fn grown(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> Option<FwCfg> {
+    let script = fw_cfg.find(loader::SCRIPT_FILE)?;
+    fw_cfg.number::<1>(hw, script.handle as u16);
+    let reread = fw_cfg.reread(hw);
+    reread
+        .inspect_err(|error| log::warn!("fw_cfg: {error}; tables may be cut off"))
+        .ok()
 }
 
 fn load_acpi(

@@ -21,8 +21,11 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Tests of one program.
 type Group = (&'static str, &'static [&'static str]);
 
-/// What runs by default: GRUB, which writes to a VGA card and starts a kernel.
-const DEFAULT: &[Group] = &[("debian", &["grub_writes_to_the_screen_and_starts_a_kernel"])];
+/// What runs by default: GRUB, which writes to a VGA card and starts a kernel, and what services leave alone.
+const DEFAULT: &[Group] = &[
+    ("debian", &["grub_writes_to_the_screen_and_starts_a_kernel"]),
+    ("state", &["pc_services_keep_all_state"]),
+];
 
 /// What runs on KVM with nested paging.
 const ALL: &[Group] = &[

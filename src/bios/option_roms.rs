@@ -134,7 +134,7 @@ pub fn connect<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Vec<Connected> {
     };
     let mut count = come(own, None);
     for vector in &vectors {
-        vector.call(hw, pnp_header);
+        hw.call_rom(&mut vector.entry(pnp_header));
         count = come(count, Some(vector));
     }
     let bios = &mut *bios.lock();

@@ -75,10 +75,23 @@ impl Boot {
         }
     }
 
-    fn take_next(&mut self) -> Option<(usize, Candidate)> {
+    fn take_next(&mut self) -> Option<(usize, Target)> {
         let index = self.queue.pop_front()?;
-        let candidate = self.candidates.get(index)?.clone();
-        Some((index, candidate))
+        let candidate = self.candidates.get(index)?;
+        Some((index, candidate.target.clone()))
+    }
+
+    /// The candidate gets the machine.
+    fn hand_over(&mut self, index: usize) {
+        log::info!("booting {}", self.candidates[index].name);
+        self.current = Some(index);
+    }
+
+    /// The candidate could not be booted.
+    fn fail(&mut self, index: usize, reason: Reason) {
+        log::info!("{}: {reason}", self.candidates[index].name);
+        self.current = None;
+        self.tried.push((index, reason));
     }
 
     /// What was tried, and why it failed.
@@ -169,10 +182,10 @@ fn go_on_with<H: Handle>(
 fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
     loop {
         let next = boot.lock().take_next();
-        let Some((index, candidate)) = next else {
+        let Some((index, target)) = next else {
             return give_up(boot, bios, hw, frame);
         };
-        let result = match candidate.target {
+        let result = match target {
             Target::Drive(drive) => {
                 cd::end(bios, hw);
                 load_boot_sector(bios, hw, drive).map(|()| Start {
@@ -184,34 +197,28 @@ fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut 
             Target::Cd(drive) => cd::load(bios, hw, drive),
             Target::Rom(vector) => {
                 let pnp_header = bios.lock().services.option_roms.pnp_header();
-                log::info!("booting {}", candidate.name);
-                // It comes back when it cannot, or calls INT 18h.
-                boot.lock().current = Some(index);
+                let mut entry = vector.entry(pnp_header);
+                // It comes back when it cannot, or calls INT 18h. What it boots may call INT 19h, and never comes back here.
+                drop(vector);
+                boot.lock().hand_over(index);
                 bios.lock().machine.close_shadow(hw);
-                vector.call(hw, pnp_header);
+                hw.call_rom(&mut entry);
                 Err(Reason::GaveUp)
             }
             Target::Network(bdf) => {
-                log::info!("booting {}", candidate.name);
-                boot.lock().current = Some(index);
+                boot.lock().hand_over(index);
                 Err(network::boot(bios, hw, bdf))
             }
             Target::Nothing(reason) => Err(reason),
         };
         match result {
             Ok(start) => {
-                log::info!("booting {}", candidate.name);
-                boot.lock().current = Some(index);
+                boot.lock().hand_over(index);
                 bios.lock().machine.close_shadow(hw);
                 frame.start(start.segment, start.offset, start.drive);
                 return Outcome::Return;
             }
-            Err(reason) => {
-                log::info!("{}: {reason}", candidate.name);
-                let mut boot = boot.lock();
-                boot.current = None;
-                boot.tried.push((index, reason));
-            }
+            Err(reason) => boot.lock().fail(index, reason),
         }
     }
 }

@@ -17,16 +17,16 @@ pub fn boot(bios: &Mutex<Bios>, hw: &impl Hardware, bdf: Bdf) -> Reason {
     if let Err(error) = option_roms::of_card(bios, hw, bdf) {
         return Reason::Unusable(format!("its network boot ROM cannot be used: {error}"));
     }
-    let (vector, pnp_header) = {
+    let entry = {
         let roms = &bios.lock().services.option_roms;
         let mut vectors = roms.vectors.iter();
         let own = vectors.find(|v| v.bdf == Some(bdf) && v.kind == VectorKind::Bootstrap);
-        (own.cloned(), roms.pnp_header())
+        own.map(|vector| vector.entry(roms.pnp_header()))
     };
-    let Some(vector) = vector else {
+    let Some(mut entry) = entry else {
         return Reason::Unusable("its option ROM cannot boot from the network".into());
     };
     bios.lock().machine.close_shadow(hw);
-    vector.call(hw, pnp_header);
+    hw.call_rom(&mut entry);
     Reason::NoNetworkBoot
 }

@@ -141,15 +141,15 @@ pub struct BootVector {
 }
 
 impl BootVector {
-    /// Calls it. A bootstrap entry only returns when it could not boot. `pnp_header` is the offset in segment F000h of the
-    /// Plug and Play header.
-    pub fn call(&self, hw: &impl RealMode, pnp_header: u16) {
+    /// What it is called with. A bootstrap entry only returns when it could not boot. `pnp_header` is the offset in segment F000h
+    /// of the Plug and Play header.
+    pub fn entry(&self, pnp_header: u16) -> RealRegs {
         let entry = [self.offset, self.segment];
         let mut regs = entry_registers(entry, self.bdf, pnp_header);
         if self.kind == VectorKind::Bootstrap {
             regs.eax = STARTED_BY_A_BIOS;
         }
-        hw.call_rom(&mut regs);
+        regs
     }
 }
 

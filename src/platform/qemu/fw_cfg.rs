@@ -68,8 +68,10 @@ const NAME_SIZE: usize = 56;
 const ENTRY_SIZE: usize = 8 + NAME_SIZE;
 /// Entries fetched with the first read: more than QEMU has without very many `-fw_cfg` options.
 const USUAL_ENTRIES: usize = 48;
-/// Memory that has to be left beside a file or the directory, for what comes after.
+/// Memory that has to be left beside a large file or the directory, for what comes after.
 const ROOM_BESIDE: usize = 128 << 10;
+/// A file of at most so many bytes takes little from anybody: the wishes that are read while a guest runs, when the heap is small.
+const SMALL_FILE: u32 = 4 << 10;
 /// QEMU allows fewer files than keys, and keys have 14 bits.
 const MAX_ENTRIES: usize = 0x3fff;
 
@@ -273,7 +275,12 @@ impl FwCfg {
             );
             return None;
         }
-        if !room_for(file.size as usize + ROOM_BESIDE) {
+        let beside = if file.size > SMALL_FILE {
+            ROOM_BESIDE
+        } else {
+            0
+        };
+        if !room_for(file.size as usize + beside) {
             log::warn!("fw_cfg {shown}: no memory for {} bytes", file.size);
             return None;
         }

@@ -63,7 +63,7 @@ const ALL: &[Group] = &[
             "q35_services_keep_all_state",
             "callers_in_any_state_are_served",
             "unreal_mode_survives_services",
-            "protected_mode_callers_get_an_error",
+            "protected_mode_callers_get_an_error_without_a_way_in",
         ],
     ),
     (

@@ -112,8 +112,9 @@ pub fn pv_disk_by_the_kernels_back_end(version: Version) -> Result<()> {
         "format=raw,vdev=hda,access=rw,backendtype=phy,script=/tmp/block,target={device}"
     ));
     start(&mut bed, &guest, "", &said, 3)?;
+    // With a script for it, the toolstack makes no emulated disk beside it.
     let dmesg = bed.dmesg()?;
-    ensure!(counts(&dmesg)[0] >= 3, "{dmesg}");
+    ensure!(dmesg.contains("booting Xen disk hda"), "{dmesg}");
     bed.destroy_all()?;
     bed.check(&format!("losetup -d {device}"))?;
     Ok(())

@@ -1,30 +1,10 @@
 # An option ROM with a boot connection vector: a hard disk of one sector, which is in the ROM and says V.
 
-.intel_syntax noprefix
-.code16
-.equ DEBUG_PORT, 0xe9
+.include "rom.inc"
 .equ VECTOR, 0x13 * 4
 .equ DISKS, 0x475
 
-.section .text
-.global _start
-_start:
-    .byte 0x55, 0xaa, 3
-    jmp init
-    .org 0x1a
-    .word pnp
-    .org 0x20
-pnp:
-    .ascii "$PnP"
-    .byte 1, 2
-    .word 0
-    .byte 0, 0
-    .long 0
-    .word 0, product
-    .byte 0, 0, 0, 0
-    .word connect, 0, 0, 0, 0
-product:
-    .asciz "Sector in a ROM"
+option_rom init, "Sector in a ROM", connect=connect, blocks=3
 
 # It has a device that it found, which may become a boot device (Plug and Play BIOS Specification 1.0A, section 3.3).
 init:

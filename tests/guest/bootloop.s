@@ -2,7 +2,7 @@
 
 .include "rom.inc"
 
-option_rom init, boot, loop
+option_rom init, loop, boot=boot
 
 init:
     mov ax, CAN_BOOT

@@ -2,7 +2,7 @@
 
 .include "rom.inc"
 
-option_rom init, boot, test
+option_rom init, test, boot=boot
 
 init:
     mov al, 'I'

@@ -69,29 +69,7 @@ reset:
 1:  hlt
     jmp     1b
 
-# Prints EAX as eight hexadecimal digits.
-print_dword:
-    mov     $8, %cx
-1:  rol     $4, %eax
-    push    %eax
-    and     $0x0f, %al
-    add     $'0', %al
-    cmp     $'9', %al
-    jbe     2f
-    add     $('a' - '9' - 1), %al
-2:  call    put
-    pop     %eax
-    loop    1b
-    ret
-
-# Prints the text at SI up to its zero byte.
-print:
-    lodsb
-    test    %al, %al
-    jz      1f
-    call    put
-    jmp     print
-1:  ret
+    .include "print.inc"
 
 # Prints the character AL.
 put:

@@ -99,18 +99,23 @@ fn writes_are_on_the_hosts_disk_when_the_call_returns() -> Result<()> {
 /// GRUB's own driver reads and writes through INT 13h; its environment is then on the host's disk.
 #[test]
 fn grub_saves_its_environment() -> Result<()> {
-    let save = "x=written\nsave_env -f (hd0,msdos1)/grubenv x\necho saved\n";
     for bus in BUSES {
-        let files = tempfile::tempdir()?;
-        let image = grub::disk(files.path(), save)?;
-        q35()
-            .attach(Drive::new(bus, &image))
-            .start()?
-            .wait_for(Log::Serial, "saved")?;
-        let disk = std::fs::read(&image)?;
-        let saved = disk.windows(10).any(|bytes| bytes == b"\nx=written");
-        ensure!(saved, "{bus:?}: nothing is saved");
+        saves_its_environment(bus, |drive| drive)?;
     }
+    Ok(())
+}
+
+fn saves_its_environment(bus: Bus, kind: impl Fn(Drive) -> Drive) -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let save = "x=written\nsave_env -f (hd0,msdos1)/grubenv x\necho saved\n";
+    let image = grub::disk(files.path(), save)?;
+    q35()
+        .attach(kind(Drive::new(bus, &image)))
+        .start()?
+        .wait_for(Log::Serial, "saved")?;
+    let disk = std::fs::read(&image)?;
+    let saved = disk.windows(10).any(|bytes| bytes == b"\nx=written");
+    ensure!(saved, "{bus:?}: nothing is saved");
     Ok(())
 }
 
@@ -215,17 +220,8 @@ fn large_sectors_look_like_small_ones() -> Result<()> {
 
 #[test]
 fn grub_starts_from_large_sectors() -> Result<()> {
-    let save = "x=written\nsave_env -f (hd0,msdos1)/grubenv x\necho saved\n";
     for bus in LARGE {
-        let files = tempfile::tempdir()?;
-        let image = grub::disk(files.path(), save)?;
-        q35()
-            .attach(large(Drive::new(bus, &image)))
-            .start()?
-            .wait_for(Log::Serial, "saved")?;
-        let disk = std::fs::read(&image)?;
-        let saved = disk.windows(10).any(|bytes| bytes == b"\nx=written");
-        ensure!(saved, "{bus:?}: nothing is saved");
+        saves_its_environment(bus, large)?;
     }
     Ok(())
 }

@@ -1,11 +1,10 @@
 //! Memory for devices, out of the firmware's heap, where addresses are physical addresses below 4 GiB; and whether there is more.
 
 use alloc::vec::Vec;
-use zerocopy::{FromZeros, Immutable};
+use core::mem::ManuallyDrop;
 
 macro_rules! unit {
     ($name:ident, $len:literal) => {
-        #[derive(FromZeros, Immutable)]
         #[repr(C, align($len))]
         struct $name([u8; $len]);
     };
@@ -15,7 +14,7 @@ unit!(Line, 64);
 unit!(Kib, 1024);
 unit!(Page, 4096);
 
-/// Takes `len` zeroed bytes at a multiple of `align` out of the heap for good; `None` where it has no more.
+/// Takes `len` bytes with anything in them at a multiple of `align` out of the heap for good; `None` where it has no more.
 pub fn take(len: usize, align: usize) -> Option<u64> {
     match align {
         0..=64 => leak::<Line>(len),
@@ -35,9 +34,12 @@ pub fn room_for(len: usize) -> bool {
     room
 }
 
-fn leak<T: FromZeros + 'static>(len: usize) -> Option<u64> {
-    let memory = T::new_vec_zeroed(len.div_ceil(size_of::<T>())).ok()?;
-    Some(memory.leak().as_mut_ptr().expose_provenance() as u64)
+fn leak<T>(len: usize) -> Option<u64> {
+    let mut memory = ManuallyDrop::new(Vec::<T>::new());
+    memory
+        .try_reserve_exact(len.div_ceil(size_of::<T>()))
+        .ok()?;
+    Some(memory.as_mut_ptr().expose_provenance() as u64)
 }
 
 #[cfg(test)]

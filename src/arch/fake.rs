@@ -251,7 +251,7 @@ impl Handle for Fake {
 }
 
 impl DmaMemory for Fake {
-    fn dma_memory(&self, len: usize, align: usize) -> Option<u64> {
+    fn dma_buffer(&self, len: usize, align: usize) -> Option<u64> {
         let start = (DMA_START + self.dma_taken.get()).next_multiple_of(align as u64);
         self.dma_taken.set(start + len as u64 - DMA_START);
         Some(start)

@@ -100,10 +100,17 @@ fn move_bytes(dst: u64, src: u64, len: u64) {
 }
 
 /// An address at which `addr` can be reached, and how many bytes can be reached from there.
+#[inline]
 fn reach(addr: u64) -> (u64, u64) {
     if addr < FOUR_GIB {
         return (addr, FOUR_GIB - addr);
     }
+    reach_above(addr)
+}
+
+#[cold]
+#[inline(never)]
+fn reach_above(addr: u64) -> (u64, u64) {
     let pdpt = cpu::page_tables() + PAGE;
     let first_gib = match ALL_MEMORY.load(Ordering::Relaxed) {
         0 => PlainMemory.get64(pdpt),
@@ -322,7 +329,7 @@ impl Handle for Pc {
 }
 
 impl DmaMemory for Pc {
-    fn dma_memory(&self, len: usize, align: usize) -> Option<u64> {
+    fn dma_buffer(&self, len: usize, align: usize) -> Option<u64> {
         dma::take(len, align)
     }
 }

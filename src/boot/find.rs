@@ -40,12 +40,11 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
         .and_then(|fw_cfg| fw_cfg.read_file(hw, b"bootorder", BOOTORDER_LIMIT));
     let (first, third) = (rtc::read(hw, CMOS_FIRST), rtc::read(hw, CMOS_THIRD));
     let order = Order::new(bootorder.as_deref(), first, third).with_setting(&settings.order);
-    let may_boot = |place: &Place| order.may_boot(place);
     let around = Around {
         hw: hw.clone(),
         pci: &machine.pci,
         config: machine.config,
-        wanted: order.leaves_out().then_some(&may_boot),
+        wanted: order.only(),
     };
     let mut devices = Vec::new();
     let mut candidates = Vec::new();

@@ -5,7 +5,7 @@
 //! option `-boot`.
 
 use super::candidate::{Candidate, Kind};
-use crate::devices::place::Place;
+use crate::devices::place::{Path, Place};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -22,7 +22,7 @@ enum Wish {
     /// All devices of a kind.
     Kind(Kind),
     /// The device at this path.
-    Path(String),
+    Path(Path),
     /// Devices whose name starts so.
     Name(String),
 }
@@ -34,7 +34,7 @@ impl Wish {
             return None;
         }
         if word.starts_with('/') {
-            return Some(Self::Path(word.into()));
+            return Some(Self::Path(Path::new(word)));
         }
         let kind = Kind::parse(word);
         Some(kind.map_or_else(|| Self::Name(word.into()), Self::Kind))
@@ -56,7 +56,7 @@ impl Wish {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     /// Device paths, first to last.
-    paths: Vec<String>,
+    paths: Vec<Path>,
     /// The user's wishes, first to last.
     wishes: Vec<Wish>,
     /// Boots nothing that nobody names.
@@ -74,7 +74,7 @@ impl Order {
             match core::str::from_utf8(line).map(str::trim) {
                 Ok("") => {}
                 Ok(HALT) => order.strict = true,
-                Ok(path) => order.paths.push(path.into()),
+                Ok(path) => order.paths.push(Path::new(path)),
                 Err(_) => log::warn!(
                     "bootorder: a line that is not text: {}",
                     line.escape_ascii()
@@ -116,15 +116,10 @@ impl Order {
             .unwrap_or(self.paths.len())
     }
 
-    /// Whether there are places that nothing on them can be booted from, whatever it is.
-    pub fn leaves_out(&self) -> bool {
-        self.strict && self.wishes.is_empty()
-    }
-
-    /// Whether something at `place`, or behind it, may be booted: a strict order leaves out the rest, whose controllers need not
-    /// even be looked at.
-    pub fn may_boot(&self, place: &Place) -> bool {
-        !self.leaves_out() || self.position(Some(place)) < self.paths.len()
+    /// The only places from which something may be booted; `None` where that is not a matter of places alone. A strict order leaves
+    /// out the rest, whose controllers need not even be looked at.
+    pub fn only(&self) -> Option<&[Path]> {
+        (self.strict && self.wishes.is_empty()).then_some(&self.paths)
     }
 
     /// What a device with this kind, name and place is sorted by. Equals keep their order.
@@ -275,10 +270,12 @@ mod tests {
             ..Place::default()
         };
         let order = Order::new(Some(b"/pci@i0cf8/scsi@2/disk@0\nHALT"), 0, 0);
-        assert!(order.may_boot(&place(2, "")) && order.may_boot(&place(2, "disk@0")));
-        assert!(!order.may_boot(&place(2, "disk@1")) && !order.may_boot(&place(3, "")));
-        assert!(order.with_setting("hd").may_boot(&place(3, "")));
-        assert!(Order::new(None, 0, 0).may_boot(&place(3, "")));
+        let only = order.only().expect("it is strict");
+        let wanted = |device, unit| only.iter().any(|path| place(device, unit).is(path));
+        assert!(wanted(2, "") && wanted(2, "disk@0"));
+        assert!(!wanted(2, "disk@1") && !wanted(3, ""));
+        assert_eq!(order.with_setting("hd").only(), None);
+        assert_eq!(Order::new(None, 0, 0).only(), None);
     }
 
     proptest::proptest! {

@@ -17,24 +17,16 @@ pub struct Place {
     pub root: u8,
     /// PCI device and function, for each bridge from the root bus on, then for the device itself.
     pub pci: Vec<(u8, u8)>,
-    /// The rest of the path. A node may be `*@ADDRESS`, where its name does not matter, or end in `*`, where its end does not.
+    /// The rest of the path. A node may be `*@ADDRESS`, where its name does not matter.
     pub unit: String,
 }
 
 impl Place {
     /// The place of a unit of function `index` in the list of all PCI functions.
     pub fn of_pci(devices: &[PciDevice], index: usize, unit: String) -> Self {
-        let mut pci = Vec::new();
-        let mut at = Some(index);
-        let mut bus = 0;
-        while let Some(device) = at.and_then(|index| devices.get(index)) {
-            pci.push((device.bdf.device(), device.bdf.function()));
-            bus = device.bdf.bus();
-            // A bridge precedes what is behind it, so this ends.
-            at = device.parent.filter(|&parent| Some(parent) < at);
-        }
+        let mut pci: Vec<_> = upwards(devices, index).collect();
         pci.reverse();
-        let root = root_number(devices, bus);
+        let root = devices.get(index).map_or(0, |device| device.root);
         Self { root, pci, unit }
     }
 
@@ -46,24 +38,15 @@ impl Place {
         }
     }
 
-    /// Whether `path`, a line of `bootorder`, names this place or something in it: as in SeaBIOS, the path may go on where
-    /// this one ends, and what PCI functions are called in it does not matter.
-    pub fn is(&self, path: &str) -> bool {
-        let mut nodes = nodes(path);
-        if self.pci.is_empty() && self.unit.is_empty() {
-            return false;
+    /// Whether `path` names this place or something in it: as in SeaBIOS, the path may go on where this one ends, and what PCI
+    /// functions are called in it does not matter.
+    pub fn is(&self, path: &Path) -> bool {
+        if self.pci.is_empty() {
+            return !self.unit.is_empty() && same_nodes(&self.unit, nodes(&path.text));
         }
-        if !self.pci.is_empty() {
-            if nodes.next().and_then(root_in) != Some(self.root) {
-                return false;
-            }
-            for &hop in &self.pci {
-                if nodes.next().and_then(pci_address) != Some(hop) {
-                    return false;
-                }
-            }
-        }
-        self::nodes(&self.unit).all(|ours| nodes.next().is_some_and(|node| same_node(ours, node)))
+        path.root == Some(self.root)
+            && path.hops.starts_with(&self.pci)
+            && same_nodes(&self.unit, path.behind(self.pci.len()))
     }
 }
 
@@ -89,20 +72,62 @@ impl fmt::Display for Place {
     }
 }
 
+/// A line of `bootorder`, taken apart once, since it is compared with many places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    text: String,
+    /// The root bus that its first node names.
+    root: Option<u8>,
+    /// What the nodes after it say, as far as they can be PCI addresses.
+    hops: Vec<(u8, u8)>,
+}
+
+impl Path {
+    /// Takes any text apart.
+    pub fn new(text: &str) -> Self {
+        let mut nodes = nodes(text);
+        Self {
+            root: nodes.next().and_then(root_in),
+            hops: nodes.map_while(pci_address).collect(),
+            text: text.into(),
+        }
+    }
+
+    /// The nodes behind so many PCI functions.
+    fn behind(&self, functions: usize) -> impl Iterator<Item = &str> {
+        nodes(&self.text).skip(1 + functions)
+    }
+
+    /// The nodes behind function `index` in the list of all, where the path leads there.
+    pub fn behind_function(
+        &self,
+        devices: &[PciDevice],
+        index: usize,
+    ) -> Option<impl Iterator<Item = &str>> {
+        let root = devices.get(index)?.root;
+        let depth = upwards(devices, index).count();
+        let here = self.root == Some(root)
+            && self.hops.len() >= depth
+            && upwards(devices, index).eq(self.hops[..depth].iter().rev().copied());
+        here.then(|| self.behind(depth))
+    }
+}
+
+/// Device and function of PCI function `index`, then those of the bridges in front of it.
+fn upwards(devices: &[PciDevice], index: usize) -> impl Iterator<Item = (u8, u8)> {
+    let before = |index: &usize| {
+        // A bridge precedes what is behind it, so this ends.
+        let parent = devices.get(*index)?.parent;
+        parent.filter(|parent| parent < index)
+    };
+    core::iter::successors(Some(index), before)
+        .filter_map(|index| devices.get(index))
+        .map(|device| (device.bdf.device(), device.bdf.function()))
+}
+
 /// The nodes of a path.
 fn nodes(path: &str) -> impl Iterator<Item = &str> {
     path.trim().split('/').filter(|node| !node.is_empty())
-}
-
-/// How many root buses below `bus` have a device.
-fn root_number(devices: &[PciDevice], bus: u8) -> u8 {
-    let roots = devices.iter().filter(|device| device.parent.is_none());
-    let mut buses: Vec<u8> = roots
-        .map(|device| device.bdf.bus())
-        .filter(|root| *root < bus)
-        .collect();
-    buses.dedup();
-    buses.len() as u8
 }
 
 /// The root bus that a path's first node names: `pci@i0cf8`, or `pci@i0cf8,1` for one beside bus 0.
@@ -125,17 +150,16 @@ fn pci_address(node: &str) -> Option<(u8, u8)> {
     Some((number(device)?, number(function)?))
 }
 
-/// Whether `node` is what `ours` says, whose name may be `*`, or its end.
+/// Whether `unit`, as in a [`Place`], names where `nodes` lead, or something in front of that.
+pub fn same_nodes<'a>(unit: &str, mut nodes: impl Iterator<Item = &'a str>) -> bool {
+    self::nodes(unit).all(|ours| nodes.next().is_some_and(|node| same_node(ours, node)))
+}
+
+/// Whether `node` is what `ours` says, whose name may be `*`.
 fn same_node(ours: &str, node: &str) -> bool {
-    let same = |ours: &str, node: &str| match ours.strip_suffix('*') {
-        Some(start) => node.starts_with(start),
-        None => ours == node,
-    };
     match ours.strip_prefix("*@") {
-        Some(address) => node
-            .split_once('@')
-            .is_some_and(|(_, at)| same(address, at)),
-        None => same(ours, node),
+        Some(address) => node.split_once('@').is_some_and(|(_, at)| at == address),
+        None => ours == node,
     }
 }
 
@@ -154,23 +178,25 @@ mod tests {
     #[test]
     fn paths_as_qemu_writes_them() {
         let ide = place(0, &[(1, 1)], "drive@0/disk@1");
-        assert!(ide.is("/pci@i0cf8/ide@1,1/drive@0/disk@1"));
-        assert!(ide.is("/pci@i0cf8/ide@1,1/drive@0/disk@1/more@0"));
-        assert!(!ide.is("/pci@i0cf8/ide@1,1/drive@0/disk@0"));
-        assert!(!ide.is("/pci@i0cf8/ide@1,1/drive@0/disk@11"));
-        assert!(!ide.is("/pci@i0cf8/ide@1,1/drive@0"));
-        assert!(!ide.is("/pci@i0cf8,1/ide@1,1/drive@0/disk@1"));
-        assert!(!ide.is("/pci@i0cf8/ide@1/drive@0/disk@1"));
-        assert!(!ide.is("/rom@genroms/linuxboot_dma.bin"));
-        assert!(!ide.is(""));
+        assert!(ide.is(&Path::new("/pci@i0cf8/ide@1,1/drive@0/disk@1")));
+        assert!(ide.is(&Path::new("/pci@i0cf8/ide@1,1/drive@0/disk@1/more@0")));
+        assert!(!ide.is(&Path::new("/pci@i0cf8/ide@1,1/drive@0/disk@0")));
+        assert!(!ide.is(&Path::new("/pci@i0cf8/ide@1,1/drive@0/disk@11")));
+        assert!(!ide.is(&Path::new("/pci@i0cf8/ide@1,1/drive@0")));
+        assert!(!ide.is(&Path::new("/pci@i0cf8,1/ide@1,1/drive@0/disk@1")));
+        assert!(!ide.is(&Path::new("/pci@i0cf8/ide@1/drive@0/disk@1")));
+        assert!(!ide.is(&Path::new("/rom@genroms/linuxboot_dma.bin")));
+        assert!(!ide.is(&Path::new("")));
         let behind = place(0, &[(0x1e, 0), (3, 0)], "drive@0/disk@0");
-        assert!(behind.is("/pci@i0cf8/pci-bridge@1e/pci8086,2922@3/drive@0/disk@0\n"));
+        assert!(behind.is(&Path::new(
+            "/pci@i0cf8/pci-bridge@1e/pci8086,2922@3/drive@0/disk@0\n"
+        )));
         let card = place(0, &[(3, 0)], "ethernet-phy@0");
-        assert!(card.is("/pci@i0cf8/ethernet@3/ethernet-phy@0"));
+        assert!(card.is(&Path::new("/pci@i0cf8/ethernet@3/ethernet-phy@0")));
         let rom = Place::of_rom("a.rom");
-        assert!(rom.is("/rom@genroms/a.rom"));
-        assert!(!rom.is("/rom@genroms/b.rom") && !rom.is(""));
-        assert!(!Place::default().is("/pci@i0cf8/ide@1,1"));
+        assert!(rom.is(&Path::new("/rom@genroms/a.rom")));
+        assert!(!rom.is(&Path::new("/rom@genroms/b.rom")) && !rom.is(&Path::new("")));
+        assert!(!Place::default().is(&Path::new("/pci@i0cf8/ide@1,1")));
     }
 
     /// The paths of QEMU 10 for devices of every bus, from a machine that had them all.
@@ -206,21 +232,22 @@ mod tests {
                 "/pci@i0cf8,2/pci-bridge@0/scsi@3/disk@0,0",
             ),
         ] {
-            assert!(place.is(path), "{path}");
-            assert!(place.is(&place.to_string()), "{place}");
+            assert!(place.is(&Path::new(path)), "{path}");
+            assert!(place.is(&Path::new(&place.to_string())), "{place}");
         }
-        let target = place(0, &[(5, 0)], "channel@0/disk@3,*");
-        assert!(target.is("/pci@i0cf8/scsi@5/channel@0/disk@3,1"));
-        assert!(!target.is("/pci@i0cf8/scsi@5/channel@0/disk@33,1"));
         let controller = place(1, &[(0, 0), (4, 0)], "");
-        assert!(controller.is("/pci@i0cf8,1/pci-bridge@0/scsi@4/channel@0/disk@0,0"));
-        assert!(!controller.is("/pci@i0cf8,1/pci-bridge@0/scsi@5/channel@0/disk@0,0"));
+        assert!(controller.is(&Path::new(
+            "/pci@i0cf8,1/pci-bridge@0/scsi@4/channel@0/disk@0,0"
+        )));
+        assert!(!controller.is(&Path::new(
+            "/pci@i0cf8,1/pci-bridge@0/scsi@5/channel@0/disk@0,0"
+        )));
     }
 
     proptest::proptest! {
         #[test]
         fn any_path_is_answered(path in ".*") {
-            place(0, &[(1, 1)], "drive@0/disk@1").is(&path);
+            place(0, &[(1, 1)], "drive@0/disk@1").is(&Path::new(&path));
         }
 
         #[test]
@@ -230,11 +257,11 @@ mod tests {
             unit in "([a-z]{1,4}@[0-9a-f]{1,2}(/[a-z]{1,4}@[0-9]{1,2})?)?",
         ) {
             let this = place(root, &hops, &unit);
-            proptest::prop_assert!(this.is(&this.to_string()));
+            proptest::prop_assert!(this.is(&Path::new(&this.to_string())));
             let longer = format!("{this}/more@0");
-            proptest::prop_assert!(this.is(&longer));
+            proptest::prop_assert!(this.is(&Path::new(&longer)));
             let other = Place { root: root + 1, ..this.clone() };
-            proptest::prop_assert!(!other.is(&this.to_string()));
+            proptest::prop_assert!(!other.is(&Path::new(&this.to_string())));
         }
     }
 }

@@ -4,10 +4,10 @@ use crate::arch::Hardware;
 
 /// Polls before the clock is asked: a device that answers at once costs no clock access.
 const FREE_POLLS: u32 = 24;
-/// Pauses between the first two polls, and most between later ones. A pause takes some 40 to 150 cycles, so that a poll comes every
-/// 2 to 8 us at first, which is about what one costs that a hypervisor's user process answers, and every 15 to 50 us at last.
-const FIRST_PAUSES: u32 = 128;
-const MOST_PAUSES: u32 = 1024;
+/// Pauses between the first two polls, and most between later ones, so that a poll comes every 2 to 8 us at first, which is about
+/// what one costs that a hypervisor's user process answers, and every 15 to 50 us at last.
+const FIRST_PAUSES: u32 = 16;
+const MOST_PAUSES: u32 = 128;
 
 /// How often interrupts are served during a long wait: a tick of the timer is 55 ms, a byte of a serial port at 115,200 baud
 /// 87 us, of which a FIFO holds 16.

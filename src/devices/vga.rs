@@ -274,7 +274,13 @@ impl Vga {
         }
         let places = (self.memory..).step_by(GLYPH_STRIDE * size_of::<u32>());
         for (glyph, at) in font.as_chunks::<GLYPH>().0.iter().zip(places) {
-            hw.write_as(at, &glyph.map(|row| BLANK | u32::from(row) << 16));
+            // Two rows at a time.
+            let mut cells = [0u64; GLYPH / 2];
+            for (pair, [upper, lower]) in cells.iter_mut().zip(glyph.as_chunks().0) {
+                let rows = u64::from(*upper) << 16 | u64::from(*lower) << 48;
+                *pair = rows | u64::from(BLANK) << 32 | u64::from(BLANK);
+            }
+            hw.write_as(at, &cells);
         }
     }
 

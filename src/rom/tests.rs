@@ -25,6 +25,7 @@ fn card(class: u32, rom: u64) -> PciDevice {
         irq: None,
         bridge: None,
         parent: None,
+        root: 0,
     }
 }
 

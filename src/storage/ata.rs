@@ -87,7 +87,7 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
     // Drives of a controller share the descriptor table: requests come one after the other.
     let prd = channels[0]
         .bus_master
-        .and_then(|_| function.hw().dma_memory(PRD_TABLE_LEN, PRD_TABLE_ALIGN));
+        .and_then(|_| function.hw().dma_buffer(PRD_TABLE_LEN, PRD_TABLE_ALIGN));
     let before = function.around.pci[..function.index]
         .iter()
         .filter(|device| device.subclass() == PCI_CLASS)

@@ -33,7 +33,7 @@ impl Bounce {
 
     /// Takes the memory. Without any left, requests that need it fail.
     pub fn new(hw: &impl DmaMemory) -> Self {
-        let start = hw.dma_memory(Self::LEN, 4096);
+        let start = hw.dma_buffer(Self::LEN, 4096);
         if start.is_none() {
             log::warn!("no memory for transfers to where a device does not reach");
         }

@@ -3,7 +3,7 @@
 use super::{Found, Kind, ahci, ata, floppy, nvme, virtio_blk, virtio_scsi};
 use crate::arch::{Handle, room_for};
 use crate::devices::pci::{ConfigAccess, PciDevice};
-use crate::devices::place::Place;
+use crate::devices::place::{Path, Place, same_nodes};
 use crate::devices::virtio;
 use alloc::format;
 use alloc::string::String;
@@ -17,8 +17,8 @@ pub struct Around<'a, H> {
     pub pci: &'a [PciDevice],
     /// How their configuration space is reached.
     pub config: ConfigAccess,
-    /// Tells whether something at a place, or behind it, is wanted; `None` where all is.
-    pub wanted: Option<&'a dyn Fn(&Place) -> bool>,
+    /// What is wanted, and no more; `None` where all is.
+    pub wanted: Option<&'a [Path]>,
 }
 
 /// A PCI function that a driver serves.
@@ -51,12 +51,16 @@ impl<H: Handle> Function<'_, H> {
         Place::of_pci(self.around.pci, self.index, unit)
     }
 
-    /// Whether this unit is wanted, named as for [`place`](Self::place). In place of the end of the last node there may be `*`.
-    /// Ask before you look at each of many.
-    pub fn wants(&self, unit: impl FnOnce() -> String) -> bool {
-        self.around
-            .wanted
-            .is_none_or(|wanted| wanted(&self.place(unit())))
+    /// What is wanted in it: the nodes behind its own, for each path that leads here. `None` where all is wanted.
+    pub fn wanted(&self) -> Option<impl Iterator<Item = impl Iterator<Item = &str>>> {
+        let paths = self.around.wanted?.iter();
+        Some(paths.filter_map(|path| path.behind_function(self.around.pci, self.index)))
+    }
+
+    /// Whether this unit is wanted, named as for [`place`](Self::place). Ask before you look at each of many.
+    pub fn wants(&self, unit: impl Fn() -> String) -> bool {
+        self.wanted()
+            .is_none_or(|mut wanted| wanted.any(|nodes| same_nodes(&unit(), nodes)))
     }
 }
 

@@ -57,6 +57,8 @@ const PAGE: u64 = 4096;
 const PAGES: u64 = 5;
 /// Entries of a queue.
 const ENTRIES: u16 = 8;
+/// Bytes of an entry of a completion queue.
+const COMPLETION_LEN: u64 = 16;
 /// Entries of a list of pages, which limits a transfer.
 const LIST_ENTRIES: u64 = PAGE / 8;
 /// Most namespaces of a controller that are looked at.
@@ -127,7 +129,7 @@ impl<H: Handle> Controller<H> {
             return Err("it has no pages of 4 KiB".into());
         }
         let memory = hw
-            .dma_memory((PAGES * PAGE) as usize, PAGE as usize)
+            .dma_buffer((PAGES * PAGE) as usize, PAGE as usize)
             .ok_or("no memory is left for it")?;
         Ok(Self {
             hw,
@@ -171,9 +173,12 @@ impl<H: Handle> Controller<H> {
     fn start(&mut self) -> Result<(), DiskError> {
         self.set(CC, 0);
         self.wait(false)?;
-        self.hw.fill(self.memory, 4 * PAGE, 0);
         self.admin = Pair::new(0, self.memory);
         self.io = Pair::new(1, self.memory + 2 * PAGE);
+        for pair in [&self.admin, &self.io] {
+            self.hw
+                .fill(pair.completion, COMPLETION_LEN * u64::from(ENTRIES), 0);
+        }
         let size = u32::from(ENTRIES - 1);
         self.set(AQA, size << 16 | size);
         self.set64(ASQ, self.admin.submission);
@@ -225,7 +230,7 @@ impl<H: Handle> Controller<H> {
         pair.tail = (pair.tail + 1) % ENTRIES;
         let doorbell = doorbells + 2 * u64::from(pair.id) * stride;
         hw.write32(doorbell, pair.tail.into());
-        let ended = pair.completion + 16 * u64::from(pair.head) + 12;
+        let ended = pair.completion + COMPLETION_LEN * u64::from(pair.head) + 12;
         let word = poll::sparsely(&hw, timeout_us, || {
             Some(hw.read32(ended)).filter(|word| (word >> 16 & 1 != 0) == pair.phase)
         })
@@ -241,6 +246,7 @@ impl<H: Handle> Controller<H> {
 
     fn identify(&mut self, what: u32, namespace: u32) -> Result<Box<Data>, DiskError> {
         let page = self.page();
+        self.hw.fill(page, DATA_LEN as u64, 0);
         self.run(
             Way::Admin,
             Command {

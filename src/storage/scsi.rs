@@ -339,7 +339,7 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
 
     /// A device of which is known what it is. Its medium is looked at when it is first used. `None` without memory for it.
     pub fn new(hw: H, transport: T, identity: Identity, found: Found) -> Option<Self> {
-        let scratch = hw.dma_memory(SCRATCH_LEN, SCRATCH_LEN)?;
+        let scratch = hw.dma_buffer(SCRATCH_LEN, SCRATCH_LEN)?;
         let name = match identity.model.as_str() {
             "" => found.name,
             model => alloc::format!("{model} ({})", found.name),

@@ -48,7 +48,7 @@ const REQUEST_BLOCK: u64 = 19;
 const RESPONSE_LEN: u32 = 12 + SENSE_SIZE;
 const RESPONSE_SENSE_LEN: u64 = 0;
 const RESPONSE_RESIDUAL: u64 = 4;
-const RESPONSE_STATUS: u64 = 10;
+const RESPONSE_QUALIFIER: u64 = 8;
 const RESPONSE_RESPONSE: u64 = 11;
 const RESPONSE_SENSE: u64 = 12;
 
@@ -195,7 +195,7 @@ impl<H: Handle> Adapter<H> {
         let queue = device.queue(REQUESTS, parts).map_err(said)?;
         let hw = function.hw();
         let area = hw
-            .dma_memory(AREA_LEN as usize, 64)
+            .dma_buffer(AREA_LEN as usize, 64)
             .ok_or_else(|| said(Fault::NoMemory))?;
         device.start();
         Ok(Self {
@@ -262,9 +262,9 @@ impl<H: Handle> Adapter<H> {
     /// How the job with this number ended.
     fn ended(&self, number: usize) -> Result<Ended, DiskError> {
         let at = self.slot(number) + RESPONSE_AT;
-        let residual = self.hw.read32(at + RESPONSE_RESIDUAL);
-        let status = match self.hw.read8(at + RESPONSE_RESPONSE) {
-            response::OK | response::OVERRUN => self.hw.read8(at + RESPONSE_STATUS),
+        let [_, _, status, response] = self.hw.read32(at + RESPONSE_QUALIFIER).to_le_bytes();
+        let status = match response {
+            response::OK | response::OVERRUN => status,
             response::BUSY | response::RESET => status::BUSY,
             // It is gone, or was never there.
             response::BAD_TARGET | response::INCORRECT_LUN => return Err(DiskError::NotReady),
@@ -285,7 +285,10 @@ impl<H: Handle> Adapter<H> {
             status::BUSY | status::TASK_SET_FULL => Status::Busy,
             _ => return Err(DiskError::Controller),
         };
-        Ok(Ended { status, residual })
+        Ok(Ended {
+            status,
+            residual: self.hw.read32(at + RESPONSE_RESIDUAL),
+        })
     }
 
     /// Resets the device, which gives up all that it was doing.
@@ -308,13 +311,13 @@ impl<H: Handle> Adapter<H> {
         let mut found = Vec::new();
         let mut longer = Vec::new();
         for targets in targets.chunks(MOST_AT_ONCE) {
-            let lists = (self.lists()..).step_by(FIRST_LEN as usize);
-            for ((number, &target), list) in targets.iter().enumerate().zip(lists) {
+            let len = u64::from(FIRST_LEN) * targets.len() as u64;
+            self.hw.fill(self.lists(), len, 0);
+            for (number, &target) in targets.iter().enumerate() {
                 let slot = self.slot(number);
                 self.hw.write8(slot + REQUEST_TARGET, target);
                 let response = slot + RESPONSE_AT + RESPONSE_RESPONSE;
                 self.hw.write8(response, response::NONE);
-                self.hw.write32(list, 0);
             }
             self.queue
                 .run_described(&heads[..targets.len()], LUNS_US)
@@ -358,7 +361,7 @@ impl<H: Handle> Adapter<H> {
         whole[..block.len()].copy_from_slice(block);
         let mut answers = Vec::with_capacity(units.len());
         for units in units.chunks(MOST_AT_ONCE) {
-            self.hw.fill(self.lists(), LUNS_LEN, 0);
+            self.hw.fill(self.lists(), (N * units.len()) as u64, 0);
             let buffers = (self.lists()..).step_by(N);
             let jobs: Vec<Job> = units
                 .iter()
@@ -510,9 +513,10 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
 fn look<H: Handle>(function: &Function<H>) -> Result<Vec<Found>, String> {
     let mut adapter = Adapter::open(function)?;
     let config = Config::read(&adapter.device);
-    let targets: Vec<u8> = (0..=config.most_target)
-        .filter(|target| function.wants(|| format!("channel@0/disk@{target:x},*")))
-        .collect();
+    let targets = match function.wanted() {
+        None => (0..=config.most_target).collect(),
+        Some(wanted) => targets_of(wanted, config.most_target),
+    };
     let mut addresses = adapter.survey(&targets).map_err(|error| match error {
         DiskError::Timeout => format!("{}", Fault::Silent),
         _ => format!("{}", Fault::Nonsense),
@@ -548,6 +552,21 @@ fn look<H: Handle>(function: &Function<H>) -> Result<Vec<Found>, String> {
         }
     }
     Ok(found)
+}
+
+/// The targets that paths name, given the nodes behind the adapter, up to the last one that there may be.
+fn targets_of<'a>(paths: impl Iterator<Item = impl Iterator<Item = &'a str>>, most: u8) -> Vec<u8> {
+    let mut targets = Vec::new();
+    for mut nodes in paths {
+        let target = nodes
+            .nth(1)
+            .and_then(|disk| disk.strip_prefix("disk@"))
+            .and_then(|address| address.split(',').next())
+            .and_then(|target| u8::from_str_radix(target, 16).ok())
+            .filter(|target| *target <= most && !targets.contains(target));
+        targets.extend(target);
+    }
+    targets
 }
 
 fn name<H: Handle>(function: &Function<H>, Address { target, lun }: Address) -> String {

@@ -1,10 +1,17 @@
 //! Sorting for a ROM: the library's sorts are made for long lists and cost up to 10 KiB for each type that they sort.
 
-/// Sorts a short list in place by `key`; equal elements keep their order.
-pub fn by_key<T, K: Ord>(list: &mut [T], mut key: impl FnMut(&T) -> K) {
+use alloc::vec::Vec;
+
+/// Sorts a short list in place by `key`, which is asked once for each element; equal elements keep their order.
+pub fn by_key<T, K: Ord>(list: &mut [T], key: impl FnMut(&T) -> K) {
+    if list.len() < 2 {
+        return;
+    }
+    let mut keys: Vec<K> = list.iter().map(key).collect();
     for sorted in 1..list.len() {
         let mut at = sorted;
-        while at > 0 && key(&list[at - 1]) > key(&list[at]) {
+        while at > 0 && keys[at - 1] > keys[at] {
+            keys.swap(at - 1, at);
             list.swap(at - 1, at);
             at -= 1;
         }

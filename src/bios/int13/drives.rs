@@ -104,7 +104,7 @@ impl Drives {
     /// Memory for a sector of a CD, of which what it emulates reads parts; `None` where none is left. Only one CD emulates.
     pub fn cd_sector(&mut self, hw: &impl DmaMemory) -> Option<u64> {
         const LEN: usize = crate::storage::eltorito::SECTOR;
-        self.sector = self.sector.or_else(|| hw.dma_memory(LEN, LEN));
+        self.sector = self.sector.or_else(|| hw.dma_buffer(LEN, LEN));
         self.sector
     }
 

@@ -295,6 +295,8 @@ pub struct PciDevice {
     pub bridge: Option<Bridge>,
     /// Index in the device list of the bridge in front of it; `None` on a root bus.
     pub parent: Option<usize>,
+    /// Its root bus: 0 for bus 0, then counted in the order of their bus numbers (QEMU's `pxb` devices).
+    pub root: u8,
 }
 
 impl PciDevice {

@@ -3,7 +3,6 @@
 //! From the leaves to the roots, each bridge's windows become as large as what is behind them; then, from the roots
 //! down, everything gets its place. What does not fit stays without an address.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::ops::Range;
@@ -56,8 +55,17 @@ struct Request {
     high: bool,
 }
 
-/// Requests on one bus, or on all root buses, by [`Space`].
+/// Requests on one bus, or on all root buses, by [`Space`]; those with the largest alignment come first: then requests with sizes of
+/// powers of two leave no holes between them.
 type Requests = [Vec<Request>; 3];
+
+fn sort(requests: &mut Requests) {
+    for requests in requests {
+        firstlight_tables::sort::by_key(requests, |request| {
+            (Reverse(request.align), Reverse(request.size))
+        });
+    }
+}
 
 /// Gives every BAR and bridge window of `devices` an address in `windows`. A bridge comes before what is behind it.
 ///
@@ -87,8 +95,10 @@ pub fn plan(devices: &mut [PciDevice], windows: &Windows) -> usize {
 /// What each bus asks for; entry `i` is the bus behind device `i`, the last entry all root buses.
 fn gather(devices: &[PciDevice], with_spare: bool) -> Vec<Requests> {
     let roots = devices.len();
-    let mut requests: Vec<Requests> = vec![Requests::default(); roots + 1];
+    let mut requests = Vec::new();
+    requests.resize_with(roots + 1, Requests::default);
     for (index, device) in devices.iter().enumerate().rev() {
+        sort(&mut requests[index]);
         let parent = device.parent.filter(|p| *p < index).unwrap_or(roots);
         for (number, bar) in device.bars.iter().enumerate() {
             if bar.size == 0 || bar.address.is_some() {
@@ -115,13 +125,16 @@ fn gather(devices: &[PciDevice], with_spare: bool) -> Vec<Requests> {
             }
         }
     }
+    sort(&mut requests[roots]);
     requests
 }
 
 /// Where memory behind bridge `parent` (or on a root bus) belongs: a 64-bit prefetchable window takes only what may
 /// follow it above 4 GiB.
 fn memory_space(devices: &[PciDevice], parent: usize, prefetchable: bool, is64: bool) -> Space {
-    let bridge = devices.get(parent).and_then(|device| device.bridge);
+    let bridge = devices
+        .get(parent)
+        .and_then(|device| device.bridge.as_ref());
     match bridge {
         Some(bridge) if bridge.has_pref && prefetchable && (is64 || !bridge.pref64) => Space::Pref,
         _ => Space::Memory,
@@ -136,7 +149,7 @@ fn window(
     space: Space,
     with_spare: bool,
 ) -> Option<(Space, Request)> {
-    let bridge = devices[index].bridge?;
+    let bridge = devices[index].bridge.as_ref()?;
     let spare = match space {
         Space::Io if !bridge.has_io => return None,
         Space::Pref if !bridge.has_pref => return None,
@@ -172,21 +185,12 @@ fn window(
     Some((place, request))
 }
 
-/// Largest alignment first: then requests with sizes of powers of two leave no holes between them.
-fn in_order(requests: &[Request]) -> Vec<Request> {
-    let mut sorted = requests.to_vec();
-    firstlight_tables::sort::by_key(&mut sorted, |request| {
-        (Reverse(request.align), Reverse(request.size))
-    });
-    sorted
-}
-
 /// Puts `requests` one after the other from `base`, tells `place` where each went, and returns the bytes that takes.
 fn pack(requests: &[Request], base: u64, mut place: impl FnMut(Request, u64)) -> u64 {
     let mut next = base;
-    for request in in_order(requests) {
+    for request in requests {
         let address = next.saturating_add(request.align - 1) & !(request.align - 1);
-        place(request, address);
+        place(*request, address);
         next = address.saturating_add(request.size);
     }
     next - base
@@ -237,7 +241,7 @@ fn fit(requests: &[Request], ranges: &[Range<u64>]) -> Roots {
         all: true,
         ..Roots::default()
     };
-    for request in in_order(requests) {
+    for request in requests {
         let address = next.iter_mut().find_map(|range| {
             let start = range.start.checked_add(request.align - 1)? & !(request.align - 1);
             let end = start.checked_add(request.size)?;
@@ -247,7 +251,7 @@ fn fit(requests: &[Request], ranges: &[Range<u64>]) -> Roots {
             })
         });
         match address {
-            Some(address) => placed.places.push((request, address)),
+            Some(address) => placed.places.push((*request, address)),
             None => placed.all = false,
         }
     }
@@ -271,11 +275,7 @@ fn assign(devices: &mut [PciDevice], requests: &[Requests], request: Request, ad
             Space::Pref => bridge.pref = window,
         }
     }
-    let mut inside = Vec::new();
     pack(&requests[index][space as usize], address, |request, at| {
-        inside.push((request, at));
-    });
-    for (request, at) in inside {
         assign(devices, requests, request, at);
-    }
+    });
 }

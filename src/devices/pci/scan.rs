@@ -132,15 +132,16 @@ pub fn scan(hw: &(impl Ports + PhysMem), config: ConfigAccess, extra_roots: u64)
         config,
         devices: Vec::new(),
         last_bus: 0,
+        root: 0,
         full: false,
     };
     scan.bus(0, None, 32);
-    let mut found = 0;
-    while found < extra_roots && scan.last_bus < 0xff {
+    scan.root = 1;
+    while u64::from(scan.root) <= extra_roots && scan.last_bus < 0xff {
         scan.last_bus += 1;
         let before = scan.devices.len();
         scan.bus(scan.last_bus, None, 32);
-        found += u64::from(scan.devices.len() > before);
+        scan.root += u8::from(scan.devices.len() > before);
     }
     scan.devices
 }
@@ -150,6 +151,8 @@ struct Scan<'a, H> {
     config: ConfigAccess,
     devices: Vec<PciDevice>,
     last_bus: u8,
+    /// The root bus that is looked at, counted from 0.
+    root: u8,
     /// There is no memory for more functions.
     full: bool,
 }
@@ -185,6 +188,7 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
             irq: None,
             bridge: None,
             parent,
+            root: self.root,
         };
         if let Some(known) = Known::find(&device) {
             device.class = known.class;

@@ -217,6 +217,7 @@ fn machine_strategy() -> impl Strategy<Value = Vec<PciDevice>> {
                     ..Bridge::default()
                 }),
                 parent: bridges.get(choice).copied(),
+                root: 0,
             });
         }
         devices

@@ -152,5 +152,6 @@ pub fn function(device: u16) -> PciDevice {
         irq: Some(11),
         bridge: None,
         parent: None,
+        root: 0,
     }
 }

@@ -226,6 +226,7 @@ mod tests {
             irq: None,
             bridge: None,
             parent: None,
+            root: 0,
         }
     }
 

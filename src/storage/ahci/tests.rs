@@ -2,6 +2,7 @@ use super::*;
 use crate::arch::fake::{Fake, FakeDevice};
 use crate::arch::{PhysMem, Ports};
 use crate::devices::pci::{Bar, BarKind, Bdf, ConfigAccess, PciDevice};
+use crate::devices::place::Path;
 use crate::storage::ata::fake::FakeDrive;
 use crate::storage::drivers::Around;
 use crate::storage::{Bounce, Disk};
@@ -172,6 +173,7 @@ fn probed(hw: &Fake) -> Vec<Found> {
         irq: Some(10),
         bridge: None,
         parent: None,
+        root: 0,
     };
     let around = Around {
         hw: hw.clone(),
@@ -212,14 +214,14 @@ fn finds_disks_and_cd_drives() {
     assert!(
         disk.info()
             .place
-            .is("/pci@i0cf8/pci8086,2922@1f,2/drive@0/disk@0")
+            .is(&Path::new("/pci@i0cf8/pci8086,2922@1f,2/drive@0/disk@0"))
     );
     let Found::Device(cd) = &found[1] else {
         panic!("no CD drive");
     };
     let DiskInfo { kind, place, .. } = cd.info();
     assert_eq!(*kind, Kind::CdRom);
-    assert!(place.is("/pci@i0cf8/pci8086,2922@1f,2/drive@2/disk@0"));
+    assert!(place.is(&Path::new("/pci@i0cf8/pci8086,2922@1f,2/drive@2/disk@0")));
     assert_eq!(hw.in8(0x1f7), 0xff, "no legacy ports are involved");
 }
 

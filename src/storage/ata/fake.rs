@@ -415,6 +415,7 @@ pub fn controller(prog_if: u32, ports: [Option<u64>; 5]) -> PciDevice {
         irq: Some(11),
         bridge: None,
         parent: None,
+        root: 0,
     }
 }
 

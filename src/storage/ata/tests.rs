@@ -1,6 +1,7 @@
 use super::fake::{FakeChannel, FakeDrive, PORTS, cd, controller, disk, probed};
 use super::*;
 use crate::arch::fake::{DMA_START, Fake};
+use crate::devices::place::Path;
 use crate::storage::{Bounce, Disk};
 
 const BUFFER: u64 = 0x2_0000;
@@ -26,13 +27,17 @@ fn finds_drives_and_skips_empty_places_cheaply() {
         panic!("no disk");
     };
     assert_eq!(disk.info().sectors, 100);
-    assert!(disk.info().place.is("/pci@i0cf8/ide@1,1/drive@0/disk@0"));
+    assert!(
+        disk.info()
+            .place
+            .is(&Path::new("/pci@i0cf8/ide@1,1/drive@0/disk@0"))
+    );
     let Found::Device(cd) = &found[1] else {
         panic!("no CD drive");
     };
     let DiskInfo { kind, place, .. } = cd.info();
     assert_eq!(*kind, Kind::CdRom);
-    assert!(place.is("/pci@i0cf8/ide@1,1/drive@0/disk@1"));
+    assert!(place.is(&Path::new("/pci@i0cf8/ide@1,1/drive@0/disk@1")));
     assert!(hw.port_accesses.get() <= 300);
 }
 

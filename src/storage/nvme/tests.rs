@@ -2,6 +2,7 @@ use super::*;
 use crate::arch::fake::{Fake, FakeDevice};
 use crate::arch::{Clock, PhysMem};
 use crate::devices::pci::{Bar, BarKind, Bdf, ConfigAccess, PciDevice};
+use crate::devices::place::Path;
 use crate::storage::drivers::Around;
 use crate::storage::{self, Bounce};
 use std::cell::RefCell;
@@ -177,6 +178,7 @@ fn controller(
         irq: None,
         bridge: None,
         parent: None,
+        root: 0,
     }];
     let around = Around {
         hw: hw.clone(),
@@ -207,7 +209,7 @@ fn reads_and_writes() {
     assert!(
         disk.info()
             .place
-            .is("/pci@i0cf8/pci8086,5845@6/namespace@1,0")
+            .is(&Path::new("/pci@i0cf8/pci8086,5845@6/namespace@1,0"))
     );
     assert_eq!(disk.info().limits.sectors, 128);
     disk.read(&hw, 5, 1, BUFFER).unwrap();
@@ -268,7 +270,7 @@ fn several_namespaces_and_those_that_cannot_be_used() {
             second
                 .info()
                 .place
-                .is("/pci@i0cf8/pci8086,5845@6/namespace@3,0")
+                .is(&Path::new("/pci@i0cf8/pci8086,5845@6/namespace@3,0"))
         );
         assert_eq!(why, "its sectors have 2^16 bytes");
     }
@@ -312,6 +314,7 @@ fn a_dead_controller_is_named_in_time() {
         irq: None,
         bridge: None,
         parent: None,
+        root: 0,
     }];
     let around = Around {
         hw: hw.clone(),

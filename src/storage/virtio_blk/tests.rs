@@ -2,6 +2,7 @@ use super::*;
 use crate::arch::fake::Fake;
 use crate::arch::{Clock, PhysMem};
 use crate::devices::pci::ConfigAccess;
+use crate::devices::place::Path;
 use crate::devices::virtio::fake::{Ending, FakeVirtio, function};
 use crate::storage::drivers::Around;
 use crate::storage::{self, Bounce};
@@ -85,7 +86,7 @@ fn says_what_it_is() {
     assert_eq!(info.limits.sectors, 16);
     let chs = info.geometry;
     assert_eq!((chs.cylinders, chs.heads, chs.sectors), (1000, 16, 63));
-    assert!(info.place.is("/pci@i0cf8/scsi@4/disk@0,0"));
+    assert!(info.place.is(&Path::new("/pci@i0cf8/scsi@4/disk@0,0")));
     assert_eq!(device.borrow().features.1, ALL & !READ_ONLY);
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::arch::fake::Fake;
 use crate::arch::{Clock, PhysMem};
 use crate::devices::pci::ConfigAccess;
+use crate::devices::place::Path;
 use crate::devices::virtio::fake::{Ending, FakeVirtio, function};
 use crate::storage::drivers::Around;
 use crate::storage::{self, Bounce};
@@ -91,7 +92,7 @@ impl Behind {
             hw.write32(answer_at + RESPONSE_SENSE_LEN, sense_len);
             hw.write(answer_at + RESPONSE_SENSE, &sense);
             hw.write32(answer_at + RESPONSE_RESIDUAL, missing);
-            hw.write8(answer_at + RESPONSE_STATUS, status);
+            hw.write8(answer_at + RESPONSE_QUALIFIER + 2, status);
             hw.write8(answer_at + RESPONSE_RESPONSE, code);
         }
         ending
@@ -125,7 +126,7 @@ fn config(most_sectors: u32, most_target: u16, most_lun: u32) -> [u32; 9] {
 fn probe_with(
     behind: &Rc<Behind>,
     config: &[u32],
-    wanted: Option<&dyn Fn(&Place) -> bool>,
+    wanted: Option<&[Path]>,
 ) -> (Fake, Rc<RefCell<FakeVirtio>>, Vec<Found>) {
     let hw = Fake::default();
     let serving = behind.clone();
@@ -211,7 +212,13 @@ fn the_adapters_limits_are_kept() {
 #[test]
 fn only_what_is_wanted_is_asked() {
     let behind = behind(&[(0, 0, 0), (3, 0, 0), (3, 1, 0), (0x31, 1, 0)]);
-    let wanted = |place: &Place| place.is("/pci@i0cf8/scsi@4/channel@0/disk@3,1");
+    let wanted = [
+        "/pci@i0cf8/scsi@4/channel@0/disk@3,1",
+        "/pci@i0cf8/scsi@4",
+        "/pci@i0cf8/scsi@5/channel@0/disk@0,0",
+        "/pci@i0cf8/scsi@4/channel@0/disk@3,1/more@0",
+    ]
+    .map(Path::new);
     let (_, _, found) = probe_with(&behind, &config(0xffff, 255, 16383), Some(&wanted));
     assert_eq!(paths(&found), ["/pci@i0cf8/*@4/channel@0/disk@3,1"]);
     assert_eq!(behind.asked(REPORT_LUNS), [(3, 0), (3, 0)]);

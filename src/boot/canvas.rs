@@ -56,17 +56,24 @@ impl Canvas {
         at
     }
 
-    /// Writes `text` in at most `width` columns; one that is longer ends in two dots.
+    /// Writes `text` in at most `width` columns; one that is longer has two dots in its middle, since devices of a kind differ in the
+    /// ends of their names and places.
     pub fn put_short(&mut self, row: usize, column: usize, colour: u8, text: &str, width: usize) {
-        match text.char_indices().nth(width) {
-            None => self.put(row, column, colour, text),
-            Some(_) => {
-                let kept = text.char_indices().nth(width.saturating_sub(2));
-                let kept = kept.map_or(text, |(end, _)| &text[..end]);
-                let end = self.put(row, column, colour, kept);
-                self.put(row, end, colour, "..")
-            }
+        let count = text.chars().count();
+        if count <= width {
+            self.put(row, column, colour, text);
+            return;
+        }
+        let kept = width.saturating_sub(2);
+        let (start, end) = (kept - kept / 2, count - kept / 2);
+        let at = |index| {
+            text.char_indices()
+                .nth(index)
+                .map_or(text.len(), |(at, _)| at)
         };
+        let column = self.put(row, column, colour, &text[..at(start)]);
+        let column = self.put(row, column, colour, "..");
+        self.put(row, column, colour, &text[at(end)..]);
     }
 
     /// Writes `text` so that it ends before column `end`.
@@ -163,7 +170,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], format!(" left{:69}right", ""));
         assert_eq!(lines[1], format!("{:78}ab", ""));
-        assert_eq!(lines[2], "Größe u..");
+        assert_eq!(lines[2], "Größ..nge");
         assert_eq!(lines[3..5], [" one two", " three  .."]);
         assert_eq!(text.lines().count(), ROWS);
     }

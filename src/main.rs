@@ -7,7 +7,7 @@ extern crate alloc;
 use alloc::sync::Arc;
 use firstlight::arch::pc::{self, Pc};
 use firstlight::arch::{Frame, Outcome, bridge, cpu, exception, heap};
-use firstlight::bios::{Bios, console, option_roms, post};
+use firstlight::bios::{Bios, console, int10, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::direct::Given;
 use firstlight::boot::{self, find};
@@ -116,9 +116,14 @@ fn keep(bios: Bios, boot: Boot) -> &'static (Mutex<Bios>, Mutex<Boot>) {
 /// Brings a machine that wakes up from S3 back to what the guest left, and lets the guest go on. Where it cannot, the machine
 /// starts anew.
 fn wake(bios: &Mutex<Bios>, frame: &mut Frame) {
-    let bios = bios.try_lock();
-    match bios.and_then(|mut bios| steps::wake(&Pc, &mut bios.machine)) {
-        Some(vector) => bridge::go_on_awake(frame, vector),
+    let vector = bios
+        .try_lock()
+        .and_then(|mut bios| steps::wake(&Pc, &mut bios.machine));
+    match vector {
+        Some(vector) => {
+            int10::start_again(bios, &Pc);
+            bridge::go_on_awake(frame, vector);
+        }
         None => {
             log::error!("the guest did not say where it wakes up: restarting");
             reset::machine(&Pc);

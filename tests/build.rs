@@ -36,7 +36,9 @@ fn main() {
     assemble(guest, "executor", 0);
     assemble(guest, "xen", 0x7c00);
     assemble(guest, "rom", 0);
+    assemble(guest, "waitkey", 0);
     assemble(guest, "letter", 0x7c00);
+    assemble(guest, "which", 0x7c00);
     assemble(guest, "bcv", 0);
     assemble(guest, "floppy", 0x7c00);
     assemble(guest, "slow", 0x7c00);

@@ -11,7 +11,9 @@ use super::ivt::{self, entry};
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::devices::pci::Bdf;
 use crate::devices::vga::Vga;
+use crate::platform::qemu::wishes;
 use crate::rom;
+use alloc::vec;
 use spin::Mutex;
 
 /// A VGA option ROM in memory that has not been started yet.
@@ -25,6 +27,13 @@ pub struct VideoRom {
     pub pnp_header: u16,
     /// Its card, where that is in text mode without the ROM; a ROM whose card is not cannot wait for the first call.
     pub card: Option<Vga>,
+}
+
+impl VideoRom {
+    /// The call of its initialisation.
+    fn start(&self) -> RealRegs {
+        rom::entry_registers([rom::INIT, self.segment], self.bdf, self.pnp_header)
+    }
 }
 
 /// Who serves INT 10h.
@@ -78,13 +87,39 @@ pub fn start<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Option<[u16; 2]> {
     handler
 }
 
+/// Runs the initialisation of the video card's ROM again, for a guest that wakes up, where the user wants that. All memory of
+/// the guest's stays as it was: the ROM finds our vectors in place of those that the guest may have made.
+pub fn start_again(bios: &Mutex<Bios>, hw: &impl Hardware) {
+    /// Interrupt vectors and data areas.
+    const LOW: usize = 0x600;
+    let (rom, was_closed) = {
+        let bios = &mut *bios.lock();
+        let fw_cfg = bios.machine.fw_cfg.as_ref();
+        let wanted = fw_cfg.is_some_and(|fw_cfg| wishes::video_rom_at_wake(hw, fw_cfg));
+        let Some(rom) = bios.services.video_rom.filter(|_| wanted) else {
+            return;
+        };
+        (rom, bios.machine.open_shadow(hw))
+    };
+    let mut low = vec![0; LOW];
+    hw.read(0, &mut low);
+    ivt::init(hw, &bios.lock().services.entries);
+    let mut regs = rom.start();
+    regs.flags = 0;
+    hw.call_rom(&mut regs);
+    hw.write(0, &low);
+    if was_closed {
+        bios.lock().machine.close_shadow(hw);
+    }
+}
+
 /// Runs a ROM's initialisation and sets text mode. What the guest has made of the screen and of the vectors stays.
 fn run_rom(hw: &impl Hardware, rom: VideoRom) -> Option<[u16; 2]> {
     let saved = rom
         .card
         .map(|card| (card, card.save(hw), VideoState::read(hw)));
     let before = ROM_VECTORS.map(|vector| ivt::get(hw, vector));
-    let mut regs = rom::entry_registers([rom::INIT, rom.segment], rom.bdf, rom.pnp_header);
+    let mut regs = rom.start();
     // Once a guest runs, its interrupts wait: the ROM has memory of the guest's as its stack.
     if rom.card.is_some() {
         regs.flags = 0;

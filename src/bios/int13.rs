@@ -32,6 +32,7 @@ use drives::Drive;
 pub use drives::Drives;
 pub use drives::{FIRST_DISK, MOST_DISKS};
 pub use emulation::Emulation;
+pub use geometry::Geometries;
 use spin::Mutex;
 
 /// Status: no such function or drive, or an argument out of range.

@@ -81,6 +81,8 @@ pub struct Services {
     pub paused: Option<int15::wait::Waiter>,
     /// Who serves INT 10h.
     pub video: int10::Video,
+    /// The video card's ROM, if there is one.
+    pub video_rom: Option<int10::VideoRom>,
     /// The serial console.
     pub console: console::Console,
     /// Entry points that callers are told.

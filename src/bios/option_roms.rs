@@ -48,12 +48,14 @@ impl Services {
         if let Some(rom) = self.option_roms.place_vga(hw, machine, &mut look) {
             let card = font.and_then(|(offset, font)| text_mode(hw, machine, rom, offset, &font));
             self.console.set_card(card);
-            self.video = Video::Waiting(VideoRom {
+            let rom = VideoRom {
                 segment: rom.segment,
                 bdf: rom.bdf,
                 pnp_header,
                 card,
-            });
+            };
+            self.video = Video::Waiting(rom);
+            self.video_rom = Some(rom);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! INT 19h and INT 18h: one candidate after the other, and what happens when there is none left.
 //!
 //! Boot sectors are read through INT 13h, as any program would: an option ROM that put a drive of its own in front of ours is
-//! heard. Source: BIOS Boot Specification 1.01, sections 3.4 and 6.
+//! heard. The drive that is booted is the first of its kind, 80h if it is a hard disk, which many boot programs take for granted.
+//! Source: BIOS Boot Specification 1.01, sections 3.4 and 6.
 
 use super::candidate::{Candidate, Reason, Target};
 use super::cd;
@@ -121,12 +122,7 @@ pub fn start<H: Handle>(
     hw: &H,
     frame: &mut Frame,
 ) -> Outcome {
-    let drives = bios.lock().drives.clone();
-    if drives.try_lock().is_none() {
-        // A handler that ran while a drive worked boots anew, and nobody waits for the drive any more.
-        log::error!("booted while a drive works: restarting");
-        reset::machine(hw);
-    }
+    restart_if_busy(bios, hw);
     // The locks end with their statements: the dialog draws by INT 10h, and boot sectors are read by INT 13h.
     let open = boot.lock().dialog.take();
     if let Some(dialog) = open {
@@ -147,12 +143,22 @@ pub fn next<H: Handle>(
     hw: &H,
     frame: &mut Frame,
 ) -> Outcome {
+    restart_if_busy(bios, hw);
     let open = boot.lock().dialog.take();
     if let Some(dialog) = open {
         return go_on_with(dialog, boot, bios, hw, frame);
     }
     boot.lock().give_up();
     go_on(boot, bios, hw, frame)
+}
+
+/// Restarts the machine where a handler that ran while a drive worked boots anew: nobody waits for the drive any more.
+fn restart_if_busy<H: Handle>(bios: &Mutex<Bios>, hw: &H) {
+    let drives = bios.lock().drives.clone();
+    if drives.try_lock().is_none() {
+        log::error!("booted while a drive works: restarting");
+        reset::machine(hw);
+    }
 }
 
 /// Asks the dialog that is open what it comes to.
@@ -180,21 +186,26 @@ fn go_on_with<H: Handle>(
 }
 
 fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
+    let drives = bios.lock().drives.clone();
     loop {
+        drives.lock().as_found(hw);
         let next = boot.lock().take_next();
         let Some((index, target)) = next else {
             return give_up(boot, bios, hw, frame);
         };
         let result = match target {
             Target::Drive(drive) => {
-                cd::end(bios, hw);
+                let drive = drives.lock().prefer(hw, drive);
                 load_boot_sector(bios, hw, drive).map(|()| Start {
                     segment: 0,
                     offset: BOOT_SECTOR,
                     drive,
                 })
             }
-            Target::Cd(drive) => cd::load(bios, hw, drive),
+            Target::Cd(drive) => {
+                let drive = drives.lock().prefer(hw, drive);
+                cd::load(bios, hw, drive)
+            }
             Target::Rom(vector) => {
                 let pnp_header = bios.lock().services.option_roms.pnp_header();
                 let mut entry = vector.entry(pnp_header);

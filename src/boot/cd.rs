@@ -2,7 +2,7 @@
 
 use super::bootstrap::Start;
 use super::candidate::Reason;
-use crate::arch::{Handle, PhysMem};
+use crate::arch::Handle;
 use crate::bios::Bios;
 use crate::bios::int13::emulation::{self, Refused};
 use crate::storage::eltorito::{self, Problem, SECTOR};
@@ -45,16 +45,6 @@ pub fn load<H: Handle>(bios: &Mutex<Bios>, hw: &H, cd: u8) -> Result<Start, Reas
         offset: 0,
         drive,
     })
-}
-
-/// Ends what a CD emulates, before something else is booted.
-pub fn end(bios: &Mutex<Bios>, hw: &impl PhysMem) {
-    let drives = bios.lock().drives.clone();
-    let mut drives = drives.lock();
-    if drives.emulation.is_some() {
-        drives.end_emulation();
-        drives.announce(hw);
-    }
 }
 
 impl From<Problem> for Reason {

@@ -3,7 +3,7 @@
 use super::candidate::{Candidate, Kind, Reason, Target};
 use super::order::{CMOS_FIRST, CMOS_THIRD, Order};
 use crate::arch::Handle;
-use crate::bios::int13::Drives;
+use crate::bios::int13::{Drives, Geometries};
 use crate::bios::option_roms::Connected;
 use crate::devices::pci::PciDevice;
 use crate::devices::place::Place;
@@ -19,8 +19,8 @@ use alloc::vec::Vec;
 
 /// PCI class and subclass of Ethernet cards.
 const ETHERNET: u16 = 0x0200;
-/// The longest `bootorder` file that is taken.
-const BOOTORDER_LIMIT: u32 = 64 * 1024;
+/// The longest `bootorder` and `bios-geometry` files that are taken.
+const LIST_LIMIT: u32 = 64 * 1024;
 
 /// What there is to boot.
 pub struct Bootable {
@@ -34,10 +34,12 @@ pub struct Bootable {
 
 /// Looks for drives and network cards.
 pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Bootable {
-    let bootorder = machine
-        .fw_cfg
-        .as_ref()
-        .and_then(|fw_cfg| fw_cfg.read_file(hw, b"bootorder", BOOTORDER_LIMIT));
+    let list = |name: &[u8]| {
+        let fw_cfg = machine.fw_cfg.as_ref()?;
+        fw_cfg.read_file(hw, name, LIST_LIMIT)
+    };
+    let bootorder = list(b"bootorder");
+    let geometries = Geometries::parse(&list(b"bios-geometry").unwrap_or_default());
     let (first, third) = (rtc::read(hw, CMOS_FIRST), rtc::read(hw, CMOS_THIRD));
     let order = Order::new(bootorder.as_deref(), first, third).with_setting(&settings.order);
     let around = Around {
@@ -84,7 +86,7 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
         if info.kind == storage::Kind::HardDisk && !settings.native_sectors {
             disk = disk.in_sectors_of_512();
         }
-        let Some(number) = drives.add(hw, disk) else {
+        let Some(number) = drives.add(hw, disk, geometries.of(&info.place)) else {
             log::warn!("{}: no drive number is left", info.name);
             continue;
         };

@@ -278,6 +278,91 @@ mod tests {
         assert_eq!(Order::new(None, 0, 0).only(), None);
     }
 
+    /// One device of each kind.
+    const KINDS: [Kind; 4] = [Kind::Floppy, Kind::HardDisk, Kind::CdRom, Kind::Network];
+
+    /// All orders of some of the kinds, by their indices.
+    fn some_of_the_kinds() -> Vec<Vec<usize>> {
+        let mut orders = vec![vec![]];
+        for at in 0.. {
+            let Some(order) = orders.get(at).cloned() else {
+                break;
+            };
+            let more = (0..KINDS.len()).filter(|index| !order.contains(index));
+            orders.extend(more.map(|index| [&order[..], &[index]].concat()));
+        }
+        orders
+    }
+
+    /// What is tried of `present`: what is named by each way in its turn, and then, unless the order is strict, the kinds of CMOS
+    /// and the rest.
+    fn model(
+        present: u8,
+        paths: &[usize],
+        wishes: &[usize],
+        strict: bool,
+        cmos: &[usize],
+    ) -> Vec<u8> {
+        const REST: [usize; 4] = [0, 2, 1, 3];
+        let named = paths.iter().chain(wishes);
+        let others = cmos.iter().chain(&REST).filter(|_| !strict);
+        let mut tried: Vec<u8> = Vec::new();
+        for &index in named.chain(others) {
+            let device = index as u8;
+            if present & 1 << index != 0 && !tried.contains(&device) {
+                tried.push(device);
+            }
+        }
+        tried
+    }
+
+    /// Every set of devices under every order by paths, by the setting and by CMOS, each with every order of one other way.
+    #[test]
+    fn every_order_of_everything() {
+        let orders = some_of_the_kinds();
+        let words = ["fd", "hd", "cdrom", "network", "halt"];
+        let check = |paths: &[usize], wishes: &[usize], cmos: &[usize], halts: [bool; 2]| {
+            let mut file: String = paths
+                .iter()
+                .map(|device| format!("/pci@i0cf8/x@{device}/disk@0\n"))
+                .collect();
+            file += if halts[0] { "HALT" } else { "" };
+            let wished = wishes.iter().chain(halts[1].then_some(&4));
+            let setting: Vec<_> = wished.map(|index| words[*index]).collect();
+            let nibble = |at: usize| cmos.get(at).map_or(0, |index| *index as u8 + 1);
+            let order = Order::new(
+                Some(file.as_bytes()),
+                nibble(1) << 4 | nibble(0),
+                nibble(2) << 4,
+            )
+            .with_setting(&setting.join(","));
+            for present in 0u8..16 {
+                let here = (0..4u8).filter(|device| present & 1 << device != 0);
+                let candidates = here.map(|device| candidate(KINDS[usize::from(device)], device));
+                let arranged = order.arrange(candidates.collect());
+                let tried: Vec<u8> = arranged
+                    .iter()
+                    .flat_map(|candidate| &candidate.place)
+                    .map(|place| place.pci[0].0)
+                    .collect();
+                let expected = model(present, paths, wishes, halts[0] || halts[1], cmos);
+                assert_eq!(
+                    tried, expected,
+                    "{present:04b} {file:?} {setting:?} {cmos:?}"
+                );
+            }
+        };
+        for halts in [[false, false], [true, false], [false, true]] {
+            for one in &orders {
+                for other in &orders {
+                    check(one, other, &[], halts);
+                    check(one, &[], &other[..other.len().min(3)], halts);
+                    check(&[], one, &other[..other.len().min(3)], halts);
+                }
+            }
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn any_file_keeps_every_candidate_once(

@@ -68,7 +68,7 @@ impl fmt::Display for RomError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "there is none",
-            Self::Unwanted => "pci-optionrom-exec forbids it",
+            Self::Unwanted => "etc/pci-optionrom-exec forbids it",
             Self::NoAddress => "it has no address",
             Self::NoSignature => "it does not start with 55 AA",
             Self::NoPcImage => "it has no image for a PC's BIOS",

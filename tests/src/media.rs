@@ -1,4 +1,4 @@
-//! Media that say which one was booted: see `guest/letter.s`.
+//! Media that say which one was booted, and how drives are numbered then: see `guest/letter.s` and `guest/which.s`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/letter.bin"));
+static NUMBERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/which.bin"));
 
 /// Where the program has its letter.
 const LETTER_OFFSET: usize = 1;
@@ -18,7 +19,16 @@ const CD_SECTOR: u64 = 2048;
 
 /// The program with its letter: one sector of 512 bytes.
 pub fn program(letter: char) -> Vec<u8> {
-    let mut program = PROGRAM.to_vec();
+    with_letter(PROGRAM, letter)
+}
+
+/// The same, but it also says its drive number and which media the first three drives of its kind have.
+pub fn numbers(letter: char) -> Vec<u8> {
+    with_letter(NUMBERS, letter)
+}
+
+fn with_letter(program: &[u8], letter: char) -> Vec<u8> {
+    let mut program = program.to_vec();
     program[LETTER_OFFSET] = letter as u8;
     program
 }
@@ -28,7 +38,23 @@ pub fn program(letter: char) -> Vec<u8> {
 /// # Errors
 /// The file cannot be made.
 pub fn disk(directory: &Path, letter: char) -> Result<PathBuf> {
-    raw(directory, letter, DISK)
+    raw(directory, letter, &program(letter), DISK)
+}
+
+/// Makes a hard disk that says how drives are numbered.
+///
+/// # Errors
+/// As [`disk`].
+pub fn numbered_disk(directory: &Path, letter: char) -> Result<PathBuf> {
+    raw(directory, letter, &numbers(letter), DISK)
+}
+
+/// Makes a floppy disk that says how drives are numbered.
+///
+/// # Errors
+/// As [`disk`].
+pub fn numbered_floppy(directory: &Path, letter: char) -> Result<PathBuf> {
+    raw(directory, letter, &numbers(letter), FLOPPY)
 }
 
 /// Makes a floppy disk.
@@ -36,13 +62,13 @@ pub fn disk(directory: &Path, letter: char) -> Result<PathBuf> {
 /// # Errors
 /// As [`disk`].
 pub fn floppy(directory: &Path, letter: char) -> Result<PathBuf> {
-    raw(directory, letter, FLOPPY)
+    raw(directory, letter, &program(letter), FLOPPY)
 }
 
-fn raw(directory: &Path, letter: char, size: u64) -> Result<PathBuf> {
+fn raw(directory: &Path, letter: char, program: &[u8], size: u64) -> Result<PathBuf> {
     let path = directory.join(format!("{letter}.img"));
     let file = File::create(&path)?;
-    file.write_all_at(&program(letter), 0)?;
+    file.write_all_at(program, 0)?;
     file.set_len(size)?;
     Ok(path)
 }
@@ -91,4 +117,12 @@ pub fn cdrom_of(directory: &Path, name: &str, program: &[u8]) -> Result<PathBuf>
     put(IMAGE, 0, program)?;
     file.set_len(SECTORS * CD_SECTOR)?;
     Ok(path)
+}
+
+/// An option ROM with the last byte that makes its checksum right, or wrong.
+pub fn rom(program: &[u8], right: bool) -> Vec<u8> {
+    let mut rom = program.to_vec();
+    let sum = rom.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    *rom.last_mut().expect("a ROM has bytes") = sum.wrapping_neg().wrapping_add(u8::from(!right));
+    rom
 }

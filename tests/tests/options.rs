@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use firstlight_tests::disk::Disk;
 use firstlight_tests::guest::{Config, Firmware, Log, Machine};
 use firstlight_tests::media;
 use firstlight_vm::{Chardev, FwCfg, FwCfgValue};
@@ -47,16 +48,13 @@ fn feature_control_of_two_cpus() -> Result<()> {
 
 fn rom(files: &TempDir, program: &[u8], right: bool) -> Result<PathBuf> {
     let path = files.path().join("card.rom");
-    let mut rom = program.to_vec();
-    let sum = rom.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
-    *rom.last_mut().expect("a ROM has bytes") = sum.wrapping_neg().wrapping_add(u8::from(!right));
-    std::fs::write(&path, rom)?;
+    std::fs::write(&path, media::rom(program, right))?;
     Ok(path)
 }
 
 #[test]
 fn which_option_roms_run() -> Result<()> {
-    let (exec, sums) = ("pci-optionrom-exec", "etc/optionroms-checksum");
+    let (exec, sums) = ("etc/pci-optionrom-exec", "etc/optionroms-checksum");
     for (file, value, right, runs) in [
         (None, 0, true, true),
         (None, 0, false, false),
@@ -118,5 +116,33 @@ fn the_log_is_on_seabios_port() -> Result<()> {
     std::thread::sleep(Duration::from_millis(200));
     let other = std::fs::read_to_string(&log)?;
     ensure!(other.contains(text), "{other:?}");
+    Ok(())
+}
+
+/// A guest that wakes up finds the video card's ROM started again where the user wants that. The ROM says I.
+#[test]
+fn the_video_rom_after_a_sleep() -> Result<()> {
+    static SLEEPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wake.bin"));
+    for (value, times) in [(None, 1), (Some(0), 1), (Some(1), 2)] {
+        let files = tempfile::tempdir()?;
+        let disk = Disk::blank(1 << 20)?;
+        disk.write(0, SLEEPER)?;
+        let card = format!("VGA,romfile={}", rom(&files, OPTION_ROM, true)?.display());
+        let mut config = config()
+            .video("none")
+            .disk(&disk.path())
+            .args(["-device", &card]);
+        if let Some(value) = value {
+            config = number(config, &files, "etc/s3-resume-vga-init", value)?;
+        }
+        let mut guest = config.start()?;
+        guest.wait_for_status("paused (suspended)")?;
+        guest.monitor("system_wakeup")?;
+        let log = guest.wait_for(Log::Debug, "lim=")?;
+        let said = log.split("lim=").next().unwrap_or_default();
+        // The log has a message on this ROM: it serves no INT 10h.
+        let started = said.replace("INT", "").matches('I').count();
+        ensure!(started == times, "{value:?}: {log:?}");
+    }
     Ok(())
 }

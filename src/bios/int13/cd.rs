@@ -1,5 +1,6 @@
 //! CD and DVD drives: drives E0h to FFh, which only the functions of the enhanced disk drive specification know.
 
+use super::geometry::Translation;
 use super::transfer::{self, Action};
 use super::{Answer, BAD_COMMAND, Memory, Reply, edd, status};
 use crate::arch::{Frame, Hardware};
@@ -61,7 +62,13 @@ impl Cd {
             },
             0x48 => {
                 let parameters = edd::Parameters::of_cd(disk.info());
-                edd::write_parameters(hw, frame, parameters, disk.info().edd.as_ref(), 0)
+                edd::write_parameters(
+                    hw,
+                    frame,
+                    parameters,
+                    disk.info().edd.as_ref(),
+                    Translation::None,
+                )
             }
             0x49 => match disk.medium() {
                 Ok(Medium::Same) => Ok(Reply::Done),

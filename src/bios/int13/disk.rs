@@ -24,12 +24,16 @@ pub struct HardDisk {
 }
 
 impl HardDisk {
-    /// A disk whose geometry is translated as QEMU wants, or in the way that suits its size.
-    pub fn new(hw: &impl Ports, disk: Disk) -> Self {
+    /// A disk with the geometry that the user gives, or one that is translated as QEMU wants, or in the way that suits its size.
+    pub fn new(hw: &impl Ports, disk: Disk, given: Option<Chs>) -> Self {
         let info = disk.info();
-        let ata = info.edd.and_then(|edd| edd.ata);
-        let translation = ata
-            .and_then(|ports| cmos_translation(hw, ports.number))
+        let by_cmos = || {
+            let ports = info.edd?.ata?;
+            cmos_translation(hw, ports.number)
+        };
+        let translation = given
+            .map(Translation::Given)
+            .or_else(by_cmos)
             .unwrap_or_else(|| Translation::automatic(info.geometry, info.sectors));
         Self::translated(disk, translation)
     }
@@ -52,16 +56,6 @@ impl HardDisk {
     /// The device's properties.
     pub fn info(&self) -> &DiskInfo {
         self.disk.info()
-    }
-
-    /// The kind of translation as the enhanced disk drive tables have it: 0 none, 1 LBA-assisted, 2 large, 3 revised.
-    fn translation_code(&self) -> u8 {
-        match self.translation {
-            Translation::None => 0,
-            Translation::Lba => 1,
-            Translation::Large => 2,
-            Translation::RevisedLarge => 3,
-        }
     }
 
     /// Serves a call for this disk.
@@ -97,9 +91,9 @@ impl HardDisk {
             0x45 | 0x49 => Ok(Reply::Done),
             0x46 => Err(NOT_REMOVABLE),
             0x48 => {
-                let code = self.translation_code();
                 let parameters = edd::Parameters::of_disk(self.info());
-                edd::write_parameters(hw, frame, parameters, self.info().edd.as_ref(), code)
+                let path = self.info().edd.as_ref();
+                edd::write_parameters(hw, frame, parameters, path, self.translation)
             }
             // Prefetching, PIO and DMA at their defaults, for what is on the default settings anyway.
             0x4e if matches!(frame.al(), 1 | 3 | 4 | 6) => Ok(Reply::Done),

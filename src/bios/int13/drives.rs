@@ -5,7 +5,7 @@ use super::disk::{self, HardDisk};
 use super::emulation::Emulation;
 use super::floppy::{self, Floppy};
 use crate::arch::{DmaMemory, PhysMem, Ports};
-use crate::storage::{Disk, Kind};
+use crate::storage::{Chs, Disk, Kind};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::Mutex;
@@ -29,6 +29,8 @@ pub struct Drives {
     floppies: Vec<Floppy>,
     disks: Vec<HardDisk>,
     cds: Vec<Cd>,
+    /// The number of the drive that was put before the others of its kind.
+    preferred: Option<u8>,
 }
 
 /// A drive as the map has it.
@@ -62,12 +64,13 @@ impl Drives {
         }
     }
 
-    /// Adds a drive behind those of its kind, and returns its number; `None` where the numbers have run out.
-    pub fn add(&mut self, hw: &impl Ports, disk: Disk) -> Option<u8> {
+    /// Adds a drive behind those of its kind, and returns its number; `None` where the numbers have run out. Of a hard disk,
+    /// `geometry` is what the user says that callers see.
+    pub fn add(&mut self, hw: &impl Ports, disk: Disk, geometry: Option<Chs>) -> Option<u8> {
         let number = self.next(disk.info().kind)?;
         match disk.info().kind {
             Kind::Floppy => self.floppies.push(Floppy::new(disk, Some(number))),
-            Kind::HardDisk => self.disks.push(HardDisk::new(hw, disk)),
+            Kind::HardDisk => self.disks.push(HardDisk::new(hw, disk, geometry)),
             Kind::CdRom => self.cds.push(Cd::new(disk)),
         }
         Some(number)
@@ -91,7 +94,7 @@ impl Drives {
         self.next(kind)?;
         match kind {
             Kind::Floppy => self.floppies.insert(0, Floppy::new(disk, None)),
-            Kind::HardDisk => self.disks.insert(0, HardDisk::new(hw, disk)),
+            Kind::HardDisk => self.disks.insert(0, HardDisk::new(hw, disk, None)),
             Kind::CdRom => self.cds.insert(0, Cd::new(disk)),
         }
         Some(match kind {
@@ -142,6 +145,52 @@ impl Drives {
         }
     }
 
+    /// Puts a drive of ours before the others of its kind, whose numbers go up by one, until [`Drives::as_found`]. Returns its
+    /// number then. What is not ours keeps its number, and so does everything while another drive is preferred.
+    pub fn prefer(&mut self, hw: &impl PhysMem, number: u8) -> u8 {
+        let first = match number {
+            FIRST_CD.. => FIRST_CD,
+            FIRST_DISK.. => FIRST_DISK,
+            _ => 0,
+        };
+        let ours = self.get(number).is_some();
+        if number == first || !ours || self.preferred.is_some() {
+            return number;
+        }
+        self.preferred = Some(number);
+        let count = usize::from(number - first) + 1;
+        match number {
+            FIRST_CD.. => self.cds[..count].rotate_right(1),
+            FIRST_DISK.. => self.disks[..count].rotate_right(1),
+            _ => self.floppies[..count].rotate_right(1),
+        }
+        self.renumbered(hw);
+        first
+    }
+
+    /// Gives all drives the numbers that they were found with, before something is booted: nothing is emulated or preferred any
+    /// more.
+    pub fn as_found(&mut self, hw: &impl PhysMem) {
+        let emulated = self.emulation.is_some();
+        self.end_emulation();
+        let preferred = self.preferred.take();
+        match preferred {
+            Some(number @ FIRST_CD..) => rotate_back(&mut self.cds, number - FIRST_CD),
+            Some(number @ FIRST_DISK..) => rotate_back(&mut self.disks, number - FIRST_DISK),
+            Some(number) => rotate_back(&mut self.floppies, number),
+            None => {}
+        }
+        if emulated || preferred.is_some() {
+            self.renumbered(hw);
+        }
+    }
+
+    /// Tells the data areas after numbers have changed.
+    fn renumbered(&mut self, hw: &impl PhysMem) {
+        floppy::renumber(hw, &mut self.floppies);
+        self.announce(hw);
+    }
+
     /// Enters the number of diskette drives and the hard disks into the BIOS data area, and the first two disks into the tables at
     /// INT 41h and 46h.
     pub fn announce(&self, hw: &impl PhysMem) {
@@ -160,5 +209,12 @@ impl Drives {
     #[cfg(test)]
     pub fn push(&mut self, disk: HardDisk) {
         self.disks.push(disk);
+    }
+}
+
+/// Puts the first of `drives` back to where it was.
+fn rotate_back<T>(drives: &mut [T], index: u8) {
+    if let Some(before) = drives.get_mut(..=usize::from(index)) {
+        before.rotate_left(1);
     }
 }

@@ -3,6 +3,7 @@
 //! Sources: Enhanced Disk Drive Specification 3.0 (T13/1226D), sections 8.4 to 8.22; Phoenix Enhanced Disk Drive
 //! Specification 1.1 for the 66-byte form of the result.
 
+use super::geometry::Translation;
 use super::{Answer, BAD_COMMAND, EXTENSION_OFFSET, Reply};
 use crate::arch::{Frame, PhysMem, linear};
 use crate::bios::ebda;
@@ -136,10 +137,20 @@ pub fn installation_check(frame: &mut Frame) -> Reply {
     Reply::Ah(0x30)
 }
 
-/// The extension for a drive behind an ATA channel, with its kind of translation.
-fn extension(ports: &AtaPorts, packet: bool, translation: u8) -> Extension {
-    let kind = u16::from(translation);
-    let translated = u16::from(kind != 0);
+/// Options: the geometry is translated, and how. Kind 2 is reserved.
+fn translation_options(translation: Translation) -> u16 {
+    const TRANSLATED: u16 = 1 << 3;
+    let kind = |kind: u16| TRANSLATED | kind << 9;
+    match translation {
+        Translation::None => 0,
+        Translation::Large => kind(0),
+        Translation::Lba => kind(1),
+        Translation::RevisedLarge | Translation::Given(_) => kind(3),
+    }
+}
+
+/// The extension for a drive behind an ATA channel.
+fn extension(ports: &AtaPorts, packet: bool, translation: Translation) -> Extension {
     let removable = if packet { PACKET_DEVICE } else { 0 };
     let mut extension = Extension {
         command: ports.command,
@@ -150,7 +161,7 @@ fn extension(ports: &AtaPorts, packet: bool, translation: u8) -> Extension {
         multiple: 1,
         dma: 0,
         pio: 0,
-        options: removable | 1 << 4 | translated << 3 | kind << 9,
+        options: removable | 1 << 4 | translation_options(translation),
         reserved: 0,
         revision: 0x11,
         checksum: 0,
@@ -190,7 +201,7 @@ pub fn write_parameters(
     frame: &Frame,
     mut parameters: Parameters,
     path: Option<&EddPath>,
-    translation: u8,
+    translation: Translation,
 ) -> Answer {
     let addr = linear(frame.ds, frame.si());
     let room = hw.read16(addr);

@@ -265,6 +265,20 @@ fn media_state(own: Chs, medium: Chs) -> u8 {
     rate << 6 | double | ESTABLISHED | kind
 }
 
+/// Gives the drives of their own the numbers of their places. What was seen in them is seen anew where that changes one.
+pub fn renumber(hw: &impl PhysMem, drives: &mut [Floppy]) {
+    let own = drives.iter_mut().filter_map(|drive| drive.number.as_mut());
+    for (place, number) in own.enumerate() {
+        if core::mem::replace(number, place as u8) == place as u8 {
+            continue;
+        }
+        Bda::floppy_recalibrate().set(hw, 0);
+        if let Some(state) = Bda::floppy_media().element(place) {
+            state.set(hw, 0);
+        }
+    }
+}
+
 /// Enters the number of drives into the equipment list.
 pub fn announce(hw: &impl PhysMem, count: usize) {
     let drives = match count {

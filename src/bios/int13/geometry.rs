@@ -1,9 +1,12 @@
 //! The geometry that INT 13h callers see, which has at most 1024 cylinders, 255 heads and 63 sectors a track.
 //!
 //! Source: Phoenix Enhanced Disk Drive Specification, version 1.1, appendix A (LBA-assisted and bit-shift translation). Which
-//! translation applies is QEMU's word in CMOS 39h and 3Ah for its ATA drives, two bits a drive.
+//! translation applies is QEMU's word in CMOS 39h and 3Ah for its ATA drives, two bits a drive. Before that comes what the user
+//! says of a disk (`-device ide-hd,lcyls=,lheads=,lsecs=`).
 
+use crate::devices::place::{Path, Place};
 use crate::storage::Chs;
+use alloc::vec::Vec;
 
 /// How logical cylinders, heads and sectors come from the drive's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +19,62 @@ pub enum Translation {
     Large,
     /// As `Large`, but with 15 heads first, so that the heads never become 256.
     RevisedLarge,
+    /// The user says what callers see.
+    Given(Chs),
 }
 
 /// Most cylinders that a caller can name.
 const CYLINDERS: u32 = 1024;
+/// Most heads.
+const HEADS: u32 = 255;
 /// Most sectors a track.
 const SECTORS: u32 = 63;
+
+/// Which geometries the user gives disks, by their places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Geometries(Vec<(Path, Chs)>);
+
+impl Geometries {
+    /// What QEMU's file `bios-geometry` says: lines of a device path, cylinders, heads and sectors a track. What is none, or is more
+    /// than a caller can name, is left out with a message.
+    pub fn parse(file: &[u8]) -> Self {
+        let lines = file.split(|&byte| byte == b'\n' || byte == 0);
+        let lines = lines
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty());
+        let given = lines.filter_map(|line| {
+            let parsed = core::str::from_utf8(line).ok().and_then(given);
+            if parsed.is_none() {
+                log::warn!("bios-geometry: not a geometry: {}", line.escape_ascii());
+            }
+            parsed
+        });
+        Self(given.collect())
+    }
+
+    /// What is said of the disk at `place`.
+    pub fn of(&self, place: &Place) -> Option<Chs> {
+        let named = self.0.iter().find(|(path, _)| place.is(path));
+        named.map(|(_, chs)| *chs)
+    }
+}
+
+/// A line of the file.
+fn given(line: &str) -> Option<(Path, Chs)> {
+    let mut words = line.split_ascii_whitespace();
+    let path = words.next()?;
+    let mut number = |most: u32| {
+        let number = words.next()?.parse().ok()?;
+        (1..=most).contains(&number).then_some(number)
+    };
+    let chs = Chs {
+        cylinders: number(CYLINDERS)?,
+        heads: number(HEADS)?,
+        sectors: number(SECTORS)?,
+    };
+    let whole = words.next().is_none() && path.starts_with('/');
+    whole.then(|| (Path::new(path), chs))
+}
 
 impl Translation {
     /// What QEMU wrote into CMOS: two bits.
@@ -65,6 +118,7 @@ impl Translation {
                 ..physical
             }),
             Self::RevisedLarge => shifted(physical),
+            Self::Given(chs) => chs,
         };
         chs.cylinders = chs.cylinders.min(CYLINDERS);
         chs
@@ -152,7 +206,67 @@ mod tests {
         );
     }
 
+    fn at(device: u8) -> Place {
+        Place {
+            pci: vec![(device, 0)],
+            unit: "disk@0,0".into(),
+            ..Place::default()
+        }
+    }
+
+    #[test]
+    fn geometries_that_the_user_gives() {
+        let chs = Chs {
+            cylinders: 100,
+            heads: 9,
+            sectors: 17,
+        };
+        let file =
+            b"/pci@i0cf8/scsi@4/disk@0,0 100 9 17\n/pci@i0cf8/scsi@5/disk@0,0 1024 255 63\n\0";
+        let geometries = Geometries::parse(file);
+        assert_eq!(geometries.of(&at(4)), Some(chs));
+        assert_eq!(geometries.of(&at(6)), None);
+        let disk = Translation::Given(chs);
+        assert_eq!(disk.logical(Chs::default(), 1 << 30), chs);
+        assert_eq!(Geometries::parse(b""), Geometries::default());
+    }
+
+    #[test]
+    fn lines_that_are_no_geometry_are_left_out() {
+        for numbers in [
+            "",
+            "100",
+            "100 9",
+            "0 9 17",
+            "100 0 17",
+            "100 9 0",
+            "1025 9 17",
+            "100 256 17",
+            "100 9 64",
+            "100 9 17 1",
+            "100 9 -1",
+            "4294967396 9 17",
+            "100 9 17x",
+        ] {
+            let file =
+                format!("/pci@i0cf8/scsi@4/disk@0,0 {numbers}\n/pci@i0cf8/scsi@5/disk@0,0 1 1 1");
+            let geometries = Geometries::parse(file.as_bytes());
+            assert_eq!(geometries.of(&at(4)), None, "{numbers}");
+            assert!(geometries.of(&at(5)).is_some());
+        }
+        let not_text = Geometries::parse(b"/pci\xff 1 1 1\nscsi@4 1 1 1");
+        assert_eq!(not_text, Geometries::default());
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_file_is_read(file: Vec<u8>) {
+            let Geometries(given) = Geometries::parse(&file);
+            for (_, chs) in given {
+                assert!(chs.cylinders <= 1024 && chs.heads <= 255 && chs.sectors <= 63);
+            }
+        }
+
         #[test]
         fn never_panics(cylinders: u16, heads: u8, track: u8, sectors: u64, bits: u8) {
             let physical = Chs {

@@ -326,7 +326,7 @@ fn drive_numbers_by_kind() {
     let hw = Fake::default();
     let cd = crate::storage::ata::fake::cd(&hw).0;
     let drives = guest.bios.lock().drives.clone();
-    assert_eq!(drives.lock().add(&hw, cd), Some(0xe0));
+    assert_eq!(drives.lock().add(&hw, cd, None), Some(0xe0));
     let cd = crate::storage::ata::fake::cd(&hw).0;
     assert_eq!(drives.lock().put_first(&hw, cd), Some(0xe0));
     assert!(matches!(drives.lock().get(0xe1), Some(Drive::Cd(_))));
@@ -344,7 +344,7 @@ fn cds_know_the_enhanced_functions_only() {
     let hw = Fake::default();
     let (cd, channel) = crate::storage::ata::fake::cd(&hw);
     let bios = Rc::new(bios());
-    bios.lock().drives.lock().add(&hw, cd);
+    bios.lock().drives.lock().add(&hw, cd, None);
     let guest = Guest { hw, bios, channel };
     let call = |ax| {
         let frame = guest.call(ax, 0x0001, 0x00e0);
@@ -380,7 +380,7 @@ fn an_emulation_is_begun_and_ended_by_calls() {
     let hw = Fake::default();
     let (cd, channel) = crate::storage::ata::fake::cd(&hw);
     let bios = Rc::new(bios());
-    bios.lock().drives.lock().add(&hw, cd);
+    bios.lock().drives.lock().add(&hw, cd, None);
     let guest = Guest { hw, bios, channel };
     let packet = |media, lba: u32| {
         guest.hw.write(PACKET, &[0x13, media]);
@@ -414,5 +414,48 @@ proptest::proptest! {
         let guest = Guest::new(10 * MIB, None);
         guest.hw.write(PACKET, &packet);
         guest.call(ax, cx, dx | 0x80);
+    }
+}
+
+/// The disks have so many sectors that their numbers can be told.
+#[test]
+fn the_preferred_drive_is_the_first_of_its_kind() {
+    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    let drives = guest.bios.lock().drives.clone();
+    let mut drives = drives.lock();
+    for sectors in [11 * MIB, 12 * MIB] {
+        let (disk, _) = disk(&Fake::default(), FakeDrive::disk(sectors));
+        drives.push(HardDisk::translated(disk, Translation::None));
+    }
+    drives.others = 1;
+    let order = |drives: &mut Drives| -> Vec<u64> {
+        let sizes = (0x80..0x84).map_while(|number| match drives.get(number) {
+            Some(Drive::Disk(disk)) => Some(disk.info().sectors / MIB),
+            _ => None,
+        });
+        sizes.collect()
+    };
+    let first_in_table = || {
+        let [offset, segment] = ivt::get(&guest.hw, 0x41);
+        guest.hw.read16(linear(segment, offset))
+    };
+    drives.announce(&guest.hw);
+    let before = first_in_table();
+    for (number, becomes, expected) in [
+        (0x80, 0x80, [10, 11, 12]),
+        (0x81, 0x80, [11, 10, 12]),
+        (0x82, 0x80, [12, 10, 11]),
+        // An option ROM's, and none.
+        (0x83, 0x83, [10, 11, 12]),
+        (0x84, 0x84, [10, 11, 12]),
+        (0x00, 0x00, [10, 11, 12]),
+        (0xe1, 0xe1, [10, 11, 12]),
+    ] {
+        assert_eq!(drives.prefer(&guest.hw, number), becomes);
+        assert_eq!(order(&mut drives), expected, "{number:02x}");
+        assert_eq!(first_in_table() == before, expected[0] == 10);
+        assert_eq!(Bda::disk_count().get(&guest.hw), 4);
+        drives.as_found(&guest.hw);
+        assert_eq!(order(&mut drives), [10, 11, 12]);
     }
 }

@@ -193,7 +193,7 @@ mod tests {
         };
         let disk = Disk::new(Box::new(Kept(info, left.clone())), Bounce::NONE);
         let drives = bios.lock().drives.clone();
-        drives.lock().add(&hw, disk).unwrap();
+        drives.lock().add(&hw, disk, None).unwrap();
         let ask = |ebx| {
             let mut frame = Frame {
                 eax: 0xe820,

@@ -267,6 +267,9 @@ impl FwCfg {
         limit: u32,
     ) -> Option<Vec<u8>> {
         let file = self.find(name)?;
+        if file.size == 0 {
+            return Some(Vec::new());
+        }
         let shown = name.escape_ascii();
         if file.size > limit {
             log::warn!(

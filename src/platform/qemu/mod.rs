@@ -17,8 +17,8 @@ use fw_cfg::{Files, FwCfg, key};
 
 /// Where user's settings are, by fw_cfg file name.
 const SETTINGS_PREFIX: &[u8] = b"opt/firstlight/";
-/// The most bytes that a setting can have.
-const SETTING_LIMIT: u32 = 256;
+/// The most bytes that a setting can have: an order may name many devices. As much as Xen's store has room for in a value.
+const SETTING_LIMIT: u32 = 4096;
 
 /// Learns what machine this is, and sets up its memory and its PCI functions. `resident` is the firmware's own place,
 /// `phys_bits` how many bits a physical address has.

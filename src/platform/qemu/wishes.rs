@@ -84,11 +84,19 @@ pub enum CardRoms {
 
 /// Which cards' option ROMs the user wants.
 pub fn card_roms(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> CardRoms {
-    match fw_cfg.number_file(hw, b"pci-optionrom-exec") {
+    let wish = fw_cfg.number_file(hw, b"etc/pci-optionrom-exec");
+    match wish.or_else(|| fw_cfg.number_file(hw, b"pci-optionrom-exec")) {
         Some(0) => CardRoms::None,
         Some(1) => CardRoms::Video,
         _ => CardRoms::All,
     }
+}
+
+/// Whether the video card's ROM is run for a guest that wakes up from S3.
+pub fn video_rom_at_wake(hw: &(impl Ports + PhysMem + Clock), fw_cfg: &FwCfg) -> bool {
+    let wish = fw_cfg.number_file(hw, b"etc/s3-resume-vga-init");
+    wish.or_else(|| fw_cfg.number_file(hw, b"s3-resume-vga-init"))
+        .is_some_and(|wish| wish != 0)
 }
 
 /// Whether an option ROM with a wrong checksum is left out.

@@ -74,9 +74,17 @@ fn by_keys_on_the_keyboard() -> Result<()> {
     guest.wait_for_screen(MENU)?;
     guest.send_key("down")?;
     guest.wait_for_screen("drive@0/disk@1")?;
+    looks_like(&guest, "menu")?;
+    guest.send_key("2")?;
+    wait_said(&mut guest, "21")
+}
+
+/// The screen is that of `tests/screens/NAME.txt`. A picture of it stays in `target/screens`.
+fn looks_like(guest: &Guest, name: &str) -> Result<()> {
     let screen = guest.screen()?;
-    let expected = std::fs::read_to_string(workspace().join("tests/screens/menu.txt"))?;
-    let picture = keep("menu.ppm", &guest.picture()?)?;
+    let expected = workspace().join(format!("tests/screens/{name}.txt"));
+    let expected = std::fs::read_to_string(expected)?;
+    let picture = keep(&format!("{name}.ppm"), &guest.picture()?)?;
     // The bar has the version. Lines are `Ä` here: the screen is read as if it were Latin-1.
     let body = |text: &str| {
         text.lines()
@@ -90,8 +98,54 @@ fn by_keys_on_the_keyboard() -> Result<()> {
         "the screen (see {}) is\n{screen}",
         picture.display()
     );
-    guest.send_key("2")?;
-    wait_said(&mut guest, "21")
+    Ok(())
+}
+
+/// What waits for the key, and the report, which stays for ever.
+#[test]
+fn the_prompt_and_the_report_on_the_screen() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let blank = Disk::blank(1 << 20)?;
+    let config = Config::new(Machine::Pc, Firmware::Firstlight)
+        .disk(&media::disk(files.path(), '1')?)
+        .disk(&blank.path())
+        .setting("menu", "yes")
+        .setting("menu-timeout", "-1");
+    let mut guest = config.start()?;
+    guest.wait_for_screen(PROMPT)?;
+    looks_like(&guest, "prompt")?;
+    guest.send_key("f12")?;
+    guest.wait_for_screen(MENU)?;
+    std::thread::sleep(Duration::from_secs(1));
+    guest.send_key("esc")?;
+    guest.wait_for_screen("Press a key")?;
+    looks_like(&guest, "report")
+}
+
+/// A card whose memory is drawn to and one that is drawn on by INT 10h show the same, dot by dot.
+#[test]
+fn the_menu_looks_the_same_on_all_cards() -> Result<()> {
+    let mut pictures = Vec::new();
+    for card in ["VGA", "cirrus-vga", "isa-vga"] {
+        let files = tempfile::tempdir()?;
+        let config = two_disks(Machine::Pc, &files)?.video(card);
+        let mut guest = with_menu(config, 60_000).start()?;
+        guest.wait_for_screen(PROMPT)?;
+        guest.send_key("f12")?;
+        guest.wait_for_screen("drive@0/disk@0")?;
+        // The display is redrawn now and then.
+        std::thread::sleep(Duration::from_millis(500));
+        let picture = guest.picture()?;
+        keep(&format!("menu-{card}.ppm"), &picture)?;
+        pictures.push((card, picture));
+    }
+    for (card, picture) in &pictures[1..] {
+        ensure!(
+            *picture == pictures[0].1,
+            "the pictures menu-VGA and menu-{card} in target/screens differ"
+        );
+    }
+    Ok(())
 }
 
 fn keep(name: &str, picture: &[u8]) -> Result<PathBuf> {
@@ -151,9 +205,9 @@ fn without_a_menu_nothing_is_shown() -> Result<()> {
 }
 
 #[test]
-fn thirty_devices() -> Result<()> {
+fn forty_two_devices() -> Result<()> {
     let mut config = Config::new(Machine::Q35, Firmware::Firstlight);
-    for controller in 0..5 {
+    for controller in 0..7 {
         config = config.args(["-device", &format!("ahci,id=ahci{controller}")]);
         for port in 0..6 {
             let id = format!("d{controller}{port}");
@@ -167,15 +221,86 @@ fn thirty_devices() -> Result<()> {
     let mut guest = with_menu(config, 60_000).start()?;
     guest.wait_for_screen(PROMPT)?;
     guest.send_key("f12")?;
-    guest.wait_for_screen("18 more")?;
+    guest.wait_for_screen("30 more")?;
+    keep("many.ppm", &guest.picture()?)?;
     guest.send_key("end")?;
-    guest.wait_for_screen("Disk 4-5")?;
+    guest.wait_for_screen("Disk 6-5")?;
     guest.send_key("ret")?;
     let screen = guest.wait_for_screen(NOTHING_BOOTS)?;
     ensure!(
-        screen.contains("Disk 4-5") && screen.contains("more"),
+        screen.contains("Disk 6-5") && screen.contains("more"),
         "{screen}"
     );
+    Ok(())
+}
+
+/// A key that is held down opens the menu, and does nothing else there.
+#[test]
+fn a_key_that_is_held_down() -> Result<()> {
+    for key in ["esc", "f12"] {
+        let files = tempfile::tempdir()?;
+        let mut guest = with_menu(two_disks(Machine::Pc, &files)?, 60_000).start()?;
+        guest.wait_for_screen(PROMPT)?;
+        // A keyboard repeats a key that is held down some ten times a second.
+        for _ in 0..30 {
+            guest.monitor(&format!("sendkey {key} 20"))?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let screen = guest.screen()?;
+        ensure!(screen.contains(MENU), "{key}: {screen}");
+        ensure!(said(&guest).is_empty(), "{key}: {}", guest.tails());
+        std::thread::sleep(Duration::from_secs(1));
+        guest.send_key("2")?;
+        wait_said(&mut guest, "21")?;
+    }
+    Ok(())
+}
+
+/// A key that was pressed before the menu's time opens it, also where it has no time at all.
+#[test]
+fn a_key_that_was_pressed_before() -> Result<()> {
+    static WAIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/waitkey.bin"));
+    for (ms, key, opens) in [(0, "f12", true), (60_000, "esc", true), (0, "a", false)] {
+        let files = tempfile::tempdir()?;
+        let rom = files.path().join("wait.rom");
+        std::fs::write(&rom, media::rom(WAIT, true))?;
+        let config = two_disks(Machine::Pc, &files)?
+            .args(["-device", &format!("edu,romfile={}", rom.display())]);
+        let mut guest = with_menu(config, ms).start()?;
+        guest.wait_for(Log::Debug, "W")?;
+        guest.send_key(key)?;
+        match opens {
+            true => guest.wait_for_screen(MENU).map(drop)?,
+            false => wait_said(&mut guest, "W12")?,
+        }
+    }
+    Ok(())
+}
+
+/// Names and messages of 200 bytes, in UTF-8, on the screen in the PC's own characters and on the terminal.
+#[test]
+fn long_names_in_utf_8() -> Result<()> {
+    // 200 bytes of two characters in code page 437 that are not in ASCII, and one that is in neither.
+    let long = "äöλ€".repeat(22);
+    let long = &long[..198];
+    // The superblock of a btrfs file system: its magic number and its label.
+    const SUPERBLOCK: u64 = 64 << 10;
+    let disk = Disk::blank(1 << 20)?;
+    disk.write(SUPERBLOCK + 64, b"_BHRfS_M")?;
+    disk.write(SUPERBLOCK + 0x12b, long.as_bytes())?;
+    let config = Config::new(Machine::Pc, Firmware::Firstlight)
+        .disk(&disk.path())
+        .setting("menu-message", long);
+    let mut guest = with_menu(config, 60_000).start()?;
+    guest.wait_for(Log::Serial, "äö")?;
+    // Code page 437 has `ä` at 84h and `ö` at 94h; the screen is read as if it were Latin-1.
+    guest.wait_for_screen("\u{84}\u{94}")?;
+    guest.send_key("f12")?;
+    guest.wait_for_screen(MENU)?;
+    let screen = guest.wait_for_screen("1 MiB  \u{84}\u{94}")?;
+    keep("long.ppm", &guest.picture()?)?;
+    let widest = screen.lines().map(|line| line.chars().count()).max();
+    ensure!(widest <= Some(80), "{screen}");
     Ok(())
 }
 

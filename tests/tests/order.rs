@@ -72,7 +72,14 @@ fn letters(config: Config) -> Result<String> {
     let mut guest = config.start()?;
     guest.wait_for(Log::Serial, NOTHING_BOOTS)?;
     let log = guest.log(Log::Debug);
-    let said = log.split("firstlight:").next().unwrap_or_default();
+    let (said, messages) = log
+        .split_once("firstlight: nothing could")
+        .unwrap_or((&log, ""));
+    ensure!(
+        !said.contains("firstlight"),
+        "a message before the report: {log}"
+    );
+    ensure!(!messages.is_empty(), "no report: {log}");
     Ok(said.to_owned())
 }
 
@@ -95,53 +102,145 @@ fn kinds() -> [Device; 4] {
     ]
 }
 
-fn attached(devices: &[Device], files: &TempDir) -> Result<Config> {
-    devices.iter().try_fold(
-        Config::new(Machine::Pc, Firmware::Firstlight),
-        |config, device| Ok(config.attach(device.drive(files)?)),
-    )
+/// What is in a guest of the product below: nothing, a device that cannot be booted, or one that can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Absent,
+    Present,
+    Bootable,
 }
 
-/// The order of kinds, in which both hard disks follow each other.
-fn by_kinds(devices: &[Device], order: &str) -> String {
-    let kind = |device: &&Device, letter: char| match device.medium {
-        Medium::Floppy => letter == 'a',
-        Medium::Disk => letter == 'c',
-        Medium::Cdrom => letter == 'd',
+/// A way to say an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Cmos,
+    Bootorder,
+    Setting,
+}
+
+/// The option ROM of guest/rom.s, which says I when it is initialised and B when it is booted.
+static OPTION_ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rom.bin"));
+
+/// A diskette drive, a hard disk, a CD drive and a network card, where they are, in this order.
+fn product_guest(files: &TempDir, states: [State; 4], way: Way, order: &str) -> Result<Config> {
+    let drives = [
+        (Bus::Floppy, Medium::Floppy),
+        (Bus::Ide, Medium::Disk),
+        (Bus::Ide, Medium::Cdrom),
+    ];
+    let index = |letter: char| {
+        let place = order.find(letter).filter(|_| way == Way::Bootorder)?;
+        Some(place as u32 + 1)
     };
-    order
-        .chars()
-        .flat_map(|letter| devices.iter().filter(move |device| kind(device, letter)))
-        .filter_map(Device::says)
-        .collect()
+    let mut config = Config::new(Machine::Pc, Firmware::Firstlight);
+    for ((letter, (bus, medium)), state) in "acd".chars().zip(drives).zip(states) {
+        let mut device = Device::new(letter.to_ascii_uppercase(), bus, medium);
+        device.bootable = state == State::Bootable;
+        if state != State::Absent {
+            let mut drive = device.drive(files)?;
+            drive.boot_index = index(letter);
+            config = config.attach(drive);
+        }
+    }
+    if states[3] != State::Absent {
+        let rom = files.path().join("card.rom");
+        std::fs::write(&rom, media::rom(OPTION_ROM, true))?;
+        let rom = match states[3] {
+            State::Bootable => format!("romfile={}", rom.display()),
+            _ => "romfile=".into(),
+        };
+        let index = index('n')
+            .map(|index| format!(",bootindex={index}"))
+            .unwrap_or_default();
+        config = config.args(["-device", &format!("e1000,{rom}{index}")]);
+    }
+    let names = order.chars().map(|letter| match letter {
+        'a' => "floppy",
+        'c' => "hd",
+        'd' => "cdrom",
+        _ => "network",
+    });
+    Ok(match way {
+        Way::Cmos => config.args(["-boot", &format!("order={}", &order[..3])]),
+        Way::Setting => config.setting("order", &names.collect::<Vec<_>>().join(",")),
+        Way::Bootorder => config,
+    })
 }
 
-/// Every combination of what is bootable, each with another order by CMOS or by the setting.
+/// What the guest's boot programs have to say: CMOS has room for the first three kinds, and behind what is named comes the rest.
+fn product_says(states: [State; 4], way: Way, order: &str) -> String {
+    let named = if way == Way::Cmos { 3 } else { 4 };
+    let rest = "adcn".chars();
+    let mut said = String::new();
+    for letter in order.chars().take(named).chain(rest) {
+        let place = "acdn".find(letter).unwrap_or_default();
+        let says = letter.to_ascii_uppercase();
+        if states[place] == State::Bootable && !said.contains(says) {
+            said.push(says);
+        }
+    }
+    said
+}
+
+/// Every combination of what is there and what of that can be booted, by each way to say an order, and every order of the four by
+/// each way.
 #[test]
 fn kinds_in_every_order() -> Result<()> {
-    const ORDERS: [&str; 6] = ["acd", "adc", "cad", "cda", "dac", "dca"];
-    for bootable in 0u8..16 {
-        let files = tempfile::tempdir()?;
-        let mut devices = kinds();
-        for (bit, device) in devices.iter_mut().enumerate() {
-            device.bootable = bootable & 1 << bit != 0;
-        }
-        let order = ORDERS[usize::from(bootable) % ORDERS.len()];
-        let config = attached(&devices, &files)?;
-        let config = if bootable % 2 == 0 {
-            config.args(["-boot", &format!("order={order}")])
-        } else {
-            let names = order.chars().map(|letter| match letter {
-                'a' => "floppy",
-                'c' => "hd",
-                _ => "cdrom",
-            });
-            config.setting("order", &names.collect::<Vec<_>>().join(","))
-        };
-        let expected = by_kinds(&devices, order);
-        expect(&format!("{bootable:04b} {order}"), config, &expected)?;
+    let mut orders: Vec<String> = vec![String::new()];
+    for _ in 0..4 {
+        let longer = orders.iter().flat_map(|order| {
+            let more = "acdn".chars().filter(|letter| !order.contains(*letter));
+            more.map(move |letter| format!("{order}{letter}"))
+        });
+        orders = longer.collect();
     }
-    Ok(())
+    let mut guests = Vec::new();
+    for number in 0..81 {
+        let states = [1, 3, 9, 27].map(|divisor| match number / divisor % 3 {
+            0 => State::Absent,
+            1 => State::Present,
+            _ => State::Bootable,
+        });
+        for way in [Way::Cmos, Way::Bootorder, Way::Setting] {
+            guests.push((
+                states,
+                way,
+                orders[guests.len() * 7 % orders.len()].as_str(),
+            ));
+        }
+    }
+    let everything = [State::Bootable; 4];
+    for order in &orders {
+        guests.extend(
+            [Way::Cmos, Way::Bootorder, Way::Setting].map(|way| (everything, way, order.as_str())),
+        );
+    }
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        loop {
+            let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(&(states, way, order)) = guests.get(number) else {
+                return Ok(());
+            };
+            let files = tempfile::tempdir()?;
+            let said = letters(product_guest(&files, states, way, order)?)?;
+            let (said, expected) = (
+                said.replace('I', "").replace('B', "N"),
+                product_says(states, way, order),
+            );
+            ensure!(
+                said == expected,
+                "{states:?} {way:?} {order}: {said:?} in place of {expected:?}"
+            );
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers = [(); 3].map(|()| scope.spawn(work));
+        let mut results = workers
+            .into_iter()
+            .map(|worker| worker.join().expect("a worker"));
+        results.try_for_each(|result| result)
+    })
 }
 
 /// What is booted first is what SeaBIOS boots first.
@@ -215,6 +314,57 @@ fn single_devices_wherever_they_are() -> Result<()> {
         expect(
             &format!("{indexes:?}"),
             four_disks(indexes, &files)?,
+            expected,
+        )?;
+    }
+    Ok(())
+}
+
+/// A disk on each bus of a `q35`: targets and units of a SCSI controller, behind a root port, and behind a port of a second
+/// root (`pxb-pcie`), where the slots have the same numbers.
+fn every_bus(indexes: &[u32], files: &TempDir) -> Result<Config> {
+    const CONTROLLERS: &str = "pcie-root-port,id=behind,chassis=1,bus=pcie.0,addr=8
+        pxb-pcie,id=root,bus_nr=64,bus=pcie.0
+        pcie-root-port,id=far,chassis=2,bus=root,addr=8
+        virtio-scsi-pci,id=scsi,bus=pcie.0";
+    const DISKS: [&str; 9] = [
+        "virtio-blk-pci,bus=pcie.0",
+        "nvme,serial=1,bus=behind",
+        "virtio-blk-pci,bus=far",
+        "scsi-hd,bus=scsi.0,scsi-id=2",
+        "scsi-hd,bus=scsi.0,scsi-id=2,lun=3",
+        "scsi-hd,bus=scsi.0,scsi-id=11",
+        "ide-hd,bus=ide.0",
+        "ide-hd,bus=ide.3",
+        "nvme,serial=2,bus=pcie.0",
+    ];
+    let mut config = Config::new(Machine::Q35, Firmware::Firstlight);
+    for controller in CONTROLLERS.lines() {
+        config = config.args(["-device", controller.trim()]);
+    }
+    for (letter, (disk, index)) in ('1'..).zip(DISKS.into_iter().zip(indexes)) {
+        let image = media::disk(files.path(), letter)?;
+        let drive = format!(
+            "if=none,id=disk{letter},format=raw,file={}",
+            image.display()
+        );
+        let device = format!("{disk},drive=disk{letter},bootindex={index}");
+        config = config.args(["-drive", &drive, "-device", &device]);
+    }
+    Ok(config)
+}
+
+#[test]
+fn single_devices_on_every_bus() -> Result<()> {
+    for (indexes, expected) in [
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9], "123456789"),
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1], "987654321"),
+        ([5, 9, 1, 7, 3, 8, 2, 6, 4], "375918462"),
+    ] {
+        let files = tempfile::tempdir()?;
+        expect(
+            &format!("{indexes:?}"),
+            every_bus(&indexes, &files)?,
             expected,
         )?;
     }

@@ -81,20 +81,21 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
     let mut bounce = None;
     for device in devices {
         let bounce = *bounce.get_or_insert_with(|| Bounce::new(hw));
-        let info = device.info().clone();
+        let info = device.info();
+        let (kind, name, place) = (info.kind, info.name.clone(), info.place.clone());
         let mut disk = Disk::new(device, bounce);
-        if info.kind == storage::Kind::HardDisk && !settings.native_sectors {
+        if kind == storage::Kind::HardDisk && !settings.native_sectors {
             disk = disk.in_sectors_of_512();
         }
-        let Some(number) = drives.add(hw, disk, geometries.of(&info.place)) else {
-            log::warn!("{}: no drive number is left", info.name);
+        let Some(number) = drives.add(hw, disk, geometries.of(&place)) else {
+            log::warn!("{name}: no drive number is left");
             continue;
         };
         candidates.push(Candidate {
-            kind: info.kind.into(),
-            name: info.name,
-            place: Some(info.place),
-            target: match info.kind {
+            kind: kind.into(),
+            name,
+            place: Some(place),
+            target: match kind {
                 storage::Kind::CdRom => Target::Cd(number),
                 _ => Target::Drive(number),
             },

@@ -42,11 +42,11 @@ impl Place {
     /// functions are called in it does not matter.
     pub fn is(&self, path: &Path) -> bool {
         if self.pci.is_empty() {
-            return !self.unit.is_empty() && same_nodes(&self.unit, nodes(&path.text));
+            return !self.unit.is_empty() && leads_to(&path.text, &self.unit);
         }
         path.root == Some(self.root)
             && path.hops.starts_with(&self.pci)
-            && same_nodes(&self.unit, path.behind(self.pci.len()))
+            && leads_to(path.behind(self.pci.len()), &self.unit)
     }
 }
 
@@ -75,35 +75,47 @@ impl fmt::Display for Place {
 /// A line of `bootorder`, taken apart once, since it is compared with many places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
+    /// Its nodes, divided by one stroke each.
     text: String,
     /// The root bus that its first node names.
     root: Option<u8>,
     /// What the nodes after it say, as far as they can be PCI addresses.
     hops: Vec<(u8, u8)>,
+    /// Where in the text each of these nodes ends.
+    ends: Vec<usize>,
 }
 
 impl Path {
     /// Takes any text apart.
     pub fn new(text: &str) -> Self {
-        let mut nodes = nodes(text);
-        Self {
-            root: nodes.next().and_then(root_in),
-            hops: nodes.map_while(pci_address).collect(),
-            text: text.into(),
+        let nodes: Vec<&str> = nodes(text).collect();
+        let mut path = Self {
+            text: nodes.join("/"),
+            root: nodes.first().and_then(|node| root_in(node)),
+            hops: Vec::new(),
+            ends: Vec::new(),
+        };
+        let mut end = nodes.first().map_or(0, |node| node.len());
+        for node in nodes.iter().skip(1) {
+            let Some(hop) = pci_address(node) else { break };
+            end += 1 + node.len();
+            path.hops.push(hop);
+            path.ends.push(end);
         }
+        path
     }
 
-    /// The nodes behind so many PCI functions.
-    fn behind(&self, functions: usize) -> impl Iterator<Item = &str> {
-        nodes(&self.text).skip(1 + functions)
+    /// The nodes behind so many PCI functions, of which there are as many.
+    fn behind(&self, functions: usize) -> &str {
+        let end = functions
+            .checked_sub(1)
+            .and_then(|last| self.ends.get(last));
+        let rest = end.and_then(|end| self.text.get(*end..)).unwrap_or("");
+        rest.strip_prefix('/').unwrap_or(rest)
     }
 
     /// The nodes behind function `index` in the list of all, where the path leads there.
-    pub fn behind_function(
-        &self,
-        devices: &[PciDevice],
-        index: usize,
-    ) -> Option<impl Iterator<Item = &str>> {
+    pub fn behind_function(&self, devices: &[PciDevice], index: usize) -> Option<&str> {
         let root = devices.get(index)?.root;
         let depth = upwards(devices, index).count();
         let here = self.root == Some(root)
@@ -150,8 +162,18 @@ fn pci_address(node: &str) -> Option<(u8, u8)> {
     Some((number(device)?, number(function)?))
 }
 
-/// Whether `unit`, as in a [`Place`], names where `nodes` lead, or something in front of that.
-pub fn same_nodes<'a>(unit: &str, mut nodes: impl Iterator<Item = &'a str>) -> bool {
+/// Whether `nodes`, part of a [`Path`], lead to `unit`, as in a [`Place`], or to something in it.
+pub fn leads_to(nodes: &str, unit: &str) -> bool {
+    if let Some(rest) = nodes.strip_prefix(unit)
+        && (rest.is_empty() || rest.starts_with('/') || unit.is_empty())
+    {
+        return true;
+    }
+    // It may be the same in other words.
+    if !unit.as_bytes().contains(&b'*') {
+        return false;
+    }
+    let mut nodes = self::nodes(nodes);
     self::nodes(unit).all(|ours| nodes.next().is_some_and(|node| same_node(ours, node)))
 }
 

@@ -106,6 +106,7 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
             let place = || format!("drive@{}/disk@{}", ports.number, u8::from(second));
             if function.wants(place) && channel.present(second) {
                 if !begun {
+                    channel.clear_bus_master();
                     channel.begin();
                     begun = true;
                 }
@@ -361,8 +362,12 @@ impl<H: Handle> BlockDevice for Disk<H> {
 
     fn transfer(&mut self, request: &Request) -> Result<(), DiskError> {
         self.channel.begin();
+        let by_dma = self.dma.is_some() && !request.last_try;
         let result = self.serve(request);
-        self.channel.end();
+        match result {
+            Ok(()) if by_dma => self.channel.end_acknowledged(),
+            _ => self.channel.end(),
+        }
         result
     }
 

@@ -3,7 +3,7 @@
 use super::{Found, Kind, ahci, ata, floppy, nvme, virtio_blk, virtio_scsi};
 use crate::arch::{Handle, room_for};
 use crate::devices::pci::{ConfigAccess, PciDevice};
-use crate::devices::place::{Path, Place, same_nodes};
+use crate::devices::place::{Path, Place, leads_to};
 use crate::devices::virtio;
 use alloc::format;
 use alloc::string::String;
@@ -52,7 +52,7 @@ impl<H: Handle> Function<'_, H> {
     }
 
     /// What is wanted in it: the nodes behind its own, for each path that leads here. `None` where all is wanted.
-    pub fn wanted(&self) -> Option<impl Iterator<Item = impl Iterator<Item = &str>>> {
+    pub fn wanted(&self) -> Option<impl Iterator<Item = &str>> {
         let paths = self.around.wanted?.iter();
         Some(paths.filter_map(|path| path.behind_function(self.around.pci, self.index)))
     }
@@ -60,7 +60,7 @@ impl<H: Handle> Function<'_, H> {
     /// Whether this unit is wanted, named as for [`place`](Self::place). Ask before you look at each of many.
     pub fn wants(&self, unit: impl Fn() -> String) -> bool {
         self.wanted()
-            .is_none_or(|mut wanted| wanted.any(|nodes| same_nodes(&unit(), nodes)))
+            .is_none_or(|mut wanted| wanted.any(|nodes| leads_to(nodes, &unit())))
     }
 }
 

@@ -244,7 +244,7 @@ impl<H: Handle> Controller<H> {
         check(word >> 17 & 0x7ff)
     }
 
-    fn identify(&mut self, what: u32, namespace: u32) -> Result<Box<Data>, DiskError> {
+    fn identify(&mut self, what: u32, namespace: u32, data: &mut Data) -> Result<(), DiskError> {
         let page = self.page();
         self.hw.fill(page, DATA_LEN as u64, 0);
         self.run(
@@ -257,9 +257,8 @@ impl<H: Handle> Controller<H> {
             },
             ANSWER_US,
         )?;
-        let mut data = identify::empty();
-        self.hw.read(page, &mut data[..DATA_LEN]);
-        Ok(data)
+        self.hw.read(page, data);
+        Ok(())
     }
 
     /// The two words that tell the controller where the data is: the first page, then the second or a list of all others.
@@ -319,10 +318,13 @@ fn look<H: Handle>(function: &Function<H>, name: &str) -> Result<Vec<Found>, Str
         error => format!("{error:?}"),
     };
     controller.start().map_err(said)?;
-    let data = controller.identify(CONTROLLER, 0).map_err(said)?;
+    let mut data = [0; DATA_LEN];
+    controller
+        .identify(CONTROLLER, 0, &mut data)
+        .map_err(said)?;
     let identity = Identity::read(&data);
-    let ids = match controller.identify(NAMESPACES, 0) {
-        Ok(data) => identify::namespaces(&data).collect(),
+    let ids = match controller.identify(NAMESPACES, 0, &mut data) {
+        Ok(()) => identify::namespaces(&data).collect(),
         // Before version 1.1 there was no such list.
         Err(_) => (1..=identity.namespaces)
             .take(MOST_NAMESPACES)
@@ -338,8 +340,8 @@ fn look<H: Handle>(function: &Function<H>, name: &str) -> Result<Vec<Found>, Str
         if !function.wants(unit) {
             continue;
         }
-        let data = controller.lock().identify(NAMESPACE, id);
-        let namespace = match data.map(|data| Namespace::read(&data)) {
+        let result = controller.lock().identify(NAMESPACE, id, &mut data);
+        let namespace = match result.map(|()| Namespace::read(&data)) {
             Ok(Ok(namespace)) => namespace,
             Ok(Err(why)) => {
                 found.push(Found::Unusable {

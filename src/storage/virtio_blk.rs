@@ -55,22 +55,28 @@ const MOST_BYTES: u32 = 16 << 20;
 
 /// Finds the disk of a virtio block function.
 pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
-    let name = format!("Virtio disk at PCI {}", function.device().bdf);
-    let place = function.place("disk@0,0".into());
     function.enable_bus_master();
-    let found = match open(function, name.clone(), place.clone()) {
+    let found = match open(function) {
         Ok(disk) => Found::Device(Box::new(disk)),
         Err(why) => Found::Unusable {
             kind: Kind::HardDisk,
-            name,
-            place,
+            name: name(function),
+            place: place(function),
             why,
         },
     };
     [found].into()
 }
 
-fn open<H: Handle>(function: &Function<H>, name: String, place: Place) -> Result<Disk<H>, String> {
+fn name<H: Handle>(function: &Function<H>) -> String {
+    format!("Virtio disk at PCI {}", function.device().bdf)
+}
+
+fn place<H: Handle>(function: &Function<H>) -> Place {
+    function.place("disk@0,0".into())
+}
+
+fn open<H: Handle>(function: &Function<H>) -> Result<Disk<H>, String> {
     let device = Device::find(function.hw(), function.device(), function.around.config)
         .ok_or("its registers cannot be reached")?;
     let said = |fault: Fault| format!("{fault}");
@@ -95,12 +101,12 @@ fn open<H: Handle>(function: &Function<H>, name: String, place: Place) -> Result
     Ok(Disk {
         info: DiskInfo {
             kind: Kind::HardDisk,
-            name,
+            name: name(function),
             sector_size,
             sectors,
             geometry: config.geometry.map_or(Chs::default(), geometry),
             limits,
-            place,
+            place: place(function),
             edd: Some(EddPath {
                 bus: EddBus::Pci(function.device().bdf),
                 interface: *b"SCSI    ",

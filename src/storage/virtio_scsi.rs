@@ -555,12 +555,11 @@ fn look<H: Handle>(function: &Function<H>) -> Result<Vec<Found>, String> {
 }
 
 /// The targets that paths name, given the nodes behind the adapter, up to the last one that there may be.
-fn targets_of<'a>(paths: impl Iterator<Item = impl Iterator<Item = &'a str>>, most: u8) -> Vec<u8> {
+fn targets_of<'a>(paths: impl Iterator<Item = &'a str>, most: u8) -> Vec<u8> {
     let mut targets = Vec::new();
-    for mut nodes in paths {
+    for nodes in paths {
         let target = nodes
-            .nth(1)
-            .and_then(|disk| disk.strip_prefix("disk@"))
+            .strip_prefix("channel@0/disk@")
             .and_then(|address| address.split(',').next())
             .and_then(|target| u8::from_str_radix(target, 16).ok())
             .filter(|target| *target <= most && !targets.contains(target));

@@ -194,8 +194,10 @@ impl FakeChannel {
                 self.writing = Some((lba, count));
                 self.status = HAS_DATA;
             }
-            0xc8 | 0x25 => self.dma = Some((lba, count, false)),
-            0xca | 0x35 => self.dma = Some((lba, count, true)),
+            0xc8 | 0x25 | 0xca | 0x35 => {
+                self.dma = Some((lba, count, matches!(opcode, 0xca | 0x35)));
+                self.status = HAS_DATA;
+            }
             0xe7 | 0xea => {}
             0xa0 if drive.packet => {
                 self.packet = Some(self.regs[1] & 1 != 0);
@@ -244,6 +246,7 @@ impl FakeChannel {
         self.status = READY;
         if dma {
             self.reply = Some(reply);
+            self.status = HAS_DATA;
         } else if !reply.is_empty() {
             let len = reply.len() as u16;
             [self.regs[4], self.regs[5]] = len.to_le_bytes();
@@ -255,6 +258,7 @@ impl FakeChannel {
     /// Moves a packet's data by the descriptors.
     fn run_packet_dma(&mut self, hw: &Fake, reply: &[u8]) {
         self.bus_master[2] &= !1;
+        self.status = READY;
         let (mut entry, mut rest) = (u64::from(self.prd), reply);
         while !rest.is_empty() {
             let (addr, len) = (hw.read32(entry), hw.read32(entry + 4) & 0xffff);
@@ -280,6 +284,7 @@ impl FakeChannel {
             self.bus_master[2] |= 2;
             return;
         }
+        self.status = READY;
         if (lba..lba + u64::from(count)).any(|lba| drive.bad.contains(&lba)) {
             return self.fail(0x40);
         }
@@ -325,6 +330,16 @@ impl FakeChannel {
         }
     }
 
+    /// Lets the bus master go on while somebody looks.
+    fn pass_time(&mut self, hw: &Fake) {
+        if self.bus_master[2] & 1 != 0 && self.status != STUCK {
+            self.running += 1;
+            if self.running > self.latency {
+                self.run_dma(hw);
+            }
+        }
+    }
+
     fn reset(&mut self) {
         for drive in self.drives.iter_mut().flatten() {
             drive.resets += 1;
@@ -351,15 +366,13 @@ impl FakeDevice for FakeChannel {
                     .fold(0, |sum, &byte| sum << 8 | u32::from(byte))
             }
             0x1f7 | 0x3f6 if absent => 0,
-            0x1f7 | 0x3f6 => self.status.into(),
+            0x1f7 | 0x3f6 => {
+                self.pass_time(hw);
+                self.status.into()
+            }
             0x1f1..=0x1f6 => self.regs[usize::from(port - 0x1f0)].into(),
             0xc002 => {
-                if self.bus_master[2] & 1 != 0 && self.status != STUCK {
-                    self.running += 1;
-                    if self.running > self.latency {
-                        self.run_dma(hw);
-                    }
-                }
+                self.pass_time(hw);
                 self.bus_master[2].into()
             }
             _ => return None,

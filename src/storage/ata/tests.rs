@@ -47,7 +47,7 @@ fn reads_into_the_callers_buffer_with_few_accesses() {
     let (mut disk, channel) = disk(&hw, FakeDrive::disk(1 << 20));
     hw.port_accesses.set(0);
     disk.read(&hw, 1000, 127, BUFFER + 0x8002).unwrap();
-    assert!(hw.port_accesses.get() <= 22, "{}", hw.port_accesses.get());
+    assert!(hw.port_accesses.get() <= 15, "{}", hw.port_accesses.get());
     for index in 0..127 {
         let addr = BUFFER + 0x8002 + 512 * index;
         assert_eq!(first_word(&hw, addr), 1000 + index);

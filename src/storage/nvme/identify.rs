@@ -1,6 +1,5 @@
 //! What a controller and its namespaces say of themselves (NVM Express Base Specification 1.4, section 5.15.2).
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -8,11 +7,6 @@ use alloc::string::{String, ToString};
 pub const DATA_LEN: usize = 1024;
 /// The part of a data structure that is looked at.
 pub type Data = [u8; DATA_LEN];
-
-/// Room for a structure.
-pub fn empty() -> Box<Data> {
-    Box::new([0; DATA_LEN])
-}
 
 fn word(data: &Data, at: usize) -> u32 {
     let bytes = data.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
@@ -131,7 +125,7 @@ pub mod tests {
 
     /// A namespace of `sectors` sectors, the second of whose formats, in use, has sectors of 2^`shift` bytes.
     pub fn namespace(sectors: u64, shift: u8) -> Data {
-        let mut data = *empty();
+        let mut data = [0; DATA_LEN];
         data[..8].copy_from_slice(&sectors.to_le_bytes());
         data[25] = 1;
         data[26] = 1;
@@ -166,7 +160,7 @@ pub mod tests {
 
     #[test]
     fn controllers() {
-        let mut data = *empty();
+        let mut data = [0; DATA_LEN];
         data[24..64].fill(b' ');
         data[24..28].copy_from_slice(b"Q\x1b\xff!");
         data[77] = 3;
@@ -182,7 +176,7 @@ pub mod tests {
     #[test]
     fn lists_end_where_they_stop_ascending() {
         let list = |ids: &[u32]| {
-            let mut data = *empty();
+            let mut data = [0; DATA_LEN];
             for (bytes, id) in data.chunks_exact_mut(4).zip(ids) {
                 bytes.copy_from_slice(&id.to_le_bytes());
             }

@@ -86,7 +86,7 @@ impl FakeController {
             (CREATE_COMPLETION, _) => self.queues[1].1 = page,
             (CREATE_SUBMISSION, _) => self.queues[1] = (page, self.queues[1].1, 0, 0, true),
             (IDENTIFY, CONTROLLER) => {
-                let mut data = *identify::empty();
+                let mut data = [0; identify::DATA_LEN];
                 data[24..28].copy_from_slice(b"Fake");
                 data[77] = 4;
                 data[516] = self.namespaces.len() as u8;

@@ -33,6 +33,8 @@ const ACCESS_PLATFORM: u32 = 1 << 1;
 
 /// How long a reset may take.
 const RESET_US: u64 = 1_000_000;
+/// Alignment of a driver's own memory beside a queue.
+const OWN_ALIGN: usize = 64;
 
 /// Registers of the common configuration (4.1.4.3).
 mod common {
@@ -213,11 +215,12 @@ impl<H: Handle> Device<H> {
         }
     }
 
-    /// Sets up queue `index` of a device that has begun, with room for requests of `parts` parts.
+    /// Sets up queue `index` of a device that has begun, with room for requests of `parts` parts. The address that comes with it is
+    /// that of `own` bytes for the driver's own use, at a multiple of 64, which hold anything.
     ///
     /// # Errors
     /// There is no such queue, it is too small, or there is no memory for it.
-    pub fn queue(&self, index: u16, parts: u16) -> Result<Queue<H>, Fault> {
+    pub fn queue(&self, index: u16, parts: u16, own: usize) -> Result<(Queue<H>, u64), Fault> {
         let largest = self.select(index);
         let size = match self.registers {
             // Not smaller than a power of two that the requests fit in.
@@ -231,13 +234,15 @@ impl<H: Handle> Device<H> {
             Registers::Modern(_) => queue::MODERN_ALIGN,
             Registers::Legacy { .. } => queue::LEGACY_ALIGN,
         };
+        let len = queue::len(size, align).next_multiple_of(OWN_ALIGN);
         let memory = self
             .hw
-            .dma_memory(queue::len(size, align), align)
+            .dma_buffer(len + own, align.max(OWN_ALIGN))
             .ok_or(Fault::NoMemory)?;
+        self.hw.fill(memory, len as u64, 0);
         let mut queue = Queue::new(self.hw.clone(), index, size, memory, align);
         queue.notify = self.connect(&queue);
-        Ok(queue)
+        Ok((queue, memory + len as u64))
     }
 
     /// Gives the device a queue again that it had before a reset.

@@ -13,12 +13,14 @@ mod tests;
 use super::drivers::Function;
 use super::{ANSWER_US, BlockDevice, Chs, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
 use crate::arch::Handle;
+use crate::devices::pci::Bdf;
 use crate::devices::poll;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use identify::{Controller as Identity, DATA_LEN, Data, Namespace};
 use spin::Mutex;
 
@@ -294,11 +296,11 @@ fn check(status: u32) -> Result<(), DiskError> {
 
 /// Finds the namespaces of a controller.
 pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
-    let name = format!("NVMe controller at PCI {}", function.device().bdf);
-    look(function, &name).unwrap_or_else(|why| {
+    let name = Name(function.device().bdf);
+    look(function, name).unwrap_or_else(|why| {
         [Found::Unusable {
             kind: Kind::HardDisk,
-            name,
+            name: format!("{name}"),
             place: function.place(String::new()),
             why,
         }]
@@ -306,7 +308,17 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
     })
 }
 
-fn look<H: Handle>(function: &Function<H>, name: &str) -> Result<Vec<Found>, String> {
+/// What a person calls a controller.
+#[derive(Clone, Copy)]
+struct Name(Bdf);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NVMe controller at PCI {}", self.0)
+    }
+}
+
+fn look<H: Handle>(function: &Function<H>, name: Name) -> Result<Vec<Found>, String> {
     let regs = function
         .device()
         .memory(0)

@@ -84,11 +84,7 @@ fn open<H: Handle>(function: &Function<H>) -> Result<Disk<H>, String> {
         .begin(SIZE_MAX | GEOMETRY | READ_ONLY | BLOCK_SIZE | FLUSH)
         .map_err(said)?;
     let has = |feature| features & feature != 0;
-    let queue = device.queue(0, PARTS).map_err(said)?;
-    let hw = function.hw();
-    let area = hw
-        .dma_memory(AREA_LEN, 16)
-        .ok_or_else(|| said(Fault::NoMemory))?;
+    let (queue, area) = device.queue(0, PARTS, AREA_LEN).map_err(said)?;
     device.start();
     let config = Config {
         capacity: u64::from(device.config32(CONFIG_CAPACITY))
@@ -114,7 +110,7 @@ fn open<H: Handle>(function: &Function<H>) -> Result<Disk<H>, String> {
                 ata: None,
             }),
         },
-        hw,
+        hw: function.hw(),
         device,
         queue,
         area,

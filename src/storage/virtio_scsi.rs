@@ -192,14 +192,11 @@ impl<H: Handle> Adapter<H> {
         let said = |fault: Fault| format!("{fault}");
         device.begin(0).map_err(said)?;
         let parts = (PARTS * MOST_AT_ONCE) as u16;
-        let queue = device.queue(REQUESTS, parts).map_err(said)?;
-        let hw = function.hw();
-        let area = hw
-            .dma_buffer(AREA_LEN as usize, 64)
-            .ok_or_else(|| said(Fault::NoMemory))?;
+        let own = AREA_LEN as usize;
+        let (queue, area) = device.queue(REQUESTS, parts, own).map_err(said)?;
         device.start();
         Ok(Self {
-            hw,
+            hw: function.hw(),
             device,
             queue,
             area,

@@ -1,10 +1,10 @@
 //! What a controller and its namespaces say of themselves (NVM Express Base Specification 1.4, section 5.15.2).
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
-/// Bytes that are looked at of a data structure of 4096.
-pub const DATA_LEN: usize = 1024;
+/// Bytes that are looked at of a data structure of 4096: the last one of a controller's is number 525.
+pub const DATA_LEN: usize = 528;
 /// The part of a data structure that is looked at.
 pub type Data = [u8; DATA_LEN];
 
@@ -19,15 +19,12 @@ fn long(data: &Data, at: usize) -> u64 {
 
 /// The characters of `bytes` that can be shown.
 fn text(bytes: &[u8]) -> String {
-    let printable = |&byte: &u8| {
-        if matches!(byte, b' '..=b'~') {
-            char::from(byte)
-        } else {
-            ' '
-        }
-    };
-    let text: String = bytes.iter().map(printable).collect();
-    text.trim().to_string()
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes.trim_ascii() {
+        let printable = matches!(byte, b' '..=b'~');
+        text.push(if printable { char::from(byte) } else { ' ' });
+    }
+    text
 }
 
 /// A controller.
@@ -187,7 +184,8 @@ pub mod tests {
         assert_eq!(list(&[1, 1, 2]), [1]);
         assert_eq!(list(&[5, 4]), [5]);
         assert_eq!(list(&[u32::MAX; 256]), []);
-        assert_eq!(list(&(1..=256).collect::<Vec<_>>()).len(), 256);
+        let full = list(&(1..=256).collect::<Vec<_>>());
+        assert_eq!(full.len(), DATA_LEN / 4);
     }
 
     proptest::proptest! {

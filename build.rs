@@ -3,19 +3,18 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-/// PML4, PDPT, four page directories for the first 4 GiB, one for the window to memory above, two page tables for the image.
-const PAGE_TABLE_PAGES: u32 = 9;
-const STACK_SIZE: u32 = 64 << 10;
-/// What the heap has at least; `entry.s` adds to it by the size of the machine.
-const HEAP_SIZE: u32 = 192 << 10;
+/// What the firmware itself knows these sizes by.
+#[allow(dead_code)]
+#[path = "src/arch/sizes.rs"]
+mod sizes;
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let script = cc::Build::new()
         .file("linker.ld")
-        .define("PAGE_TABLE_PAGES", &*PAGE_TABLE_PAGES.to_string())
-        .define("STACK_SIZE", &*STACK_SIZE.to_string())
-        .define("HEAP_SIZE", &*HEAP_SIZE.to_string())
+        .define("PAGE_TABLE_PAGES", &*sizes::page_tables::PAGES.to_string())
+        .define("STACK_SIZE", &*sizes::STACK.to_string())
+        .define("HEAP_SIZE", &*sizes::HEAP.to_string())
         .flag("-P")
         .flag("-xc")
         .expand();
@@ -26,6 +25,7 @@ fn main() {
 
     println!("cargo:rerun-if-changed=linker.ld");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/arch/sizes.rs");
     for arg in [
         &*format!("-Wl,-T,{}", path.display()),
         "-nostartfiles",

@@ -13,9 +13,9 @@ use log::{LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 
 /// The hypervisor's debug port.
-const PORT: u16 = 0xe9;
+pub const PORT: u16 = 0xe9;
 /// The port of QEMU's debug console that SeaBIOS uses, and what it reads as (QEMU, hw/char/debugcon.c).
-const OTHER_PORT: u16 = 0x402;
+pub const OTHER_PORT: u16 = 0x402;
 const OTHER_PORT_ANSWER: u8 = 0xe9;
 
 /// Whether the other port is there: asked by the first message.

@@ -4,9 +4,11 @@
 
 extern crate alloc;
 
+mod assembly;
+
 use alloc::sync::Arc;
 use firstlight::arch::pc::{self, Pc};
-use firstlight::arch::{Frame, Outcome, bridge, cpu, exception, heap};
+use firstlight::arch::{Frame, Outcome, abi, bridge, cpu, exception, heap};
 use firstlight::bios::{Bios, console, int10, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::direct::Given;
@@ -14,19 +16,6 @@ use firstlight::boot::{self, find};
 use firstlight::devices::reset;
 use firstlight::{logger, steps};
 use spin::{Mutex, Once};
-
-core::arch::global_asm!(
-    include_str!("arch/entry.s"),
-    include_str!("arch/kernel.s"),
-    include_str!("arch/bridge.s"),
-    include_str!("arch/entries.s"),
-    include_str!("arch/protected.s"),
-    include_str!("arch/reset.s"),
-    include_str!("arch/pci32.s"),
-    include_str!(concat!(env!("OUT_DIR"), "/font.s")),
-    include_str!("arch/compat.s"),
-    options(att_syntax, raw)
-);
 
 /// What the services work on, and the boot.
 static STATE: Once<(Mutex<Bios>, Mutex<Boot>)> = Once::new();
@@ -133,7 +122,7 @@ fn wake(bios: &Mutex<Bios>, frame: &mut Frame) {
 
 fn dispatch(frame: &mut Frame) -> Outcome {
     match STATE.get() {
-        Some((bios, _)) if frame.vector == bridge::WAKE => wake(bios, frame),
+        Some((bios, _)) if frame.vector == abi::WAKE => wake(bios, frame),
         Some((bios, boot)) => return boot::dispatch(boot, bios, &Pc, frame),
         None => {}
     }

@@ -1,17 +1,20 @@
 //! The Rust side of `bridge.s`: real-mode callers come in through [`install`]'s dispatcher, and [`call`] goes out to them.
 
-use super::calls::{self, Calls};
+use super::abi::{
+    AP_MSRS, Call, Caller, HANDLER_STACK_SHARE, Kind, MASTER_IRQ_SIZE, Saved, Variables, selector,
+    state,
+};
+use super::calls::Calls;
 use super::frame::{Entries, Frame, Outcome};
 use super::hw::{PhysMem, RealRegs};
 use super::pc::Pc;
 use super::smi::{self, Prepared};
 use crate::low_memory::{CODE, F_SEGMENT, HANDLER_STACK, ROM_STACK, VARIABLES, f_offset};
-use crate::units::{KIB, segment};
+use crate::units::segment;
 use core::arch::asm;
 use core::mem::offset_of;
 use core::ptr::addr_of;
 use spin::{Mutex, Once};
-use zerocopy::{Immutable, IntoBytes};
 
 unsafe extern "C" {
     static fseg_start: u8;
@@ -44,11 +47,6 @@ unsafe extern "C" {
     static reset_vector: u8;
 }
 
-/// [`Frame::vector`] of a far call to the POST memory manager's entry.
-pub const PMM: u16 = 0x101;
-/// [`Frame::vector`] of a machine that wakes up from S3; [`go_on_awake`] says where the guest goes on.
-pub const WAKE: u16 = 0x102;
-
 /// Where `bridge.s` put the entries that have no fixed address.
 pub fn entries() -> Entries {
     Entries {
@@ -73,114 +71,7 @@ pub fn entries() -> Entries {
     }
 }
 
-/// What of [`HANDLER_STACK`] each handler can rely on. One that goes on to a stack of its own does not say how far it came.
-const HANDLER_STACK_SHARE: u64 = KIB;
 const HANDLER_SEGMENT: u16 = segment(HANDLER_STACK.start);
-/// Distance of two entries of `master_irqs`.
-const MASTER_IRQ_SIZE: u16 = 8;
-/// Entries of `bridge_gdt`, and the 64-bit code segment there.
-const SEGMENTS: usize = 8;
-const CODE64: u16 = 0x08;
-/// Bits of `fseg_state`.
-const INSTALLED: u32 = 1 << 0;
-const BOOTED: u32 = 1 << 1;
-const SMI_WORKS: u32 = 1 << 2;
-/// Most MSRs that [`set_ap_msrs`] takes.
-const AP_MSRS: usize = 48;
-
-/// The variables of `bridge.s`, in its layout.
-#[repr(C)]
-struct Variables {
-    caller: Caller,
-    call: [u8; size_of::<Call>()],
-    stack: u64,
-    dispatch: u64,
-    lost: u64,
-    cr3: u32,
-    pending: u32,
-    chain: [u16; 2],
-    outcome: u32,
-    idtr: [u16; 8],
-    ap_count: u32,
-    ap_msr_count: u32,
-    ap_ids: [u8; 32],
-    segments: [u64; SEGMENTS],
-    saved: [Saved; calls::MOST],
-    ap_msrs: [[u32; 3]; AP_MSRS],
-    smi_serve: u64,
-    smi_ready: u64,
-    smi_state: [u64; 64],
-}
-
-/// A caller as `bridge.s` saves it: the services' part, and what only the bridge restores.
-#[repr(C)]
-struct Caller {
-    frame: Frame,
-    control: [u32; 3],
-    efer: u64,
-    gdtr: [u16; 4],
-    idtr: [u16; 4],
-    fs_base: u32,
-    gs_base: u32,
-}
-
-/// The part of the 64-bit stack that waits for a call into real mode, in the layout of `bridge.s`.
-#[derive(Clone, Copy, IntoBytes, Immutable)]
-#[repr(C)]
-struct Saved {
-    ticket: u64,
-    bytes: u64,
-    quads: u64,
-    rsp: u64,
-}
-
-/// What is called in real mode. The values are those of `bridge.s`.
-#[derive(Clone, Copy)]
-#[repr(u16)]
-pub(super) enum Kind {
-    /// Far-called, with limits of 4 GiB.
-    Rom = 0,
-    /// An interrupt handler: FLAGS are on its stack.
-    Interrupt = 1,
-    /// Far-called with words on its stack.
-    Words = 2,
-    /// What [`smi::prepare_call`] prepared.
-    Prepared = 3,
-}
-
-/// A call into real mode, in the layout of `bridge.s`.
-#[repr(C)]
-struct Call {
-    regs: RealRegs,
-    esp: u32,
-    ss: u16,
-    kind: Kind,
-    words: [u16; 4],
-    ticket: u64,
-}
-
-const _: () = {
-    assert!(offset_of!(Call, esp) == 40);
-    assert!(offset_of!(Call, words) == 48);
-    assert!(offset_of!(Call, ticket) == 56);
-    assert!(size_of::<Call>() == 64);
-    assert!(offset_of!(Saved, rsp) == 24 && calls::MOST == 10);
-    assert!(HANDLER_STACK.end - HANDLER_STACK.start == calls::SHARES as u64 * HANDLER_STACK_SHARE);
-    assert!(
-        HANDLER_STACK_SHARE == 0x400 && HANDLER_STACK.start.is_multiple_of(HANDLER_STACK_SHARE)
-    );
-    assert!(ROM_STACK.end - ROM_STACK.start == 0x1000 && ROM_STACK.start.is_multiple_of(0x1000));
-    assert!(size_of::<Frame>() == 52);
-    assert!(offset_of!(Caller, fs_base) == 88 && size_of::<Caller>() == 96);
-    assert!(offset_of!(Variables, stack) == 160);
-    assert!(offset_of!(Variables, outcome) == 196);
-    assert!(offset_of!(Variables, ap_ids) == 224);
-    assert!(offset_of!(Variables, saved) == 320);
-    assert!(offset_of!(Variables, ap_msrs) == 640);
-    assert!(VARIABLES.start == 0xe_f000 && VARIABLES.end == F_SEGMENT.start);
-    assert!(size_of::<Variables>() as u64 <= VARIABLES.end - VARIABLES.start);
-    assert!(size_of::<RealRegs>() == 40);
-};
 
 static DISPATCH: Once<fn(&mut Frame) -> Outcome> = Once::new();
 
@@ -203,12 +94,12 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
         addr_of!(fseg_start) as u64,
         CODE.end - CODE.start,
     );
-    set_state(INSTALLED);
+    set_state(state::INSTALLED);
     Pc.fill(VARIABLES.start, VARIABLES.end - VARIABLES.start, 0);
     Pc.copy(
         variable(offset_of!(Variables, segments)),
         segments(),
-        size_of::<[u64; SEGMENTS]>() as u64,
+        size_of::<[u64; selector::COUNT]>() as u64,
     );
     Pc.write64(
         variable(offset_of!(Variables, dispatch)),
@@ -239,9 +130,9 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
 }
 
 /// Tells `bridge.s` how far the firmware has come. The F segment must be writable.
-fn set_state(state: u32) {
+fn set_state(bits: u32) {
     let place = F_SEGMENT.start + u64::from(fseg_offset(addr_of!(fseg_state)));
-    Pc.write32(place, Pc.read32(place) | state);
+    Pc.write32(place, Pc.read32(place) | bits);
 }
 
 /// Tells `protected.s` whom to call.
@@ -254,7 +145,7 @@ pub(super) fn prepare_smi(serve: u64) {
 pub(super) fn finish_smi() -> bool {
     let works = Pc.read64(variable(offset_of!(Variables, smi_ready))) != 0;
     if works {
-        set_state(SMI_WORKS);
+        set_state(state::SMI_WORKS);
     }
     works
 }
@@ -285,7 +176,7 @@ pub fn set_pm1_control(port: u16) {
 
 /// Marks the machine as set up: from now on a jump to F000:FFF0 resets it. The F segment must be writable.
 pub fn mark_booted() {
-    set_state(BOOTED);
+    set_state(state::BOOTED);
 }
 
 /// Where `bridge.s` calls us, interrupts off, on the 64-bit stack.
@@ -533,9 +424,4 @@ pub fn ap_ids() -> [u8; 32] {
 /// Where the table of segments lies that 64-bit code has until [`install`] copies it.
 pub(super) fn segments() -> u64 {
     addr_of!(bridge_gdt) as u64
-}
-
-/// The 64-bit code segment, for the interrupt table.
-pub(super) fn code_segment() -> u16 {
-    CODE64
 }

@@ -14,129 +14,31 @@
     .code16
     .globl fseg_start
 fseg_start:
-    .set F000, fseg_start - 0xc000
-    .set EF00, F000 - 0x1000
-    .set LOW, 0xf0000
-    .set DATA, 0xef000
-
-# Sizes of the real-mode stacks that low_memory.rs and bridge.rs place: each is a power of two, at a multiple of itself.
-    .set HANDLER_STACK_SHARE, 0x400
-    .set ROM_STACK_SIZE, 0x1000
-
-# struct Saved of bridge.rs: the part of the 64-bit stack that waits for a call.
-    .set SAVED_TICKET, 0
-    .set SAVED_BYTES, 8
-    .set SAVED_QUADS, 16
-    .set SAVED_RSP, 24
-    .set SAVED_SIZE, 32
-    .set SAVED_COUNT, 10
-
-# struct Variables of bridge.rs, by offset in segment EF00h.
-    .set OFFSET, 0
-    .macro field name, size
-    .set \name, OFFSET
-    .set OFFSET, OFFSET + \size
-    .endm
-# struct Caller: a Frame, then what only the bridge restores.
-    field slot, 0
-    field S_EAX, 4
-    field S_EBX, 4
-    field S_ECX, 4
-    field S_EDX, 4
-    field S_ESI, 4
-    field S_EDI, 4
-    field S_EBP, 4
-    field S_ESP, 4
-    field S_DS, 2
-    field S_ES, 2
-    field S_FS, 2
-    field S_GS, 2
-    field S_SS, 2
-    field S_VECTOR, 2
-    field S_RETURN, 6                   # IP, CS, FLAGS
-    field S_A20_OFF, 2
-    field S_CR0, 4
-    field S_CR3, 4
-    field S_CR4, 4
-    field S_EFER, 8
-    field S_GDTR, 8
-    field S_IDTR, 8
-    field S_FS_BASE, 4
-    field S_GS_BASE, 4
-    .set SLOT_SIZE, 96
-# struct Call, for calls into real mode: struct RealRegs of hw.rs, then the rest.
-    field call_slot, 0
-    field C_EAX, 4
-    field C_EBX, 4
-    field C_ECX, 4
-    field C_EDX, 4
-    field C_ESI, 4
-    field C_EDI, 4
-    field C_EBP, 4
-    field C_DS, 2
-    field C_ES, 2
-    field C_IP, 4                       # with CS
-    field C_FLAGS, 2
-    field C_A20, 2
-    field C_ESP, 4
-    field C_SS, 2
-    field C_KIND, 2
-    field C_WORDS, 8
-    field C_TICKET, 8
-    .set CALL_SIZE, 64
-    .set CALL_REGS_SIZE, 40
-    field v_stack, 8                    # top of the 64-bit stack that the next entry uses
-    field v_dispatch, 8                 # fn(&mut Caller) -> outcome
-    field v_lost, 8                     # fn() -> !, for a call that returns although it was given up
-    field v_cr3, 4
-    field v_pending, 4                  # what came while a service ran, and the guest has to hear of
-    field v_chain, 4                    # offset and segment of the handler that outcome 2 goes on at
-    field v_outcome, 4
-    field v_idtr, 16
-    field ap_count, 4                   # APs that have parked themselves
-    field ap_msr_count, 4
-    field ap_ids, 32                    # a bit for each APIC ID that was seen
-    field v_gdt, 64                     # bridge_gdt, which the processor writes to
-    field v_saved, SAVED_COUNT*SAVED_SIZE
-    field ap_msrs, 48*12
-    field v_smi_serve, 8                # fn() -> 1: a handler returned, 0: put back what is in v_smi_state
-    field v_smi_ready, 8                # not zero: system management mode has been entered
-    field v_smi_state, 512              # a caller's state, as system management mode saved it
-
-# Values of C_KIND: `enum Kind` of bridge.rs.
-    .set KIND_ROM, 0
-    .set KIND_INTERRUPT, 1
-    .set KIND_WORDS, 2
-    .set KIND_PREPARED, 3               # what v_smi_state says, in virtual-8086 mode
-
-# Bits of v_pending, which the stubs of entry.s set.
-    .set PENDING_DEBUG, 1
-    .set PENDING_NMI, 2
+    .set F000, fseg_start - CODE_OFFSET
+    .set EF00, F000 - (LOW - DATA)
 
 # What Rust writes here before the segment is closed; zero in the ROM.
     .balign 4
     .globl fseg_state
 fseg_state:     .long 0
-    .set INSTALLED, 1                   # RAM has the firmware
-    .set BOOTED, 2                      # the machine is set up: a jump to F000:FFF0 is a reset
-    .set SMI_WORKS, 4                   # `protected.s` has its way to 64-bit code
 
-    .set MSR_EFER, 0xc0000080
-    .set EFER_LME, 8
 # The hidden bases of FS, and one more of GS.
     .set MSR_FS_BASE, 0xc0000100
+# What FXSAVE writes.
+    .set FXSAVE_SIZE, 512
+# Of the interrupt vector table.
+    .set VECTORS_LIMIT, 256 * 4 - 1
+# Where the F segment begins that the ROM ends with, below 4 GiB.
+    .set ROM_END, 0xffff0000
 
-# Null, 64-bit code, 16-bit code at EF000, flat 32-bit code, flat 32-bit data, 16-bit data with a limit of 4 GiB, and the task
-# state segment, which exception.rs enters.
-    .set TASK_STATE, 0x30
+# The segments of abi.rs, in their order; exception.rs enters the task state segment.
     .set TASK_STATE_BUSY, 2
-    .set GDT_LIMIT, 8 * 8 - 1
     .balign 8
     .globl bridge_gdt
 bridge_gdt:
     .quad 0
     .quad 0x00af9b000000ffff
-    .quad 0x00009b0ef000ffff
+    .quad 0x00009b000000ffff + (DATA << 16)
     .quad 0x00cf9b000000ffff
     .quad 0x00cf93000000ffff
     .quad 0x008f93000000ffff
@@ -146,18 +48,18 @@ low_gdtr:
     .long DATA + v_gdt
 rom_gdtr:
     .word GDT_LIMIT
-    .long bridge_gdt - F000 + 0xffff0000
+    .long bridge_gdt - F000 + ROM_END
 real_idtr:
-    .word 0x3ff
+    .word VECTORS_LIMIT
     .long 0
     .balign 4
 back_pointer:
     .long back16 - EF00
-    .word 0x10
+    .word CODE_16
     .balign 4
 call_pointer:
     .long call16 - EF00
-    .word 0x10
+    .word CODE_16
 
 # Makes sure that bit 20 of addresses works; uses AX, FS and GS. Sets \off to 1 if it did not.
     .macro enable_a20 off
@@ -173,10 +75,10 @@ call_pointer:
     cmpl %gs:0x10, %eax
     notl %fs:0
     jne 8f
-    inb $0x92, %al
-    orb $2, %al
-    andb $0xfe, %al
-    outb %al, $0x92
+    inb $SYSTEM_CONTROL_A, %al
+    orb $A20_OPEN, %al
+    andb $(~FAST_RESET & 0xff), %al
+    outb %al, $SYSTEM_CONTROL_A
     movw $1, %cs:(\off)
 8:
     .endm
@@ -185,7 +87,7 @@ call_pointer:
 # exit to a hypervisor. EFER.LME is never set while CR4.PAE is clear: QEMU's emulation of AMD SVM loses a hypervisor whose guest
 # exits in that state.
     .macro enter_long_mode target
-    movl $0x620, %eax
+    movl $CR4_LONG, %eax
     movl %eax, %cr4
     movl %cs:(v_cr3), %eax
     movl %eax, %cr3
@@ -195,9 +97,9 @@ call_pointer:
     btsl $EFER_LME, %eax
     wrmsr
     lgdtl %cs:(low_gdtr - EF00)
-    movl $0x80000033, %eax
+    movl $CR0_LONG, %eax
     movl %eax, %cr0
-    ljmpl $0x08, $(\target - F000 + LOW)
+    ljmpl $CODE_64, $(\target - F000 + LOW)
     .endm
 
 # What 64-bit code needs to take exceptions; uses ECX. The processor marked the segment busy when it was last loaded.
@@ -222,10 +124,10 @@ bridge:
     cld
     pushw %ax
     smsw %ax
-    testb $1, %al
+    testb $CR0_PE, %al
     popw %ax
     jnz protected_caller
-    ljmpw $0xef00, $(1f - EF00)
+    ljmpw $DATA_SEGMENT, $(1f - EF00)
 1:  movl %eax, %cs:(S_EAX)
     popw %cs:(S_VECTOR)
     movl %ebx, %cs:(S_EBX)
@@ -267,24 +169,24 @@ bridge64:
     load_tables
     movq DATA + v_stack, %rsp
     andq $-16, %rsp
-    subq $(512 + SLOT_SIZE + 16), %rsp
+    subq $(FXSAVE_SIZE + SLOT_SIZE + 16), %rsp
     fxsave (%rsp)
     # A page fault of ours changes it.
     movq %cr2, %rax
-    movq %rax, (512 + SLOT_SIZE)(%rsp)
+    movq %rax, (FXSAVE_SIZE + SLOT_SIZE)(%rsp)
     movl $(DATA + slot), %esi
-    leaq 512(%rsp), %rdi
+    leaq FXSAVE_SIZE(%rsp), %rdi
     movl $(SLOT_SIZE / 8), %ecx
     rep movsq
-    leaq 512(%rsp), %rdi
+    leaq FXSAVE_SIZE(%rsp), %rdi
     xorl %ebp, %ebp
     call *DATA + v_dispatch
     movl %eax, DATA + v_outcome
-    leaq 512(%rsp), %rsi
+    leaq FXSAVE_SIZE(%rsp), %rsi
     movl $(DATA + slot), %edi
     movl $(SLOT_SIZE / 8), %ecx
     rep movsq
-    movq (512 + SLOT_SIZE)(%rsp), %rax
+    movq (FXSAVE_SIZE + SLOT_SIZE)(%rsp), %rax
     movq %rax, %cr2
     fxrstor (%rsp)
     ljmpl *back_pointer(%rip)
@@ -293,7 +195,7 @@ bridge64:
 back16:
     movl %cs:(S_CR0), %eax
     movl %eax, %cr0
-    ljmpw $0xef00, $(1f - EF00)
+    ljmpw $DATA_SEGMENT, $(1f - EF00)
     # First of all the stack and the vectors, since an NMI may come.
 1:  movw %cs:(S_SS), %ss
     movl %cs:(S_ESP), %esp
@@ -309,9 +211,9 @@ back16:
     lgdtl %cs:(S_GDTR)
     cmpw $0, %cs:(S_A20_OFF)
     je 1f
-    inb $0x92, %al
-    andb $0xfc, %al
-    outb %al, $0x92
+    inb $SYSTEM_CONTROL_A, %al
+    andb $(~(A20_OPEN | FAST_RESET) & 0xff), %al
+    outb %al, $SYSTEM_CONTROL_A
 1:  movw %cs:(S_DS), %ds
     movw %cs:(S_ES), %es
     movw %cs:(S_FS), %fs
@@ -390,15 +292,15 @@ bridge_call:
 call16:
     cmpw $KIND_ROM, %cs:(C_KIND)
     jne 1f
-    movw $0x28, %ax
+    movw $DATA_16, %ax
     movw %ax, %ds
     movw %ax, %es
     movw %ax, %fs
     movw %ax, %gs
     movw %ax, %ss
-1:  movl $0x10, %eax
+1:  movl $CR0_REAL, %eax
     movl %eax, %cr0
-    ljmpw $0xef00, $(1f - EF00)
+    ljmpw $DATA_SEGMENT, $(1f - EF00)
 1:  movw %cs:(C_SS), %ss
     movl %cs:(C_ESP), %esp
     lidtl %cs:(real_idtr - EF00)

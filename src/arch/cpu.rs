@@ -3,6 +3,8 @@
 use super::bridge;
 use super::hw::{Clock, PhysMem};
 use super::pc::Pc;
+use crate::low_memory::AP_START;
+use crate::units::PAGE;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::addr_of;
@@ -91,8 +93,8 @@ const LOCAL_APIC: u64 = 0xfee0_0000;
 const ICR_LOW: u64 = LOCAL_APIC + 0x300;
 /// INIT, asserted, to all but self.
 const ICR_INIT: u32 = 0x000c_4500;
-/// Start-up at page FDh, where `ap_start` lies in the F segment, to all but self.
-const ICR_STARTUP: u32 = 0x000c_46fd;
+/// Start-up at the page of `ap_start`, to all but self.
+const ICR_STARTUP: u32 = 0x000c_4600 | (AP_START / PAGE) as u32;
 /// How long the other processors may take, in microseconds: 255 of them on a loaded host.
 const AP_DEADLINE_US: u64 = 10_000_000;
 

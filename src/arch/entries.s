@@ -8,13 +8,15 @@ start_guest:
     movw %ax, %ds
     movw %ax, %es
     movw %ax, %ss
-    movw $0x7c00, %sp
+    movw $BOOT_SECTOR, %sp
     sti
     int $0x19
 1:  cli
     hlt
     jmp 1b
 
+# Where the entry is in Linux setup code.
+    .set LINUX_ENTRY, 0x200
 # Likewise, into Linux setup code in segment DS (boot protocol, "16-bit entry"), with CX as its stack pointer.
     .globl start_linux
 start_linux:
@@ -25,7 +27,7 @@ start_linux:
     movw %ax, %gs
     movw %ax, %ss
     movw %cx, %sp
-    addw $0x20, %ax
+    addw $(LINUX_ENTRY / 16), %ax
     pushw %ax
     pushw $0
     lretw
@@ -36,7 +38,7 @@ start_linux:
 int08_console:
     pushw %ax
     smsw %ax
-    testb $1, %al
+    testb $CR0_PE, %al
     popw %ax
     jnz int08
     pushw $0x08
@@ -54,29 +56,29 @@ pending_interrupts:
 int08:
     pushl %eax
     pushw %ds
-    movw $0x40, %ax
+    movw $BDA_SEGMENT, %ax
     movw %ax, %ds
-    incl 0x6c
-    cmpl $0x1800b0, 0x6c
+    incl BDA_TICKS
+    cmpl $TICKS_PER_DAY, BDA_TICKS
     jb 1f
-    movl $0, 0x6c
-    incb 0x70
-1:  cmpb $0, 0x40
+    movl $0, BDA_TICKS
+    incb BDA_MIDNIGHT
+1:  cmpb $0, BDA_FLOPPY_MOTOR_TICKS
     jne floppy_tick
 2:  int $0x1c
-    movb $0x20, %al
-    outb %al, $0x20
+    movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $PIC_MASTER
     popw %ds
     popl %eax
     iretw
+# Bits of the motors that run, of which none is left.
+    .set MOTORS_OFF, 0xf0
 # The diskette motors: off when the ticks at 40:40 have passed (IBM PC/AT technical reference, INT 08h).
-    .set FLOPPY_OUTPUT, 0x3f2
-    .set FLOPPY_MOTORS, 0x30
 floppy_tick:
-    decb 0x40
+    decb BDA_FLOPPY_MOTOR_TICKS
     jnz 2b
     pushw %dx
-    andb $0xf0, 0x3f
+    andb $MOTORS_OFF, BDA_FLOPPY_MOTORS
     movw $FLOPPY_OUTPUT, %dx
     inb %dx, %al
     andb $~FLOPPY_MOTORS & 0xff, %al
@@ -87,24 +89,20 @@ floppy_tick:
     .globl slave_irq
 slave_irq:
     pushw %ax
-    movb $0x20, %al
-    outb %al, $0xa0
-    outb %al, $0x20
+    movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $PIC_SLAVE
+    outb %al, $PIC_MASTER
     popw %ax
     iretw
 
 # Interrupts of the first controller that nothing serves, vectors 0Ah to 0Fh. Processor exceptions share these vectors, so the
 # controller's in-service register tells which it is (Intel 8259A data sheet, operation command word 3). Rust is told of what is
 # no interrupt.
-    .set PIC_COMMAND, 0x20
-    .set PIC_READ_IN_SERVICE, 0x0b
-    .set PIC_END_OF_INTERRUPT, 0x20
-    .set NO_INTERRUPT, 0x200
-    .balign 8
+    .balign MASTER_IRQ_SIZE
     .globl master_irqs
 master_irqs:
     .irp vector, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f
-    .balign 8
+    .balign MASTER_IRQ_SIZE
     pushw $(NO_INTERRUPT + \vector)
     jmp master_irq
     .endr
@@ -116,13 +114,13 @@ master_irq:
     movb 2(%bp), %cl
     andb $7, %cl
     movb $PIC_READ_IN_SERVICE, %al
-    outb %al, $PIC_COMMAND
-    inb $PIC_COMMAND, %al
+    outb %al, $PIC_MASTER
+    inb $PIC_MASTER, %al
     shrb %cl, %al
     testb $1, %al
     jz 1f
     movb $PIC_END_OF_INTERRUPT, %al
-    outb %al, $PIC_COMMAND
+    outb %al, $PIC_MASTER
     popw %cx
     popw %ax
     popw %bp
@@ -135,21 +133,22 @@ master_irq:
 no_interrupt:
     pushw %ax
     smsw %ax
-    testb $1, %al
+    testb $CR0_PE, %al
     popw %ax
     jz bridge
     addw $2, %sp
     iretw
 
 # IRQ 13, x87 error: clear the latch, and go on as if the processor had reported it (IBM AT technical reference).
+    .set X87_LATCH, 0xf0
     .globl int75
 int75:
     pushw %ax
     movb $0, %al
-    outb %al, $0xf0
-    movb $0x20, %al
-    outb %al, $0xa0
-    outb %al, $0x20
+    outb %al, $X87_LATCH
+    movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $PIC_SLAVE
+    outb %al, $PIC_MASTER
     popw %ax
     int $0x02
     iretw
@@ -159,12 +158,12 @@ int75:
 int76:
     pushw %ax
     pushw %ds
-    movw $0x40, %ax
+    movw $BDA_SEGMENT, %ax
     movw %ax, %ds
-    movb $0xff, 0x8e
-    movb $0x20, %al
-    outb %al, $0xa0
-    outb %al, $0x20
+    movb $0xff, BDA_DISK_INTERRUPT
+    movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $PIC_SLAVE
+    outb %al, $PIC_MASTER
     popw %ds
     popw %ax
     iretw
@@ -203,7 +202,7 @@ int76:
     jmp bridge
 1:  lretw
     .endm
-    far_service pmm_entry, 0x101
+    far_service pmm_entry, VECTOR_PMM
 
 # The Plug and Play BIOS, for real and 16-bit protected mode: no function is supported (82h).
     .globl pnp_entry

@@ -9,17 +9,25 @@
 
     .section .text.entry, "ax", @progbits
 
-# Xen public header hvm/hvm_info_table.h: the table is at 0x9f800, low_mem_pgend is its field at offset 20.
-    .set HVM_INFO_LOW_MEM_PGEND, 0x9f800 + 20
-# The stack that the 32-bit code uses, in low RAM that nothing else uses this early.
-    .set BOOT_STACK, 0x7000
+# Names that no file here sets are those of src/assembly.rs.
 
-    .set ONE_MIB, 0x100000
 # While the firmware finds out what to boot, its heap takes this part of RAM beside the least, and not more than there is use for.
     .set HEAP_SHARE_SHIFT, 5
     .set HEAP_MOST_EXTRA, 2 << 20
+    .set PAGE_SHIFT, 12
+    .set LARGE_PAGE_SHIFT, 21
+    .set LARGE_PAGE, 1 << LARGE_PAGE_SHIFT
+    .set GIB_SHIFT, 30
+    .set GIB, 1 << GIB_SHIFT
+# Entries of a page table.
+    .set ENTRIES, 512
+# A task state segment that can be loaded, and an interrupt gate, to which its stack is added.
+    .set TASK_AVAILABLE, 0x89
+    .set INTERRUPT_GATE, 0x8e00
+    .set GATE_SIZE, 16
     .set EFLAGS_ID, 1 << 21
-# CPUID leaf 80000001h, EDX.
+# CPUID: the leaf that tells of long mode, and its bits in EDX.
+    .set CPUID_EXTENDED, 0x80000001
     .set CPUID_LONG_MODE, 1 << 29
     .set CPUID_PAGES_1_GIB, 1 << 26
 
@@ -28,13 +36,13 @@
 xen_entry:
     cli
     cld
-    movl $BOOT_STACK, %esp
+    movl $EARLY_STACK, %esp
     movl HVM_INFO_LOW_MEM_PGEND, %edx
     # Xen may still have to grow the hole below 4 GiB down to 2 GiB, and moves RAM then: stay below.
-    cmpl $0x80000, %edx
+    cmpl $(2 * GIB / PAGE), %edx
     jbe 1f
-    movl $0x80000, %edx
-1:  shll $12, %edx
+    movl $(2 * GIB / PAGE), %edx
+1:  shll $PAGE_SHIFT, %edx
 
 # In: EBX = start_info or 0, EDX = end of low RAM, ESP = a small stack.
 # Page tables come first, in their final place, so that 64-bit code can do the copying, eight bytes a step.
@@ -59,7 +67,7 @@ entry32:
     movl %ebx, %edi
     movl %edx, %ecx
     pushl %ecx
-    movl $0x80000001, %eax
+    movl $CPUID_EXTENDED, %eax
     cpuid
     popl %ecx
     testl $CPUID_LONG_MODE, %edx
@@ -75,11 +83,11 @@ entry32:
     cmpl $HEAP_MOST_EXTRA, %ecx
     jbe 2f
     movl $HEAP_MOST_EXTRA, %ecx
-2:  andl $0xfffff000, %ecx
+2:  andl $-PAGE, %ecx
     addl %ecx, %eax
     movl %edx, %edi
     subl %eax, %edi
-    andl $0xfffff000, %edi
+    andl $-PAGE, %edi
     cmpl $ONE_MIB, %edi
     jae 2f
     leal (too_little_memory - 1b)(%ebp), %esi
@@ -97,43 +105,43 @@ entry32:
     pushl %edi
 
     # Everything below 4 GiB maps to itself; with 1 GiB pages, everything below 512 GiB.
-    movl $(2 * 4096 / 4), %ecx
+    movl $(DIRECTORIES / 4), %ecx
     xorl %eax, %eax
     rep stosl
     movl (%esp), %edi
-    leal 0x1003(%edi), %eax
+    leal (POINTERS + (PRESENT | WRITABLE))(%edi), %eax
     movl %eax, (%edi)
-    addl $0x1000, %edi
+    addl $POINTERS, %edi
     testl $CPUID_PAGES_1_GIB, 12(%esp)
     jz 3f
-    movl $0x83, %eax
+    movl $(PRESENT | WRITABLE | LARGE), %eax
     xorl %edx, %edx
-    movl $512, %ecx
+    movl $ENTRIES, %ecx
 2:  movl %eax, (%edi)
     movl %edx, 4(%edi)
     addl $8, %edi
-    addl $0x40000000, %eax
+    addl $GIB, %eax
     adcl $0, %edx
     decl %ecx
     jnz 2b
-    movl $0x620, %eax                   # CR4: PAE, OSFXSR, OSXMMEXCPT
+    movl $CR4_LONG, %eax
     movl %eax, %cr4
     jmp 5f
 
-3:  leal 0x1003(%edi), %eax
+3:  leal (DIRECTORIES - POINTERS + (PRESENT | WRITABLE))(%edi), %eax
     movl %eax, (%edi)
-    addl $0x1000, %eax
+    addl $PAGE, %eax
     movl %eax, 8(%edi)
-    addl $0x1000, %eax
+    addl $PAGE, %eax
     movl %eax, 16(%edi)
-    addl $0x1000, %eax
+    addl $PAGE, %eax
     movl %eax, 24(%edi)
-    addl $0x1000, %edi
-    movl $0x620, %eax
+    addl $(DIRECTORIES - POINTERS), %edi
+    movl $CR4_LONG, %eax
     movl %eax, %cr4
     movups (first_pages - 1b)(%ebp), %xmm0
     movups (next_pages - 1b)(%ebp), %xmm1
-    movl $(2048 / 8), %ecx
+    movl $(4 * ENTRIES / 8), %ecx
 4:  .irp offset, 0, 16, 32, 48
     movups %xmm0, \offset(%edi)
     paddd %xmm1, %xmm0
@@ -144,46 +152,41 @@ entry32:
 
 5:  popl %eax
     movl %eax, %cr3
-    movl $0xc0000080, %ecx              # EFER.LME
+    movl $MSR_EFER, %ecx
     rdmsr
-    btsl $8, %eax
+    btsl $EFER_LME, %eax
     wrmsr
     popl %edi
     popl %ebx
 
     leal (bridge_gdt - 1b)(%ebp), %eax
     pushl %eax
-    pushw $(6 * 8 - 1)
+    pushw $GDT_LIMIT
     lgdt (%esp)
     addl $6, %esp
-    movl $0x80000033, %eax              # CR0: PG, NE, ET, MP, PE
+    movl $CR0_LONG, %eax
     movl %eax, %cr0
     leal (copy64 - 1b)(%ebp), %eax
-    pushl $0x08
+    pushl $CODE_64
     pushl %eax
     lretl
 
 # Says on the debug ports, ours and SeaBIOS's, and on COM1 why nothing can run here, and stops. ESI: the text, which a zero ends.
-    .set DEBUG_PORT, 0xe9
-    .set SEABIOS_DEBUG_PORT, 0x402
-    .set COM1, 0x3f8
-    .set UART_LINE_CONTROL, COM1 + 3
-    .set UART_LINE_STATUS, COM1 + 5
-    .set UART_DIVISOR_LATCH, 1 << 7
-    .set UART_8_BITS, 3
-    .set UART_ROOM, 1 << 5
+# Nothing that could be Rust runs without 64-bit mode, so this waits for the serial port by itself, and not for ever.
+    .set UART_LOOKS, 0x10000
+    .set UART_115200_BAUD, 1
 cannot_run:
-    movw $UART_LINE_CONTROL, %dx
+    movw $(COM1 + UART_LINE_CONTROL), %dx
     movb $UART_DIVISOR_LATCH, %al
     outb %al, %dx
     movw $COM1, %dx
-    movb $1, %al                        # 115,200 baud
+    movb $UART_115200_BAUD, %al
     outb %al, %dx
     incl %edx
     movb $0, %al
     outb %al, %dx
-    movw $UART_LINE_CONTROL, %dx
-    movb $UART_8_BITS, %al
+    movw $(COM1 + UART_LINE_CONTROL), %dx
+    movb $UART_EIGHT_BITS, %al
     outb %al, %dx
 1:  lodsb
     testb %al, %al
@@ -192,10 +195,10 @@ cannot_run:
     movw $SEABIOS_DEBUG_PORT, %dx
     outb %al, %dx
     movb %al, %bl
-    movw $UART_LINE_STATUS, %dx
-    movl $0x10000, %ecx
+    movw $(COM1 + UART_LINE_STATUS), %dx
+    movl $UART_LOOKS, %ecx
 2:  inb %dx, %al
-    testb $UART_ROOM, %al
+    testb $UART_TRANSMIT_EMPTY, %al
     loopz 2b
     movb %bl, %al
     movw $COM1, %dx
@@ -213,9 +216,9 @@ too_little_memory:
 # Page directory entries of the first 4 MiB, and the distance to the next ones.
     .balign 16
 first_pages:
-    .long 0x000083, 0, 0x200083, 0
+    .long PRESENT | WRITABLE | LARGE, 0, LARGE_PAGE + (PRESENT | WRITABLE | LARGE), 0
 next_pages:
-    .long 0x400000, 0, 0x400000, 0
+    .long 2 * LARGE_PAGE, 0, 2 * LARGE_PAGE, 0
 
 # Bytes of the heap behind its end. This and what follows is neither copied nor cleared.
     .pushsection .noinit, "aw", @nobits
@@ -238,7 +241,7 @@ copy64:
     leaq resident_end - 1(%rip), %rax
     addq %rbp, %rax
     xorq %rdx, %rax
-    shrq $30, %rax
+    shrq $GIB_SHIFT, %rax
     jnz 1f                              # There is one page directory for the image.
     call leave_out
     movq %rdx, %rdi
@@ -263,29 +266,19 @@ copy_to:
     rep movsq
     ret
 
-    .set PAGE, 4096
-    .set LARGE_PAGE, 0x200000
-# Places in the page tables: the directory for an image in a gigabyte that has none, the tables of the 4 MiB with the image.
-    .set DIRECTORY, 2 * PAGE
-    .set IMAGE_TABLES, 7 * PAGE
-# Bits of their entries.
-    .set PRESENT, 1 << 0
-    .set WRITABLE, 1 << 1
-    .set LARGE, 1 << 7
-
 # Maps the new image, whose base is RDX, by pages of 4 KiB, but for those that are copied later. Changes RAX, RCX, RDI and R8 to R10.
 leave_out:
     leaq page_tables(%rip), %r8
     addq %rbp, %r8
     movq %rdx, %rax
-    shrq $30, %rax
-    leaq PAGE(%r8, %rax, 8), %r9        # R9 = entry of the gigabyte
+    shrq $GIB_SHIFT, %rax
+    leaq POINTERS(%r8, %rax, 8), %r9        # R9 = entry of the gigabyte
     movq (%r9), %rax
     testb $LARGE, %al
     jz 2f
-    leaq DIRECTORY(%r8), %rdi
+    leaq DIRECTORIES(%r8), %rdi
     leaq (PRESENT | WRITABLE)(%rdi), %r10
-    movl $512, %ecx
+    movl $ENTRIES, %ecx
 1:  stosq
     addq $LARGE_PAGE, %rax
     decl %ecx
@@ -298,7 +291,7 @@ leave_out:
     movq %rdx, %rax
     andq $-LARGE_PAGE, %rax
     orq $(PRESENT | WRITABLE), %rax
-    movl $(2 * 512), %ecx
+    movl $(2 * ENTRIES), %ecx
 3:  stosq
     addq $PAGE, %rax
     decl %ecx
@@ -306,12 +299,12 @@ leave_out:
     leaq lazy_start(%rip), %rax
     leaq lazy_end(%rip), %rcx
     subq %rax, %rcx
-    shrq $12, %rcx
+    shrq $PAGE_SHIFT, %rcx
     addq %rbp, %rax
     movq %rdx, %rdi
     andq $-LARGE_PAGE, %rdi
     subq %rdi, %rax
-    shrq $12, %rax
+    shrq $PAGE_SHIFT, %rax
     leaq IMAGE_TABLES(%r8, %rax, 8), %rax
 4:  andb $~PRESENT, (%rax)
     addq $8, %rax
@@ -319,15 +312,15 @@ leave_out:
     jnz 4b
 
     movq %rdx, %rax
-    shrq $21, %rax
-    andl $511, %eax
+    shrq $LARGE_PAGE_SHIFT, %rax
+    andl $(ENTRIES - 1), %eax
     leaq (%r9, %rax, 8), %rax           # RAX = entry of the image's first 2 MiB
     leaq (IMAGE_TABLES + (PRESENT | WRITABLE))(%r8), %rcx
     movq %rcx, (%rax)
     leaq resident_end - 1(%rip), %rdi
     addq %rbp, %rdi
     xorq %rdx, %rdi
-    shrq $21, %rdi
+    shrq $LARGE_PAGE_SHIFT, %rdi
     jz 5f
     addq $PAGE, %rcx
     movq %rcx, 8(%rax)
@@ -378,31 +371,31 @@ entry64:
 
     # The first table of exceptions has page faults only, whose handler has a stack of its own: see exception.rs for the others.
     leaq page_stack_top(%rip), %rax
-    movq %rax, first_task + TASK_STACK_2(%rip)
+    movq %rax, first_task + TASK_PAGE_STACK(%rip)
     leaq first_task(%rip), %rax
     movw $(TASK_SIZE - 1), bridge_gdt + TASK_STATE(%rip)
     movw %ax, bridge_gdt + TASK_STATE + 2(%rip)
     shrl $16, %eax
     movb %al, bridge_gdt + TASK_STATE + 4(%rip)
-    movb $0x89, bridge_gdt + TASK_STATE + 5(%rip)
+    movb $TASK_AVAILABLE, bridge_gdt + TASK_STATE + 5(%rip)
     movb %ah, bridge_gdt + TASK_STATE + 7(%rip)
     movl $TASK_STATE, %eax
     ltr %ax
-    leaq exception_stubs + PAGE_FAULT * 16(%rip), %rax
-    leaq first_gates + PAGE_FAULT * 16(%rip), %rcx
+    leaq exception_stubs + PAGE_FAULT * STUB_SIZE(%rip), %rax
+    leaq first_gates + PAGE_FAULT * GATE_SIZE(%rip), %rcx
     movw %ax, (%rcx)
     shrl $16, %eax
-    movw $0x08, 2(%rcx)
-    movw $0x8e02, 4(%rcx)
+    movw $CODE_64, 2(%rcx)
+    movw $(INTERRUPT_GATE + PAGE_STACK), 4(%rcx)
     movw %ax, 6(%rcx)
     leaq first_gates(%rip), %rax
     pushq %rax
-    pushw $((PAGE_FAULT + 1) * 16 - 1)
+    pushw $((PAGE_FAULT + 1) * GATE_SIZE - 1)
     lidt (%rsp)
     addq $10, %rsp
     # Real mode keeps the limits that were last loaded in protected mode. Option ROMs and boot programs have always found 4 GiB
     # here (SeaBIOS leaves them so), and some do not work without.
-    movl $0x28, %eax
+    movl $DATA_16, %eax
     movw %ax, %ds
     movw %ax, %es
     movw %ax, %fs
@@ -415,7 +408,7 @@ entry64:
 
 # Exceptions: vector and error code go on the stack, then Rust reports and stops.
     .macro exception vector, has_error
-    .balign 16
+    .balign STUB_SIZE
     .if \has_error == 0
     pushq $0
     .endif
@@ -423,7 +416,7 @@ entry64:
     jmp exception_common
     .endm
 
-    .balign 16
+    .balign STUB_SIZE
     .globl exception_stubs
 exception_stubs:
     exception 0, 0
@@ -431,10 +424,9 @@ exception_stubs:
 # service is done. They have a stack of their own, since Rust writes below RSP. The caller's SS is a real-mode segment, which IRET
 # would take for a selector: it gets one with the widest limit, to which the way back to real mode adds its base.
     .set RFLAGS_RESUME, 1 << 16
-    .set FLAT_16_BIT_DATA, 0x28
-    .balign 16
+    .balign STUB_SIZE
     jmp debug_in_service
-    .balign 16
+    .balign STUB_SIZE
     jmp nmi_in_service
     exception 3, 0
     exception 4, 0
@@ -447,7 +439,7 @@ exception_stubs:
     exception 11, 1
     exception 12, 1
     exception 13, 1
-    .balign 16
+    .balign STUB_SIZE
     jmp page_fault
     exception 15, 0
     exception 16, 0
@@ -468,17 +460,16 @@ exception_stubs:
     exception 31, 0
 
 debug_in_service:
-    movq $FLAT_16_BIT_DATA, 32(%rsp)
+    movq $DATA_16, 32(%rsp)
     orq $RFLAGS_RESUME, 16(%rsp)
     orb $PENDING_DEBUG, DATA + v_pending
     iretq
 nmi_in_service:
-    movq $FLAT_16_BIT_DATA, 32(%rsp)
+    movq $DATA_16, 32(%rsp)
     orb $PENDING_NMI, DATA + v_pending
     iretq
 
 # A page of the image that is touched for the first time is copied to its place. The interrupted code's SS is as above.
-    .set PAGE_FAULT, 14
 page_fault:
     testb $PRESENT, (%rsp)
     jnz 2f
@@ -498,7 +489,7 @@ page_fault:
     andq $-LARGE_PAGE, %rax
     subq %rdi, %rax
     negq %rax
-    shrq $12, %rax
+    shrq $PAGE_SHIFT, %rax
     leaq page_tables(%rip), %rcx
     orb $PRESENT, IMAGE_TABLES(%rcx, %rax, 8)
     movq %rdi, %rsi
@@ -511,7 +502,7 @@ page_fault:
     popq %rcx
     popq %rax
     addq $8, %rsp
-    movq $FLAT_16_BIT_DATA, 32(%rsp)
+    movq $DATA_16, 32(%rsp)
     iretq
 1:  popq %rdi
     popq %rsi
@@ -527,14 +518,12 @@ distance:
     .quad 0
 
     .section .bss.entry, "aw", @nobits
-    .set TASK_SIZE, 104
-    .set TASK_STACK_2, 44
     .balign 16
 first_task:
     .fill TASK_SIZE, 1, 0
     .balign 16
 first_gates:
-    .fill (PAGE_FAULT + 1) * 16, 1, 0
+    .fill (PAGE_FAULT + 1) * GATE_SIZE, 1, 0
 
 # Deep enough to say what went wrong in the handler above.
     .section .noinit.entry, "aw", @nobits

@@ -1,6 +1,7 @@
 //! Processor exceptions in 64-bit code: print why and where on the log, and stop. Breakpoints and non-maskable interrupts are the
 //! guest's, which hears of them after the service (`bridge.s`).
 
+use super::abi::{PAGE_FAULT, PAGE_STACK, STUB_SIZE, selector};
 use super::cpu;
 use super::hw::PhysMem;
 use super::pc::Pc;
@@ -21,8 +22,6 @@ unsafe extern "C" {
 
 /// Vectors that have a handler: the processor's own.
 const VECTORS: usize = 32;
-/// Distance of two stubs in `entry.s`.
-const STUB_SIZE: u64 = 16;
 
 /// A 64-bit interrupt gate (AMD64 manual volume 2, 4.8.4).
 #[derive(Clone, Copy)]
@@ -40,7 +39,7 @@ impl Gate {
     fn to(address: u64, stack: u16) -> Self {
         Gate {
             offset_low: address as u16,
-            selector: super::bridge::code_segment(),
+            selector: selector::CODE_64,
             attributes: 0x8e00 | stack,
             offset_middle: (address >> 16) as u16,
             offset_high: (address >> 32) as u32,
@@ -55,11 +54,6 @@ static GATES: Once<[Gate; VECTORS]> = Once::new();
 const RETURNING: [usize; 2] = [1, 2];
 /// Number of that stack in a gate, from 1.
 const OWN_STACK: u16 = 1;
-/// The vector of page faults, whose handler brings pages of the image to their place (`entry.s`), and the number of its stack.
-const PAGE_FAULT: usize = 14;
-const PAGE_STACK: u16 = 2;
-/// Selector of the task state segment in `bridge_gdt`.
-const TASK_STATE: u16 = 0x30;
 
 #[repr(C, align(16))]
 struct Stack(UnsafeCell<[u8; 512]>);
@@ -99,7 +93,7 @@ pub fn load() {
         task
     });
     if let Descriptor::SystemSegment(low, high) = Descriptor::tss_segment(task) {
-        let at = super::bridge::segments() + u64::from(TASK_STATE);
+        let at = super::bridge::segments() + u64::from(selector::TASK_STATE);
         Pc.write64(at, low);
         Pc.write64(at + 8, high);
     }
@@ -107,7 +101,7 @@ pub fn load() {
     let base = VirtAddr::new(base);
     // SAFETY: both tables are static and describe handlers that exist; the segment's descriptor has just been written.
     unsafe {
-        tables::load_tss(SegmentSelector(TASK_STATE));
+        tables::load_tss(SegmentSelector(selector::TASK_STATE));
         tables::lidt(&DescriptorTablePointer { limit, base });
     }
 }

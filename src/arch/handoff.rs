@@ -1,11 +1,26 @@
 //! Giving the machine to other firmware for good.
 
+use super::abi::control;
 use super::hw::PhysMem;
 use super::pc::Pc;
-use crate::low_memory::HANDOFF;
+use crate::low_memory::{F_SEGMENT, HANDOFF};
+use crate::units::segment;
 use core::ptr::addr_of;
 
-core::arch::global_asm!(include_str!("handoff.s"), options(att_syntax, raw));
+core::arch::global_asm!(
+    ".set HERE, {HERE}",
+    ".set F_SEGMENT, {F_SEGMENT}",
+    ".set CR0_REAL, {CR0_REAL}",
+    ".set CR0_PROTECTED, {CR0_PROTECTED}",
+    ".set MSR_EFER, {MSR_EFER}",
+    include_str!("handoff.s"),
+    HERE = const HANDOFF.start,
+    F_SEGMENT = const segment(F_SEGMENT.start),
+    CR0_REAL = const control::CR0_REAL,
+    CR0_PROTECTED = const control::CR0_PROTECTED,
+    MSR_EFER = const control::MSR_EFER,
+    options(att_syntax)
+);
 
 unsafe extern "C" {
     static handoff_start: u8;

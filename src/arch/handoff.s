@@ -1,8 +1,9 @@
-# The way out to firmware that replaces ours: copied to 0x2000, entered in 64-bit mode, it ends as a processor after reset
+# The way out to firmware that replaces ours: copied to HERE, entered in 64-bit mode, it ends as a processor after reset
 # does, but for the low base of CS: real mode at F000:FFF0.
 
     .section .text.handoff, "ax", @progbits
-    .set HERE, 0x2000
+    .set HERE_CODE, 0x08
+    .set HERE_DATA, 0x10
 
     .balign 16
     .globl handoff_start
@@ -15,7 +16,7 @@ handoff_start:
     .balign 8
 handoff_pointer:
     .long handoff16 - handoff_start + HERE
-    .word 0x08
+    .word HERE_CODE
 
     .balign 8
 handoff_gdt:
@@ -26,27 +27,27 @@ handoff_gdtr:
     .word 3 * 8 - 1
     .quad handoff_gdt - handoff_start + HERE
 handoff_idtr:
-    .word 0x3ff
+    .word 256 * 4 - 1
     .long 0
 
     .code16
 handoff16:
-    movl $0x11, %eax                    # CR0: ET, PE; paging off
+    movl $CR0_PROTECTED, %eax
     movl %eax, %cr0
-    movl $0xc0000080, %ecx              # EFER: no long mode
+    movl $MSR_EFER, %ecx
     xorl %eax, %eax
     xorl %edx, %edx
     wrmsr
     movl %eax, %cr3
     movl %eax, %cr4
-    movw $0x10, %ax
+    movw $HERE_DATA, %ax
     movw %ax, %ds
     movw %ax, %es
     movw %ax, %fs
     movw %ax, %gs
     movw %ax, %ss
     lidtl handoff_idtr - handoff_start + HERE
-    movl $0x10, %eax
+    movl $CR0_REAL, %eax
     movl %eax, %cr0
     ljmpw $0, $(1f - handoff_start + HERE)
 1:  xorl %eax, %eax
@@ -62,7 +63,7 @@ handoff16:
     movl %eax, %edi
     movl %eax, %ebp
     movl %eax, %esp
-    ljmpw $0xf000, $0xfff0
+    ljmpw $F_SEGMENT, $0xfff0
     .globl handoff_end
 handoff_end:
     .code64

@@ -1,8 +1,10 @@
 # The one-way streets out of the firmware: into a kernel's 64-bit or 32-bit entry.
 
     .section .text.kernel, "ax", @progbits
+    .set KERNEL_CODE, 0x10
+    .set KERNEL_DATA, 0x18
 
-# Null, null, code, data: the selectors 10h and 18h that the Linux boot protocol wants.
+# Null, null, code, data: the selectors that the Linux boot protocol wants.
     .balign 8
 kernel_gdt64:
     .quad 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff
@@ -14,7 +16,7 @@ kernel_gdt32:
     pushq %rax
     pushw $(4 * 8 - 1)
     lgdt (%rsp)
-    movl $0x18, %eax
+    movl $KERNEL_DATA, %eax
     movw %ax, %ds
     movw %ax, %es
     movw %ax, %ss
@@ -29,7 +31,7 @@ kernel_long:
     cli
     cld
     load_gdt kernel_gdt64
-    pushq $0x10
+    pushq $KERNEL_CODE
     pushq %rdi
     xorl %ebx, %ebx
     xorl %ebp, %ebp
@@ -42,7 +44,7 @@ kernel_protected:
     cli
     cld
     load_gdt kernel_gdt32
-    pushq $0x10
+    pushq $KERNEL_CODE
     leaq 1f(%rip), %rax
     pushq %rax
     lretq
@@ -50,11 +52,11 @@ kernel_protected:
 1:  movl %ecx, %ebp
     movl %edx, %ebx
     movl %cr0, %eax
-    andl $0x7fffffff, %eax
+    andl $CR0_UNPAGED, %eax
     movl %eax, %cr0
-    movl $0xc0000080, %ecx
+    movl $MSR_EFER, %ecx
     rdmsr
-    btrl $8, %eax
+    btrl $EFER_LME, %eax
     wrmsr
     xorl %eax, %eax
     movl %eax, %cr4

@@ -1,5 +1,6 @@
 //! The processor: entry, long mode, the real-mode bridge, and the only 16-bit code of the project.
 
+pub mod abi;
 #[cfg(not(test))]
 pub mod bridge;
 mod calls;
@@ -30,6 +31,7 @@ mod paging;
 pub mod pc;
 #[cfg(not(test))]
 pub mod place;
+pub mod sizes;
 #[cfg(not(test))]
 pub mod smi;
 mod window;

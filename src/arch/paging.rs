@@ -2,6 +2,7 @@
 //!
 //! Source: AMD64 manual volume 2, 5.2 and 5.3.
 
+use super::abi::page::{LARGE, PRESENT};
 use super::hw::PhysMem;
 
 /// CR0.PG.
@@ -11,9 +12,6 @@ const LARGE_PAGES: u64 = 1 << 4;
 const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
 /// EFER.LMA.
 const LONG_MODE: u64 = 1 << 10;
-/// Bits of a page table entry.
-const PRESENT: u64 = 1 << 0;
-const LARGE: u64 = 1 << 7;
 /// The address in an entry of eight bytes.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 

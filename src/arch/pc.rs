@@ -1,7 +1,9 @@
 //! The machine behind the traits of [`hw`](super::hw).
 
+use super::abi::page;
 use super::clock::Timekeeper;
 use super::hw::{Clock, DmaMemory, Handle, PhysMem, Ports, RealMode, RealRegs};
+use super::sizes::page_tables;
 use super::window::{self, Reach};
 use super::{bridge, cpu, dma, smi};
 use crate::units::{FOUR_GIB, GIB, PAGE};
@@ -80,11 +82,8 @@ impl Ports for Pc {
     }
 }
 
-const PAGE_IS_LARGE: u64 = 0x80;
-const PRESENT_WRITABLE_LARGE: u64 = PAGE_IS_LARGE | PRESENT_WRITABLE;
-const PRESENT_WRITABLE: u64 = 0x03;
-/// Which page of the page tables is the window's own.
-const WINDOW_DIRECTORY: u64 = 6;
+const PRESENT_WRITABLE: u64 = page::PRESENT | page::WRITABLE;
+const PRESENT_WRITABLE_LARGE: u64 = page::LARGE | PRESENT_WRITABLE;
 
 /// What the window shows; all ones when nothing yet.
 static WINDOW_SHOWS: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -111,12 +110,12 @@ fn reach(addr: u64) -> (u64, u64) {
 #[cold]
 #[inline(never)]
 fn reach_above(addr: u64) -> (u64, u64) {
-    let pdpt = cpu::page_tables() + PAGE;
+    let pdpt = pointers();
     let first_gib = match ALL_MEMORY.load(Ordering::Relaxed) {
         0 => PlainMemory.get64(pdpt),
         before => before,
     };
-    let large_pages = first_gib & PAGE_IS_LARGE != 0;
+    let large_pages = first_gib & page::LARGE != 0;
     match window::reach(addr, large_pages) {
         Reach::Mapped { bytes } => (addr, bytes),
         Reach::Window { at, shows, bytes } => {
@@ -126,12 +125,17 @@ fn reach_above(addr: u64) -> (u64, u64) {
     }
 }
 
+/// Address of the page directory pointer table.
+fn pointers() -> u64 {
+    cpu::page_tables() + page_tables::POINTERS as u64 * PAGE
+}
+
 /// Lets the gigabyte at `at` show the physical one at `shows`, through a page directory of its own.
 fn show(pdpt: u64, at: u64, shows: u64) {
     if WINDOW_SHOWS.swap(shows, Ordering::Relaxed) == shows {
         return;
     }
-    let directory = cpu::page_tables() + WINDOW_DIRECTORY * PAGE;
+    let directory = cpu::page_tables() + page_tables::WINDOW as u64 * PAGE;
     for page in 0..512 {
         let entry = (shows + (page << 21)) | PRESENT_WRITABLE_LARGE;
         PlainMemory.set64(directory + 8 * page, entry);
@@ -159,12 +163,12 @@ const TABLE_SHOWS: u64 = 512 * PAGE;
 pub fn show_first_mib(page: impl Fn(u64) -> Option<u64>) {
     let [directory, table, nothing] =
         [0, 1, 2].map(|index| FIRST_PAGES.0.get() as u64 + index * PAGE);
-    let first_gib = cpu::page_tables() + PAGE;
+    let first_gib = pointers();
     let before = PlainMemory.get64(first_gib);
     for index in 0..512 {
         let shows = page(index * PAGE).unwrap_or(nothing);
         PlainMemory.set64(table + 8 * index, shows | PRESENT_WRITABLE);
-        let entry = match before & PAGE_IS_LARGE {
+        let entry = match before & page::LARGE {
             // Pages of ours may still have to be copied from ROM, which their entries say.
             0 => PlainMemory.get64((before & !(PAGE - 1)) + 8 * index),
             _ => (index * TABLE_SHOWS) | PRESENT_WRITABLE_LARGE,
@@ -181,7 +185,7 @@ pub fn show_first_mib(page: impl Fn(u64) -> Option<u64>) {
 pub fn show_all_memory() {
     let before = ALL_MEMORY.swap(0, Ordering::Relaxed);
     if before != 0 {
-        PlainMemory.set64(cpu::page_tables() + PAGE, before);
+        PlainMemory.set64(pointers(), before);
         x86_64::instructions::tlb::flush_all();
     }
 }

@@ -13,7 +13,7 @@ bios32_entry:
     testb %bl, %bl
     jnz 2f
     movl $LOW, %ebx
-    movl $0x10000, %ecx
+    movl $F_SEGMENT_SIZE, %ecx
     movl $(pcibios32 - F000), %edx
     xorb %al, %al
     lretl
@@ -40,7 +40,7 @@ pcibios32:
     cmpb $0x0d, %al
     jbe pci_access
 pci_unsupported:
-    movb $0x81, %dl
+    movb $PCI_UNSUPPORTED, %dl
 pci_fail:
     popl %eax
     movb %dl, %ah
@@ -59,20 +59,20 @@ pci_done:
 
 pci_present:
     popl %eax
-    movw $0x0001, %ax
-    movw $0x0210, %bx
+    movw $PCI_BIOS_MECHANISM, %ax
+    movw $PCI_BIOS_VERSION, %bx
     call 1f
 1:  popl %edx
     movb %cs:(pci32_last_bus - 1b)(%edx), %cl
     popl %edx
-    movl $0x20494350, %edx              # "PCI "
+    movl $PCI_BIOS_SIGNATURE, %edx
     popl %esi
     testl %esp, %esp
     lretl
 
 # CX = device, DX = vendor, SI = how many to skip. Out: BX = address.
 pci_find_device:
-    movb $0x83, %al
+    movb $PCI_BAD_VENDOR, %al
     cmpw $0xffff, %dx
     je pci_fail_al
     pushl %ecx
@@ -88,27 +88,27 @@ pci_find_class:
     pushl %edi
     pushl %ebp
     shll $8, %ecx
-    movl $8, %edi                       # register: class, revision
+    movl $PCI_CLASS, %edi
 pci_find:
     call 1f
 1:  popl %ebp
     movzbl %cs:(pci32_last_bus - 1b)(%ebp), %ebp
     incl %ebp
     shll $16, %ebp
-    orl $0x80000000, %ebp               # where the search ends
-    movl $0x80000000, %eax
+    orl $PCI_ENABLE, %ebp               # where the search ends
+    movl $PCI_ENABLE, %eax
 1:  pushl %eax
-    movw $0xcf8, %dx
+    movw $PCI_ADDRESS, %dx
     outl %eax, %dx
-    movb $0xfc, %dl
+    movb $(PCI_DATA & 0xff), %dl
     inl %dx, %eax
     cmpw $0xffff, %ax
     je 8f
     movl (%esp), %eax
     orl %edi, %eax
-    movb $0xf8, %dl
+    movb $(PCI_ADDRESS & 0xff), %dl
     outl %eax, %dx
-    movb $0xfc, %dl
+    movb $(PCI_DATA & 0xff), %dl
     inl %dx, %eax
     testl %edi, %edi
     jz 2f
@@ -121,10 +121,10 @@ pci_find:
     testl $0x700, %eax
     jnz 4f
     pushl %eax                          # function 0: are there others?
-    orb $0x0c, %al
-    movb $0xf8, %dl
+    orb $PCI_HEADER, %al
+    movb $(PCI_ADDRESS & 0xff), %dl
     outl %eax, %dx
-    movb $0xfc, %dl
+    movb $(PCI_DATA & 0xff), %dl
     inl %dx, %eax
     testl $0x800000, %eax
     popl %eax
@@ -140,7 +140,7 @@ pci_find:
     popl %ebp
     popl %edi
     popl %ecx
-    movb $0x86, %al
+    movb $PCI_NOT_FOUND, %al
 pci_fail_al:
     movb %al, %dl
     jmp pci_fail
@@ -171,15 +171,15 @@ pci_access:
     jnz 8f
 3:  movzwl %bx, %eax
     shll $8, %eax
-    orl $0x80000000, %eax
+    orl $PCI_ENABLE, %eax
     movl %edi, %edx
     andl $0xfc, %edx
     orl %edx, %eax
-    movw $0xcf8, %dx
+    movw $PCI_ADDRESS, %dx
     outl %eax, %dx
     movl %edi, %edx
     andl $3, %edx
-    addl $0xcfc, %edx
+    addl $PCI_DATA, %edx
     movb (%esp), %al
     cmpb $0x09, %al
     jb 4f
@@ -207,7 +207,7 @@ pci_access:
 9:  movw %cx, %ax
     outw %ax, %dx
     jmp pci_done
-8:  movb $0x87, %al
+8:  movb $PCI_BAD_REGISTER, %al
     jmp pci_fail_al
 
     .globl pci32_last_bus

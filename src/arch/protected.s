@@ -3,20 +3,6 @@
 # Callers in virtual-8086 mode and in 16-bit protected mode. None can leave its mode, but system management mode can be entered from
 # all of them: a write to the power management control port has the processor save all of its state and run `smi_handler`, which
 # swaps that state for one of 64-bit code, once to come here and once to go back. Nothing else runs in system management mode.
-    .set SMI_PORT, 0xb2
-# Any value but those by which systems switch ACPI on and off at this port (QEMU: 02h, 03h, F0h, F1h).
-    .set SMI_COMMAND, 0x46
-# Where system management mode is, by its base, and what the processor saves there: the AMD64 layout (AMD64 manual volume 2, 10.2.2).
-    .set SMI_BASE, 0xa0000
-    .set SMI_FIRST_BASE, 0x30000
-    .set SMI_ENTRY, 0x8000
-    .set SMI_STATE, 0xfe00
-    .set SMI_CS_BASE, SMI_STATE + 0x18
-    .set SMI_NEW_BASE, SMI_STATE + 0x100
-    .set SMI_RIP, SMI_STATE + 0x178
-    .set SMI_STATE_SIZE, 0x200
-# The state in which 64-bit code is entered, in the same memory.
-    .set SMI_OURS, SMI_BASE + 0x9000
 
 # Raises the interrupt that `smi_handler` knows by the place. It may come an instruction or more late.
     .macro raise_smi place
@@ -46,7 +32,7 @@ protected_caller:
     # In virtual-8086 mode this is segment F000h, in protected mode a selector.
     pushw %ax
     movw %cs, %ax
-    cmpw $0xf000, %ax
+    cmpw $F_SEGMENT, %ax
     popw %ax
     jne 1f
     .irp vector, 0x11, 0x12
@@ -68,32 +54,32 @@ lone_return:
 # The keyboard's byte is dropped, as is the mouse's; the clock's reason to interrupt is read, or none would follow.
 lone_0x09:
     pushw %ax
-    inb $0x60, %al
+    inb $PS2_DATA, %al
     jmp 2f
 lone_0x70:
     pushw %ax
-    movb $0x0c, %al
-    outb %al, $0x70
-    inb $0x71, %al
+    movb $CMOS_STATUS_C, %al
+    outb %al, $CMOS_INDEX
+    inb $CMOS_DATA, %al
     jmp 1f
 lone_0x74:
     pushw %ax
-    inb $0x60, %al
+    inb $PS2_DATA, %al
 1:  movb $PIC_END_OF_INTERRUPT, %al
-    outb %al, $0xa0
+    outb %al, $PIC_SLAVE
 2:  movb $PIC_END_OF_INTERRUPT, %al
-    outb %al, $PIC_COMMAND
+    outb %al, $PIC_MASTER
     popw %ax
     jmp lone_return
-# Equipment and memory size, at 40:10 and 40:13.
+# Equipment and memory size.
 lone_0x11:
-    pushw $0x10
+    pushw $BDA_EQUIPMENT
     jmp 1f
 lone_0x12:
-    pushw $0x13
+    pushw $BDA_MEMORY_KB
 1:  popw %bp
     pushw %ds
-    movw $0x40, %ax
+    movw $BDA_SEGMENT, %ax
     movw %ax, %ds
     movw %ds:(%bp), %ax
     popw %ds
@@ -129,14 +115,14 @@ smi_move:
 smi_entry:
     movq DATA + v_stack, %rsp
     andq $-16, %rsp
-    subq $(512 + 16), %rsp
+    subq $(FXSAVE_SIZE + 16), %rsp
     fxsave (%rsp)
     movq %cr2, %rax
-    movq %rax, 512(%rsp)
+    movq %rax, FXSAVE_SIZE(%rsp)
     call *DATA + v_smi_serve
     testl %eax, %eax
     jnz call_restore                    # a handler came back
-    movq 512(%rsp), %rax
+    movq FXSAVE_SIZE(%rsp), %rax
     movq %rax, %cr2
     fxrstor (%rsp)
 smi_go_back:
@@ -191,6 +177,7 @@ smi_handler_end:
     .set USERS_EXTRA, 0x20
     .set USERS_STACK, 0x28
     .set USERS_CODE, 0x30
+    .set OUR_CODE, 0x38
     .globl to_protected_mode
 to_protected_mode:
     cli
@@ -199,9 +186,9 @@ to_protected_mode:
     popw %bp
     addw $4, %sp
     smsw %ax
-    orb $1, %al
+    orb $CR0_PE, %al
     lmsw %ax
-    ljmpw $0x38, $(1f - F000)
+    ljmpw $OUR_CODE, $(1f - F000)
 1:  movw $USERS_DATA, %ax
     movw %ax, %ds
     movw $USERS_EXTRA, %ax
@@ -215,15 +202,6 @@ to_protected_mode:
 
 # Advanced Power Management for protected mode: the functions of bios/apm.rs, without its memory. Far-called; the code segment begins
 # at F0000h and can be read, as AX=5302h and 5303h say. Source: APM BIOS Interface Specification 1.2, section 4.
-    .set APM_UNSUPPORTED, 0x0c
-    .set APM_NO_EVENT, 0x80
-    .set APM_UNKNOWN_DEVICE, 0x09
-    .set APM_OUT_OF_RANGE, 0x0a
-    .set APM_CANNOT_ENTER_STATE, 0x60
-    .set APM_VERSION, 0x0102
-    .set APM_ALL_DEVICES, 1
-    .set APM_OFF, 3
-    .set PM1_SLEEP, 0x2000
 # Looks that PM1 gets to switch the machine off: each is an exit to a hypervisor.
     .set PM1_LOOKS, 0x10000
 
@@ -255,7 +233,7 @@ to_protected_mode:
 21: stc
     \far_return
 10: movw $0x504d, %bx                   # "PM"
-    movw $3, %cx                        # 16-bit and 32-bit interfaces
+    movw $APM_INTERFACES, %cx
 17: movw $APM_VERSION, %ax
 19: clc
     \far_return

@@ -2,61 +2,65 @@
 reset16:
     cli
     cld
-    # CMOS shutdown status 05, 09, 0A: a 286-style return to real mode by way of a reset (IBM AT technical reference).
-    # FE: the machine wakes up from S3 (QEMU and Xen set it).
-    movb $0x8f, %al
-    outb %al, $0x70
-    inb $0x71, %al
+    # CMOS shutdown status: a 286-style return to real mode by way of a reset (IBM AT technical reference), or the machine wakes up
+    # from S3 (QEMU and Xen set it).
+    .set SHUTDOWN_EOI_JUMP, 0x05
+    .set SHUTDOWN_IRET, 0x09
+    .set SHUTDOWN_JUMP, 0x0a
+    .set SHUTDOWN_WAKE, 0xfe
+    movb $CMOS_SHUTDOWN, %al
+    outb %al, $CMOS_INDEX
+    inb $CMOS_DATA, %al
     movb %al, %bl
-    cmpb $0xfe, %al
+    cmpb $SHUTDOWN_WAKE, %al
     je 4f
     testb $BOOTED, %cs:(fseg_state - F000)
     jnz 2f
     testb %al, %al
     jz 1f
-4:  movb $0x8f, %al
-    outb %al, $0x70
+4:  movb $CMOS_SHUTDOWN, %al
+    outb %al, $CMOS_INDEX
     movb $0, %al
-    outb %al, $0x71
-    cmpb $0xfe, %bl
+    outb %al, $CMOS_DATA
+    cmpb $SHUTDOWN_WAKE, %bl
     je wake
-    cmpb $0x05, %bl
+    cmpb $SHUTDOWN_EOI_JUMP, %bl
     je resume_eoi
-    cmpb $0x0a, %bl
+    cmpb $SHUTDOWN_JUMP, %bl
     je resume_jump
-    cmpb $0x09, %bl
+    cmpb $SHUTDOWN_IRET, %bl
     je resume_iret
 1:
 cold_start:
     lgdtl %cs:(rom_gdtr - F000)
     movl %cr0, %eax
-    andl $0x9fffffff, %eax
-    orb $1, %al
+    andl $CR0_CACHED, %eax
+    orb $CR0_PE, %al
     movl %eax, %cr0
-    ljmpl $0x18, $(reset32 - F000 + 0xffff0000)
+    ljmpl $CODE_32, $(reset32 - F000 + ROM_END)
 
-2:  movw $0xcf9, %dx
-    movb $0x02, %al
+2:  movw $RESET_CONTROL, %dx
+    movb $HARD_RESET, %al
     outb %al, %dx
-    movb $0x06, %al
+    movb $(HARD_RESET | RESET_CPU), %al
     outb %al, %dx
-    movb $0xfe, %al
-    outb %al, $0x64
+    movb $PS2_RESET_CPU, %al
+    outb %al, $PS2_COMMAND
 3:  hlt
     jmp 3b
 
 resume_eoi:
-    movb $0x20, %al
-    outb %al, $0xa0
-    outb %al, $0x20
+    movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $PIC_SLAVE
+    outb %al, $PIC_MASTER
 resume_jump:
-    movw $0x40, %ax
+    movw $BDA_SEGMENT, %ax
     movw %ax, %ds
-    ljmpw *0x67
+    ljmpw *BDA_RESTART_POINTER
 resume_iret:
-    movw $0x40, %ax
+    movw $BDA_SEGMENT, %ax
     movw %ax, %ds
-    lssw 0x67, %sp
+    lssw BDA_RESTART_POINTER, %sp
     popw %ds
     popw %es
     popaw
@@ -67,44 +71,44 @@ resume_iret:
 wake:
     testb $INSTALLED, %cs:(fseg_state - F000)
     jnz 2f
-    movw $0xcf8, %dx
-    movl $0x80000000, %eax
+    movw $PCI_ADDRESS, %dx
+    movl $PCI_ENABLE, %eax
     outl %eax, %dx
-    movw $0xcfc, %dx
+    movw $PCI_DATA, %dx
     inl %dx, %eax
-    movl $0x80000058, %ebx
-    movl $0x33333000, %ecx
-    movl $0x33333333, %esi
-    cmpl $0x12378086, %eax
+    movl $I440FX_PAM, %ebx
+    movl $I440FX_PAM_LOW, %ecx
+    movl $I440FX_PAM_HIGH, %esi
+    cmpl $I440FX_ID, %eax
     je 1f
-    movl $0x80000090, %ebx
-    movl $0x33333330, %ecx
-    movl $0x00333333, %esi
-    cmpl $0x29c08086, %eax
+    movl $Q35_PAM, %ebx
+    movl $Q35_PAM_LOW, %ecx
+    movl $Q35_PAM_HIGH, %esi
+    cmpl $Q35_ID, %eax
     jne cold_start
-1:  movw $0xcf8, %dx
+1:  movw $PCI_ADDRESS, %dx
     movl %ebx, %eax
     outl %eax, %dx
-    movw $0xcfc, %dx
+    movw $PCI_DATA, %dx
     movl %ecx, %eax
     outl %eax, %dx
-    movw $0xcf8, %dx
+    movw $PCI_ADDRESS, %dx
     leal 4(%ebx), %eax
     outl %eax, %dx
-    movw $0xcfc, %dx
+    movw $PCI_DATA, %dx
     movl %esi, %eax
     outl %eax, %dx
-2:  movw $0xf000, %ax
+2:  movw $F_SEGMENT, %ax
     movw %ax, %ds
     testb $INSTALLED, fseg_state - F000
     jz cold_start
     movl %cr0, %eax
-    andl $0x9fffffff, %eax
+    andl $CR0_CACHED, %eax
     movl %eax, %cr0
-    movw $0xef00, %ax
+    movw $DATA_SEGMENT, %ax
     movw %ax, %ss
-    movl $0x1000, %esp
-    ljmpw $0xf000, $(1f - F000)
+    movl $WAKE_STACK, %esp
+    ljmpw $F_SEGMENT, $(1f - F000)
 1:  lidtl %cs:(real_idtr - F000)
     xorl %eax, %eax
     movl %eax, %ebx
@@ -120,66 +124,66 @@ wake:
     pushfw
     pushw %cs
     pushw $0
-    pushw $0x102
+    pushw $VECTOR_WAKE
     jmp bridge
 
 # The guest goes on where EAX says, a segment and an offset. All else is zero but the stack pointer, as SeaBIOS leaves it; no memory
 # of the guest's is used.
     .globl awake
 awake:
-    ljmpw $0xef00, $(1f - EF00)
+    ljmpw $DATA_SEGMENT, $(1f - EF00)
 1:  movl %eax, %cs:(v_chain)
     movl $0, %eax                       # which leaves the flags alone
     movw %ax, %ss
-    movl $0x7000, %esp
+    movl $EARLY_STACK, %esp
     ljmpw *%cs:(v_chain)
 
     .code32
 reset32:
-    movl $0x20, %eax
+    movl $DATA_32, %eax
     movw %ax, %ds
     movw %ax, %es
     movw %ax, %ss
-    movl $0x7000, %esp
-    # CMOS 34h/35h: RAM above 16 MiB in 64 KiB units; 30h/31h: above 1 MiB in KiB, for smaller machines.
-    movb $0x35, %al
-    outb %al, $0x70
-    inb $0x71, %al
+    movl $EARLY_STACK, %esp
+    # RAM above 16 MiB in 64 KiB units, or above 1 MiB in KiB, for smaller machines.
+    movb $(CMOS_ABOVE_16_MIB + 1), %al
+    outb %al, $CMOS_INDEX
+    inb $CMOS_DATA, %al
     movb %al, %dh
-    movb $0x34, %al
-    outb %al, $0x70
-    inb $0x71, %al
+    movb $CMOS_ABOVE_16_MIB, %al
+    outb %al, $CMOS_INDEX
+    inb $CMOS_DATA, %al
     movb %al, %dl
     movzwl %dx, %edx
     testl %edx, %edx
     jz 1f
     shll $16, %edx
-    addl $0x1000000, %edx
+    addl $(16 * ONE_MIB), %edx
     jmp 2f
-1:  movb $0x31, %al
-    outb %al, $0x70
-    inb $0x71, %al
+1:  movb $(CMOS_ABOVE_1_MIB + 1), %al
+    outb %al, $CMOS_INDEX
+    inb $CMOS_DATA, %al
     movb %al, %dh
-    movb $0x30, %al
-    outb %al, $0x70
-    inb $0x71, %al
+    movb $CMOS_ABOVE_1_MIB, %al
+    outb %al, $CMOS_INDEX
+    inb $CMOS_DATA, %al
     movb %al, %dl
     shll $10, %edx
-    addl $0x100000, %edx
+    addl $ONE_MIB, %edx
 2:  xorl %ebx, %ebx
     jmp entry32
 
-# Where application processors start (SIPI vector FDh): load the MSRs that the boot processor has, count, and halt.
+# Where application processors start (their start-up message names this page): load the MSRs that the boot processor has, count, and halt.
     .code16
-    .org 0xd000 - 0xc000
+    .org AP_START - CODE_OFFSET
     .globl ap_start
 ap_start:
     cli
     cld
-    movw $0xef00, %ax
+    movw $DATA_SEGMENT, %ax
     movw %ax, %ds
     movl %cr0, %eax
-    andl $0x9fffffff, %eax
+    andl $CR0_CACHED, %eax
     movl %eax, %cr0
     movw $ap_msrs, %si
     movw ap_msr_count, %di
@@ -189,7 +193,7 @@ ap_start:
     movl 4(%si), %eax
     movl 8(%si), %edx
     wrmsr
-    addw $12, %si
+    addw $AP_MSR_SIZE, %si
     decw %di
     jmp 1b
 2:  movl $1, %eax

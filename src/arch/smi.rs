@@ -4,17 +4,16 @@
 //! guest can write. While such a caller is served, the first MiB is what the caller's own page tables show there, so that services
 //! find its buffers, its vectors and its BIOS data area. A handler that a service calls runs in the caller's mode.
 
-use super::bridge::{self, Kind};
+use super::abi::{Kind, Segment, State, smm};
+use super::bridge;
 use super::frame::{Frame, Outcome};
 use super::hw::{PhysMem, RealRegs};
 use super::paging::Paging;
 use super::pc::{self, Pc};
 use crate::low_memory::{F_SEGMENT, WRITABLE};
 use crate::units::{MIB, PAGE, segment};
-use core::ops::Range;
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 unsafe extern "C" {
     static dummy_iret: u8;
@@ -27,9 +26,9 @@ unsafe extern "C" {
     static smi_wait: u8;
 }
 
-/// Where system management mode begins after reset, and what of that the first entry uses: code, and the saved state.
-const FIRST_CODE: u64 = 0x3_8000;
-const FIRST_STATE: Range<u64> = 0x3_fe00..0x4_0000;
+/// What the first entry uses of memory: code, and the saved state.
+const FIRST_CODE: u64 = smm::FIRST_BASE + smm::ENTRY;
+const FIRST_STATE: u64 = smm::FIRST_BASE + smm::STATE;
 /// Most bytes of `smi_handler`.
 const MOST_CODE: usize = 0x200;
 /// EFLAGS: CF, TF, IF, IOPL, VM.
@@ -41,54 +40,20 @@ const VIRTUAL_8086: u64 = 1 << 17;
 /// First byte that real-mode addresses do not reach, in whole pages.
 const REACHED: u64 = 0x11_0000;
 
-/// A segment register as the processor saves it.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Segment {
-    selector: u16,
-    attributes: u16,
-    limit: u32,
-    base: u64,
+/// The general registers but the stack pointer, in pairs of a saved state's and of a caller's.
+macro_rules! registers {
+    ($state:expr, $caller:expr) => {
+        [
+            (&mut $state.rax, &mut $caller.eax),
+            (&mut $state.rbx, &mut $caller.ebx),
+            (&mut $state.rcx, &mut $caller.ecx),
+            (&mut $state.rdx, &mut $caller.edx),
+            (&mut $state.rsi, &mut $caller.esi),
+            (&mut $state.rdi, &mut $caller.edi),
+            (&mut $state.rbp, &mut $caller.ebp),
+        ]
+    };
 }
-
-/// What the processor saves when it enters system management mode (AMD64 manual volume 2, 10.2.2).
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct State {
-    es: Segment,
-    cs: Segment,
-    ss: Segment,
-    ds: Segment,
-    fs: Segment,
-    gs: Segment,
-    tables: [u64; 8],
-    reserved: [u64; 6],
-    efer: u64,
-    not_ours: [u64; 14],
-    cr4: u64,
-    cr3: u64,
-    cr0: u64,
-    dr7: u64,
-    dr6: u64,
-    rflags: u64,
-    rip: u64,
-    upper: [u64; 8],
-    rdi: u64,
-    rsi: u64,
-    rbp: u64,
-    rsp: u64,
-    rbx: u64,
-    rdx: u64,
-    rcx: u64,
-    rax: u64,
-}
-
-const _: () = {
-    assert!(size_of::<State>() == 512);
-    assert!(core::mem::offset_of!(State, efer) == 0xd0);
-    assert!(core::mem::offset_of!(State, cr4) == 0x148);
-    assert!(core::mem::offset_of!(State, rip) == 0x178);
-};
 
 /// Whether the call that is served is a protected one.
 static SERVING: AtomicBool = AtomicBool::new(false);
@@ -101,7 +66,7 @@ pub fn install() -> bool {
     debug_assert!(len <= MOST_CODE as u64);
     let mut before = ([0; MOST_CODE], [0; size_of::<State>()]);
     Pc.read(FIRST_CODE, &mut before.0);
-    Pc.read(FIRST_STATE.start, &mut before.1);
+    Pc.read(FIRST_STATE, &mut before.1);
     Pc.copy(FIRST_CODE, code, len);
     bridge::prepare_smi(serve as *const () as u64);
     let mover = F_SEGMENT.start + u64::from(bridge::fseg_offset(addr_of!(smi_move)));
@@ -112,7 +77,7 @@ pub fn install() -> bool {
         mover();
     }
     Pc.write(FIRST_CODE, &before.0);
-    Pc.write(FIRST_STATE.start, &before.1);
+    Pc.write(FIRST_STATE, &before.1);
     bridge::finish_smi()
 }
 
@@ -166,43 +131,30 @@ impl State {
         word
     }
 
-    /// What stands for the segment in real mode; `None` where nothing does.
-    fn real(&self, register: &Segment) -> Option<u16> {
-        let fits = register.base < MIB && register.base.is_multiple_of(16);
-        fits.then_some((register.base >> 4) as u16)
-    }
-
     /// The caller as the services see it. Where its data segments lie matters only to services that use them.
-    fn frame(&self) -> Option<Frame> {
-        let data = |register| self.real(register).unwrap_or(0);
-        Some(Frame {
-            eax: self.rax as u32,
-            ebx: self.rbx as u32,
-            ecx: self.rcx as u32,
-            edx: self.rdx as u32,
-            esi: self.rsi as u32,
-            edi: self.rdi as u32,
-            ebp: self.rbp as u32,
+    fn frame(&mut self) -> Option<Frame> {
+        let data = |register| real(register).unwrap_or(0);
+        let mut frame = Frame {
             esp: self.rsp as u32,
             ds: data(&self.ds),
             es: data(&self.es),
             fs: data(&self.fs),
             gs: data(&self.gs),
-            ss: self.real(&self.ss)?,
+            ss: real(&self.ss)?,
             ..Frame::default()
-        })
+        };
+        for (saved, caller) in registers!(self, frame) {
+            *caller = *saved as u32;
+        }
+        Some(frame)
     }
 
     /// Takes over what a service has made of the caller, which was `before`.
-    fn set(&mut self, frame: &Frame, before: &Frame) {
-        self.rax = frame.eax.into();
-        self.rbx = frame.ebx.into();
-        self.rcx = frame.ecx.into();
-        self.rdx = frame.edx.into();
-        self.rsi = frame.esi.into();
-        self.rdi = frame.edi.into();
-        self.rbp = frame.ebp.into();
+    fn set(&mut self, mut frame: Frame, before: &Frame) {
         self.rsp = frame.esp.into();
+        for (saved, caller) in registers!(self, frame) {
+            *saved = (*caller).into();
+        }
         if self.is_virtual_8086() {
             for (register, now, before) in [
                 (&mut self.ds, frame.ds, before.ds),
@@ -215,6 +167,12 @@ impl State {
             }
         }
     }
+}
+
+/// What stands for the segment in real mode; `None` where nothing does.
+fn real(register: &Segment) -> Option<u16> {
+    let fits = register.base < MIB && register.base.is_multiple_of(16);
+    fits.then_some((register.base >> 4) as u16)
 }
 
 fn set_segment(register: &mut Segment, selector: u16) {
@@ -267,7 +225,7 @@ extern "C" fn serve() -> u32 {
         let outcome = bridge::dispatch(&mut frame);
         // A handler may have come between, and changed what is not the caller's own.
         let mut state = State::read();
-        state.set(&frame, &before);
+        state.set(frame, &before);
         leave(&mut state, &frame, outcome);
         state.write();
     }
@@ -322,13 +280,10 @@ pub(super) fn prepare_call(regs: &RealRegs, kind: Kind, words: &[u16; 4], ticket
     state.rip = regs.ip.into();
     set_segment(&mut state.ds, regs.ds);
     set_segment(&mut state.es, regs.es);
-    state.rax = regs.eax.into();
-    state.rbx = regs.ebx.into();
-    state.rcx = regs.ecx.into();
-    state.rdx = regs.edx.into();
-    state.rsi = regs.esi.into();
-    state.rdi = regs.edi.into();
-    state.rbp = regs.ebp.into();
+    let mut regs = *regs;
+    for (saved, callee) in registers!(state, regs) {
+        *saved = (*callee).into();
+    }
     state.write();
     Prepared::Yes
 }
@@ -353,19 +308,15 @@ fn finish_call(state: &mut State) {
     let ticket = state.pop();
     state.rax = state.rax & !0xffff | u64::from(ax);
     state.write();
-    let regs = RealRegs {
-        eax: state.rax as u32,
-        ebx: state.rbx as u32,
-        ecx: state.rcx as u32,
-        edx: state.rdx as u32,
-        esi: state.rsi as u32,
-        edi: state.rdi as u32,
-        ebp: state.rbp as u32,
+    let mut regs = RealRegs {
         ds: state.ds.selector,
         es: state.es.selector,
         flags: state.rflags as u16,
         ..RealRegs::default()
     };
+    for (saved, callee) in registers!(state, regs) {
+        *callee = *saved as u32;
+    }
     bridge::returned(&regs, ticket);
 }
 

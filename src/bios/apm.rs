@@ -13,20 +13,20 @@ use crate::devices::reset;
 use spin::Mutex;
 
 /// What is served, in BCD: 1.2.
-const VERSION: u16 = 0x0102;
+pub const VERSION: u16 = 0x0102;
 /// CX of the installation check: 16-bit and 32-bit protected-mode interfaces.
-const INTERFACES: u16 = 1 << 0 | 1 << 1;
+pub const INTERFACES: u16 = 1 << 0 | 1 << 1;
 /// Bytes of the F segment, as far as a word counts.
 const SEGMENT_LENGTH: u16 = 0xfff0;
 
 /// Devices, in BX.
-mod device {
+pub mod device {
     /// All that the BIOS manages.
     pub const ALL: u16 = 0x0001;
 }
 
 /// Power states, in CX.
-mod state {
+pub mod state {
     pub const ENABLED: u16 = 0;
     pub const STANDBY: u16 = 1;
     pub const SUSPEND: u16 = 2;
@@ -34,7 +34,7 @@ mod state {
 }
 
 /// Errors, in AH.
-mod error {
+pub mod error {
     pub const UNKNOWN_DEVICE: u8 = 0x09;
     pub const OUT_OF_RANGE: u8 = 0x0a;
     pub const NOT_SUPPORTED: u8 = 0x0c;

@@ -3,11 +3,9 @@
 
 use super::Bios;
 use crate::arch::Frame;
+use crate::arch::abi::NO_INTERRUPT;
 use spin::Mutex;
 
-/// [`Frame::vector`] of a vector that exceptions and hardware interrupts share, if no interrupt is being served: this plus the
-/// vector. In `bridge.s`.
-pub const NO_INTERRUPT: u16 = 0x200;
 /// What a spurious interrupt of the first controller comes in by.
 const SPURIOUS: u16 = 0x0f;
 const VECTORS: u16 = 32;

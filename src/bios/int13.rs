@@ -24,10 +24,9 @@ mod transfer;
 
 use super::Bios;
 use super::bda::Bda;
-use crate::arch::{Frame, Handle, Outcome, frame, linear};
-use crate::low_memory::{F_SEGMENT, WRITABLE};
+use super::buffer::Buffers;
+use crate::arch::{Frame, Handle, Outcome, frame};
 use crate::storage::DiskError;
-use core::ops::Range;
 use drives::Drive;
 pub use drives::Drives;
 pub use drives::{FIRST_DISK, MOST_DISKS};
@@ -44,22 +43,14 @@ const TIMEOUT: u8 = 0x80;
 /// Status: the drive is not ready.
 const NOT_READY: u8 = 0xaa;
 
-/// First address that no segment and offset reach.
-const REAL_MODE_END: u64 = 0x10_fff0;
 /// Offset in the EBDA of the table that AH=48h points at.
 const EXTENSION_OFFSET: u16 = 0x60;
 
 /// Serves INT 13h and INT 40h.
 pub fn serve<H: Handle>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {
-    let (drives, memory) = {
+    let (drives, buffers) = {
         let bios = bios.lock();
-        let machine = &bios.machine;
-        let memory = Memory {
-            resident: machine.resident.clone(),
-            low_end: machine.low_ram_end,
-            high_end: (1 << 32) + machine.high_ram,
-        };
-        (bios.drives.clone(), memory)
+        (bios.drives.clone(), Buffers::of(&bios.machine))
     };
     // Diskettes have a status byte of their own.
     let diskette = frame.dl() < FIRST_DISK;
@@ -79,12 +70,12 @@ pub fn serve<H: Handle>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcom
     let answer = match drives.get(frame.dl()) {
         _ if frame.ah() == 0x4b => emulation::end_or_ask(hw, &mut drives, frame),
         _ if matches!(frame.ah(), 0x4a | 0x4c) => {
-            emulation::begin_by_packet(hw, &mut drives, &memory, frame)
+            emulation::begin_by_packet(hw, &mut drives, &buffers, frame)
         }
-        _ if frame.ah() == 0x4d => emulation::catalogue(hw, &mut drives, &memory, frame),
-        Some(Drive::Floppy(floppy, count)) => floppy.call(hw, &memory, frame, count),
-        Some(Drive::Disk(disk)) => disk.call(hw, &memory, frame),
-        Some(Drive::Cd(cd)) => cd.call(hw, &memory, frame),
+        _ if frame.ah() == 0x4d => emulation::catalogue(hw, &mut drives, &buffers, frame),
+        Some(Drive::Floppy(floppy, count)) => floppy.call(hw, &buffers, frame, count),
+        Some(Drive::Disk(disk)) => disk.call(hw, &buffers, frame),
+        Some(Drive::Cd(cd)) => cd.call(hw, &buffers, frame),
         None => Err(BAD_COMMAND),
     };
     hw.allow_interrupts(before);
@@ -134,40 +125,3 @@ pub enum Reply {
 
 /// What a function comes to: a reply, or the status of what went wrong.
 pub type Answer = Result<Reply, u8>;
-
-/// Where transfers may go.
-pub struct Memory {
-    resident: Range<u64>,
-    low_end: u64,
-    high_end: u64,
-}
-
-impl Memory {
-    /// The address of `len` bytes at a caller's `segment:offset`, unless part of them is ours or out of reach.
-    fn real_mode(&self, segment: u16, offset: u16, len: u64) -> Result<u64, u8> {
-        let addr = linear(segment, offset);
-        let end = addr + len;
-        if end > REAL_MODE_END || addr < F_SEGMENT.end && end > WRITABLE.start {
-            return Err(BOUNDARY);
-        }
-        self.outside_resident(addr, end)
-    }
-
-    /// The same for a flat address, which has to be RAM.
-    fn flat(&self, addr: u64, len: u64) -> Result<u64, u8> {
-        let end = addr.checked_add(len).ok_or(BOUNDARY)?;
-        let low = end <= 0xa_0000 || addr >= 0x10_0000 && end <= self.low_end;
-        let high = addr >= 1 << 32 && end <= self.high_end;
-        if !low && !high {
-            return Err(BOUNDARY);
-        }
-        self.outside_resident(addr, end)
-    }
-
-    fn outside_resident(&self, addr: u64, end: u64) -> Result<u64, u8> {
-        if addr < self.resident.end && end > self.resident.start {
-            return Err(BOUNDARY);
-        }
-        Ok(addr)
-    }
-}

@@ -6,31 +6,14 @@ use super::Bios;
 use super::bda::Bda;
 use super::int15::wait::Deadline;
 use crate::arch::{Frame, Hardware, Outcome, Ports};
+use crate::devices::serial::{DATA_READY, DIVISOR_LATCH, DTR_RTS, TRANSMIT_EMPTY, register};
 use spin::Mutex;
 
-/// Line control: the divisor latch is at offsets 0 and 1.
-const DIVISOR_LATCH: u8 = 1 << 7;
-/// Line status: a byte has come.
-const DATA_READY: u8 = 1 << 0;
-/// Line status: there is room for a byte to send.
-const TRANSMIT_EMPTY: u8 = 1 << 5;
-/// Modem control: data terminal ready, request to send.
-const DTR_RTS: u8 = 0x03;
 /// Status in AH: the time is over.
 const TIMEOUT: u8 = 1 << 7;
 
 /// Divisors of 1.8432 MHz / 16 for AH=00h: 110, 150, 300, 600, 1200, 2400, 4800 and 9600 baud.
-const DIVISORS: [u16; 8] = [0x417, 0x300, 0x180, 0xc0, 0x60, 0x30, 0x18, 0x0c];
-
-/// Offsets of the registers.
-mod register {
-    pub const DATA: u16 = 0;
-    pub const INTERRUPT_ENABLE: u16 = 1;
-    pub const LINE_CONTROL: u16 = 3;
-    pub const MODEM_CONTROL: u16 = 4;
-    pub const LINE_STATUS: u16 = 5;
-    pub const MODEM_STATUS: u16 = 6;
-}
+pub const DIVISORS: [u16; 8] = [0x417, 0x300, 0x180, 0xc0, 0x60, 0x30, 0x18, 0x0c];
 
 /// Serves one call. A port that is not there leaves the registers alone.
 pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outcome {

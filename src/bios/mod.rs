@@ -3,6 +3,7 @@
 pub mod apm;
 pub mod bda;
 pub mod bios32;
+pub mod buffer;
 pub mod console;
 pub mod ebda;
 pub mod fault;
@@ -24,7 +25,7 @@ pub mod pmm;
 pub mod pnp;
 pub mod post;
 
-use crate::arch::{Entries, Frame, Handle, Outcome};
+use crate::arch::{Entries, Frame, Handle, Outcome, abi};
 use crate::platform::Machine;
 use crate::rom::OptionRoms;
 use crate::settings::Settings;
@@ -32,9 +33,6 @@ use alloc::sync::Arc;
 use bda::Bda;
 use int13::Drives;
 use spin::Mutex;
-
-/// [`Frame::vector`] of a far call to the POST memory manager's entry, in `bridge.s`.
-const PMM: u16 = 0x101;
 
 /// What the services remember between two calls.
 pub struct Bios {
@@ -109,11 +107,11 @@ pub fn dispatch<H: Handle>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Out
         0x1a => return int1a::serve(bios, hw, frame),
         0x70 => int1a::interrupt(hw),
         0x74 => int15::mouse::interrupt(hw),
-        PMM => {
+        abi::PMM => {
             let bios = &mut *bios.lock();
             bios.services.pmm.serve(hw, &mut bios.machine.e820, frame);
         }
-        fault::NO_INTERRUPT.. => fault::report(bios, frame),
+        abi::NO_INTERRUPT.. => fault::report(bios, frame),
         _ => frame.fail(0x86),
     }
     Outcome::Return

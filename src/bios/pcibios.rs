@@ -10,14 +10,22 @@ use crate::devices::pci::{Bdf, ConfigAccess, PciDevice};
 use alloc::vec::Vec;
 use spin::Mutex;
 
-const UNSUPPORTED: u8 = 0x81;
-const BAD_VENDOR: u8 = 0x83;
-const NOT_FOUND: u8 = 0x86;
-const BAD_REGISTER: u8 = 0x87;
+/// Status: no such function.
+pub const UNSUPPORTED: u8 = 0x81;
+/// Status: no vendor has that number.
+pub const BAD_VENDOR: u8 = 0x83;
+/// Status: no such PCI function.
+pub const NOT_FOUND: u8 = 0x86;
+/// Status: no such register.
+pub const BAD_REGISTER: u8 = 0x87;
 const BUFFER_TOO_SMALL: u8 = 0x89;
 
+/// What is served, in BCD: 2.1.
+pub const VERSION: u16 = 0x0210;
+/// How configuration space is reached: by ports CF8h and CFCh.
+pub const MECHANISM: u8 = 1 << 0;
 /// "PCI ".
-const SIGNATURE: u32 = 0x2049_4350;
+pub const SIGNATURE: u32 = 0x2049_4350;
 /// Bytes a slot takes in the interrupt routing table.
 const SLOT_SIZE: u64 = 16;
 /// Offset of the slots in the interrupt routing table.
@@ -29,8 +37,8 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) {
     let machine = &bios.machine;
     let result = match frame.al() {
         0x01 => {
-            frame.set_al(0x01);
-            frame.set_bx(0x0210);
+            frame.set_al(MECHANISM);
+            frame.set_bx(VERSION);
             frame.set_cl(machine.last_pci_bus());
             frame.edx = SIGNATURE;
             Ok(())

@@ -32,12 +32,16 @@ pub fn interrupts_and_time(hw: &impl Hardware) {
     int1a::init(hw);
 }
 
-/// System control port A: bit 1 opens A20.
-const SYSTEM_CONTROL_A: u16 = 0x92;
+/// System control port A.
+pub const SYSTEM_CONTROL_A: u16 = 0x92;
+/// Bit 20 of addresses works.
+pub const A20_OPEN: u8 = 1 << 1;
+/// Rises to reset the processor.
+pub const FAST_RESET: u8 = 1 << 0;
 
 /// Sets up the keyboard controller and the keyboard, and lets A20's gate show that it is open, which reset left it.
 pub fn keyboard(hw: &impl Hardware) {
-    hw.out8(SYSTEM_CONTROL_A, 1 << 1);
+    hw.out8(SYSTEM_CONTROL_A, A20_OPEN);
     match ps2::init(hw) {
         Ok(()) => {}
         Err(ps2::Error::Absent) => log::info!("no keyboard controller"),

@@ -50,6 +50,10 @@ const PIIX3_ISA: u16 = 0x7000;
 pub(super) const PIIX4_PM: u16 = 0x7113;
 const ICH9_LPC: u16 = 0x2918;
 
+/// What the host bridges' first register reads as.
+pub const I440FX_ID: u32 = 0x1237_8086;
+pub const Q35_ID: u32 = 0x29c0_8086;
+
 pub(super) const HOST: Bdf = Bdf::new(0, 0, 0);
 const ENABLE: u32 = 1;
 /// Trigger modes of the first PIC's inputs: a set bit makes one level-triggered.
@@ -60,7 +64,7 @@ const NOTHING: u64 = 0xffff_ffff;
 
 /// PAM registers, half a byte for each 16 KiB from C0000h to EFFFFh and one in front for F0000h to FFFFFh: bit 0 makes it RAM for
 /// reading, bit 1 for writing.
-const PAM_ALL_WRITABLE: u32 = 0x3333_3333;
+pub const PAM_ALL_WRITABLE: [u32; 2] = [0x3333_3333; 2];
 const PAM_CLOSED: [u32; 2] = [0x1111_1111, 0x3111_1111];
 const _: () = assert!(WRITABLE.start == 0xe_c000 && WRITABLE.end == 0xf_0000);
 
@@ -68,8 +72,8 @@ impl Chipset {
     /// Asks the host bridge what it is.
     pub fn detect(hw: &(impl Ports + PhysMem)) -> Self {
         match ConfigAccess::Ports.read32(hw, HOST, 0) {
-            0x1237_8086 => Self::I440fx,
-            0x29c0_8086 => Self::Q35,
+            I440FX_ID => Self::I440fx,
+            Q35_ID => Self::Q35,
             id => {
                 if u64::from(id) != NOTHING {
                     log::warn!("PCI host bridge {id:08x} is not known: its memory stays as it is");
@@ -92,7 +96,7 @@ impl Chipset {
 
     /// Makes C0000h to FFFFFh RAM that can be read and written. What the ROM showed there is gone.
     pub fn unlock_shadow(self, hw: &(impl Ports + PhysMem), config: ConfigAccess) {
-        self.write_pam(hw, config, [PAM_ALL_WRITABLE; 2]);
+        self.write_pam(hw, config, PAM_ALL_WRITABLE);
     }
 
     /// Makes the same memory readable only, but for [`WRITABLE`](crate::low_memory::WRITABLE).
@@ -100,20 +104,25 @@ impl Chipset {
         self.write_pam(hw, config, PAM_CLOSED);
     }
 
-    /// Writes the seven PAM registers, of which `pam` has the first four and the last four bytes, a spare one in front. Registers
-    /// beside them keep their reset value of zero. Each of the two writes has QEMU rebuild its map of memory.
+    /// Writes the PAM registers. Each of the two writes has QEMU rebuild its map of memory.
     fn write_pam(self, hw: &(impl Ports + PhysMem), config: ConfigAccess, pam: [u32; 2]) {
+        if let Some((register, values)) = self.pam(pam) {
+            config.write32(hw, HOST, register, values[0]);
+            config.write32(hw, HOST, register + 4, values[1]);
+        }
+    }
+
+    /// The seven PAM registers as two values for two registers in a row, and the first of these. `pam` has the first four and the
+    /// last four bytes, a spare one in front. Registers beside them keep their reset value of zero.
+    pub const fn pam(self, pam: [u32; 2]) -> Option<(u16, [u32; 2])> {
         // The first register's lower half is reserved.
         const RESERVED: u32 = 0xf;
         match self {
-            Self::None => {}
-            Self::I440fx => {
-                config.write32(hw, HOST, 0x58, pam[0] & !0xff & !(RESERVED << 8));
-                config.write32(hw, HOST, 0x5c, pam[1]);
-            }
+            Self::None => None,
+            Self::I440fx => Some((0x58, [pam[0] & !0xff & !(RESERVED << 8), pam[1]])),
             Self::Q35 => {
-                config.write32(hw, HOST, 0x90, pam[0] >> 8 & !RESERVED | pam[1] << 24);
-                config.write32(hw, HOST, 0x94, pam[1] >> 8);
+                let first = pam[0] >> 8 & !RESERVED | pam[1] << 24;
+                Some((0x90, [first, pam[1] >> 8]))
             }
         }
     }

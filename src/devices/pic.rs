@@ -4,15 +4,19 @@
 
 use crate::arch::Ports;
 
-const MASTER: u16 = 0x20;
-const SLAVE: u16 = 0xa0;
+/// Command port of the first one.
+pub const MASTER: u16 = 0x20;
+/// Command port of the second one.
+pub const SLAVE: u16 = 0xa0;
 const CASCADE: u8 = 2;
 /// Start of the initialisation: edge triggered, cascaded, a fourth word follows.
 const ICW1: u8 = 0x11;
 /// Fourth initialisation word: 8086 mode, end of interrupt by command.
 const ICW4: u8 = 0x01;
 /// Command: non-specific end of interrupt.
-const EOI: u8 = 0x20;
+pub const EOI: u8 = 0x20;
+/// Command: the next read of the command port has the lines that are being served (operation command word 3).
+pub const READ_IN_SERVICE: u8 = 0x0b;
 
 /// Interrupt lines by number.
 pub mod irq {

@@ -6,9 +6,9 @@
 
 use crate::arch::{Clock, Ports};
 
-const DATA: u16 = 0x60;
+pub const DATA: u16 = 0x60;
 const STATUS: u16 = 0x64;
-const COMMAND: u16 = 0x64;
+pub const COMMAND: u16 = 0x64;
 
 /// Status: a byte waits in the output buffer.
 pub const OUTPUT_FULL: u8 = 1 << 0;
@@ -26,7 +26,7 @@ const ENABLE_MOUSE: u8 = 0xa8;
 const SELF_TEST: u8 = 0xaa;
 const SELF_TEST_PASSED: u8 = 0x55;
 const TO_MOUSE: u8 = 0xd4;
-const RESET_CPU: u8 = 0xfe;
+pub const RESET_CPU: u8 = 0xfe;
 
 /// Mode: raise IRQ 1.
 const KEYBOARD_INTERRUPT: u8 = 1 << 0;

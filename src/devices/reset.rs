@@ -4,10 +4,11 @@ use super::ps2;
 use crate::arch::{Clock, Ports};
 
 /// Reset control register of PIIX3 and ICH9 (Intel 82371SB data sheet, section 2.5.4).
-const RESET_CONTROL: u16 = 0xcf9;
+pub const RESET_CONTROL: u16 = 0xcf9;
 /// Hard reset when [`RESET_CPU`] rises.
-const HARD_RESET: u8 = 1 << 1;
-const RESET_CPU: u8 = 1 << 2;
+pub const HARD_RESET: u8 = 1 << 1;
+/// Rises to reset.
+pub const RESET_CPU: u8 = 1 << 2;
 
 /// Resets the machine: by the chip set, then by the keyboard controller. Returns only where neither is there.
 pub fn machine(hw: &(impl Ports + Clock)) {
@@ -20,7 +21,7 @@ pub fn machine(hw: &(impl Ports + Clock)) {
 /// order of Intel's chip sets).
 const PM1_CONTROL_BELOW_TIMER: u16 = 4;
 /// Enters the sleep state in bits 12:10, which on these machines is soft off (S5) for zero.
-const SLEEP: u16 = 1 << 13;
+pub const SLEEP: u16 = 1 << 13;
 /// Microseconds until a machine that still runs is not one that goes off.
 const OFF_WITHIN: u64 = 1_000_000;
 

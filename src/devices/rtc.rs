@@ -2,8 +2,12 @@
 
 use crate::arch::{Clock, Ports};
 
-const INDEX: u16 = 0x70;
-const DATA: u16 = 0x71;
+/// Port that says which byte.
+pub const INDEX: u16 = 0x70;
+/// Beside the byte: holds non-maskable interrupts back.
+pub const NMI_OFF: u8 = 1 << 7;
+/// Port of the byte.
+pub const DATA: u16 = 0x71;
 
 const SECONDS: u8 = 0x00;
 const SECONDS_ALARM: u8 = 0x01;
@@ -16,8 +20,17 @@ const MONTH: u8 = 0x08;
 const YEAR: u8 = 0x09;
 const STATUS_A: u8 = 0x0a;
 const STATUS_B: u8 = 0x0b;
-const STATUS_C: u8 = 0x0c;
+/// Why the clock interrupts; reading it lets it do so again.
+pub const STATUS_C: u8 = 0x0c;
 const CENTURY: u8 = 0x32;
+/// What a reset is for (IBM AT technical reference); firmware sets a byte of its own for S3.
+pub const SHUTDOWN: u8 = 0x0f;
+/// RAM above 1 MiB in KiB, two bytes.
+pub const ABOVE_1_MIB: u8 = 0x30;
+/// RAM above 16 MiB and below 4 GiB in units of 64 KiB, two bytes.
+pub const ABOVE_16_MIB: u8 = 0x34;
+/// RAM above 4 GiB in units of 64 KiB, three bytes.
+pub const ABOVE_4_GIB: u8 = 0x5b;
 
 /// Status A: 32.768 kHz time base, periodic interrupt at 1024 Hz.
 const STATUS_A_DEFAULT: u8 = 0x26;
@@ -75,13 +88,13 @@ pub struct Date {
 
 /// Reads CMOS byte `index` (0 to 7Fh).
 pub fn read(hw: &impl Ports, index: u8) -> u8 {
-    hw.out8(INDEX, index & 0x7f);
+    hw.out8(INDEX, index & !NMI_OFF);
     hw.in8(DATA)
 }
 
 /// Writes CMOS byte `index` (0 to 7Fh).
 pub fn write(hw: &impl Ports, index: u8, value: u8) {
-    hw.out8(INDEX, index & 0x7f);
+    hw.out8(INDEX, index & !NMI_OFF);
     hw.out8(DATA, value);
 }
 

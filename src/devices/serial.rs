@@ -9,29 +9,51 @@ use uart_16550::{BaudRate, Config, InitError, Uart16550};
 /// The I/O ports where a PC has COM1 to COM4.
 pub const PORTS: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
 
-/// Offset of the interrupt enable register.
-const IER: u16 = 1;
-/// Offset of the interrupt identification register.
-const IIR: u16 = 2;
+/// Offsets of the registers.
+pub mod register {
+    pub const DATA: u16 = 0;
+    pub const INTERRUPT_ENABLE: u16 = 1;
+    pub const INTERRUPT_IDENTIFICATION: u16 = 2;
+    pub const LINE_CONTROL: u16 = 3;
+    pub const MODEM_CONTROL: u16 = 4;
+    pub const LINE_STATUS: u16 = 5;
+    pub const MODEM_STATUS: u16 = 6;
+}
+
 /// Interrupt enable: room for a byte to send.
 const IER_TRANSMIT: u8 = 0x02;
 /// Interrupt identification: the bits that are always zero without, or equal with, a FIFO that nobody turned on.
 const IIR_FIFO: u8 = 0xc0;
+/// Line control: the divisor of the clock is at offsets 0 and 1.
+pub const DIVISOR_LATCH: u8 = 1 << 7;
+/// Line control: eight data bits, no parity, one stop bit.
+pub const EIGHT_BITS: u8 = 3;
+/// Line status: a byte has come.
+pub const DATA_READY: u8 = 1 << 0;
+/// Line status: there is room for a byte to send.
+pub const TRANSMIT_EMPTY: u8 = 1 << 5;
+/// Modem control: data terminal ready, request to send.
+pub const DTR_RTS: u8 = 0x03;
 
 /// What a port reads as that nobody answers; two of these bits are always zero in a port's interrupt identification.
 const NOTHING: u8 = 0xff;
 
+/// Whether something answers where the serial port at `base` has its status.
+pub fn answers(hw: &impl Ports, base: u16) -> bool {
+    hw.in8(base + register::LINE_STATUS) != NOTHING
+}
+
 /// Whether a serial port answers at `base`; it is left with its interrupts off.
 pub fn is_present(hw: &impl Ports, base: u16) -> bool {
-    if hw.in8(base + IIR) == NOTHING {
+    if hw.in8(base + register::INTERRUPT_IDENTIFICATION) == NOTHING {
         return false;
     }
-    hw.out8(base + IER, IER_TRANSMIT);
-    if hw.in8(base + IER) != IER_TRANSMIT {
+    hw.out8(base + register::INTERRUPT_ENABLE, IER_TRANSMIT);
+    if hw.in8(base + register::INTERRUPT_ENABLE) != IER_TRANSMIT {
         return false;
     }
-    let identification = hw.in8(base + IIR) & !IIR_FIFO;
-    hw.out8(base + IER, 0);
+    let identification = hw.in8(base + register::INTERRUPT_IDENTIFICATION) & !IIR_FIFO;
+    hw.out8(base + register::INTERRUPT_ENABLE, 0);
     // Room to send is pending, as nothing has been sent.
     identification == 0x02
 }

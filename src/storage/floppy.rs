@@ -4,7 +4,7 @@
 //! what of the drive's formats can be read. The DMA controller reaches 16 MiB and 64 KiB at a time, and a command ends with its
 //! cylinder, so this driver cuts requests itself; what is out of reach goes by way of a sector in low memory that it borrows.
 
-mod controller;
+pub mod controller;
 #[cfg(test)]
 pub mod fake;
 pub mod format;

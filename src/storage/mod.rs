@@ -8,7 +8,7 @@ pub mod ata;
 mod disk;
 pub mod drivers;
 pub mod eltorito;
-mod floppy;
+pub mod floppy;
 pub mod nvme;
 pub mod scsi;
 pub mod virtio_blk;

@@ -2,8 +2,9 @@
 
 use super::geometry::Translation;
 use super::transfer::{self, Action};
-use super::{Answer, BAD_COMMAND, Memory, Reply, edd, status};
+use super::{Answer, BAD_COMMAND, Reply, edd, status};
 use crate::arch::{Frame, Hardware};
+use crate::bios::buffer::Buffers;
 use crate::storage::{Disk, DiskError, Medium};
 use alloc::sync::Arc;
 use spin::Mutex;
@@ -42,15 +43,15 @@ impl Cd {
     }
 
     /// Serves a call for this drive.
-    pub fn call<H: Hardware>(&mut self, hw: &H, memory: &Memory, frame: &mut Frame) -> Answer {
+    pub fn call<H: Hardware>(&mut self, hw: &H, buffers: &Buffers, frame: &mut Frame) -> Answer {
         let mut disk = self.disk.lock();
         match frame.ah() {
             0x00 => disk.reset().map(|()| Reply::Done).map_err(status),
             0x01 => Ok(Reply::LastStatus),
             0x41 => Ok(edd::installation_check(frame)),
-            0x42 => transfer::by_block(hw, &mut disk, memory, frame, Action::Read),
+            0x42 => transfer::by_block(hw, &mut disk, buffers, frame, Action::Read),
             0x43 => Err(status(DiskError::WriteProtected)),
-            0x44 | 0x47 => transfer::by_block(hw, &mut disk, memory, frame, Action::Verify),
+            0x44 | 0x47 => transfer::by_block(hw, &mut disk, buffers, frame, Action::Verify),
             0x45 => {
                 drop(disk);
                 self.lock(frame)

@@ -3,9 +3,10 @@
 use super::drives::MOST_DISKS;
 use super::geometry::Translation;
 use super::transfer::{self, Action};
-use super::{Answer, BAD_COMMAND, Memory, Reply, edd, status};
+use super::{Answer, BAD_COMMAND, Reply, edd, status};
 use crate::arch::{Frame, Hardware, PhysMem, Ports};
 use crate::bios::bda::Bda;
+use crate::bios::buffer::Buffers;
 use crate::bios::ebda::{self, Ebda};
 use crate::bios::ivt;
 use crate::devices::rtc;
@@ -59,12 +60,12 @@ impl HardDisk {
     }
 
     /// Serves a call for this disk.
-    pub fn call<H: Hardware>(&mut self, hw: &H, memory: &Memory, frame: &mut Frame) -> Answer {
+    pub fn call<H: Hardware>(&mut self, hw: &H, buffers: &Buffers, frame: &mut Frame) -> Answer {
         let by_cylinder = |disk: &mut Self, frame: &mut Frame, action| {
-            transfer::by_cylinder(hw, &mut disk.disk, disk.logical, memory, frame, action)
+            transfer::by_cylinder(hw, &mut disk.disk, disk.logical, buffers, frame, action)
         };
         let by_block = |disk: &mut Self, frame: &mut Frame, action| {
-            transfer::by_block(hw, &mut disk.disk, memory, frame, action)
+            transfer::by_block(hw, &mut disk.disk, buffers, frame, action)
         };
         match frame.ah() {
             0x00 => self.disk.reset().map(|()| Reply::Done).map_err(status),

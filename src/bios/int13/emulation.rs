@@ -3,8 +3,9 @@
 //! Source: "El Torito" Bootable CD-ROM Format Specification 1.0, section 5 (functions) and figure 7 (specification packet).
 
 use super::drives::{Drives, FIRST_CD, FIRST_DISK};
-use super::{Answer, BAD_COMMAND, Memory, Reply, status};
+use super::{Answer, BAD_COMMAND, BOUNDARY, Reply, status};
 use crate::arch::{Frame, Handle, PhysMem, linear};
+use crate::bios::buffer::Buffers;
 use crate::storage::eltorito::{self, Emulated, Entry, SECTOR};
 use crate::storage::{Bounce, Chs, Disk, Kind};
 use alloc::boxed::Box;
@@ -159,7 +160,7 @@ pub fn end_or_ask(hw: &impl PhysMem, drives: &mut Drives, frame: &Frame) -> Answ
 pub fn begin_by_packet<H: Handle>(
     hw: &H,
     drives: &mut Drives,
-    memory: &Memory,
+    buffers: &Buffers,
     frame: &mut Frame,
 ) -> Answer {
     const WITH_BOOT: u8 = 0x4c;
@@ -177,7 +178,7 @@ pub fn begin_by_packet<H: Handle>(
         return Ok(Reply::Done);
     }
     let len = u64::from(entry.cd_sectors()) * SECTOR as u64;
-    let to = memory.real_mode(entry.segment, 0, len)?;
+    let to = buffers.real_mode(entry.segment, 0, len).ok_or(BOUNDARY)?;
     let disk = drives.cd(cd).ok_or(BAD_COMMAND)?;
     disk.lock()
         .read(hw, entry.lba.into(), entry.cd_sectors(), to)
@@ -187,7 +188,12 @@ pub fn begin_by_packet<H: Handle>(
 }
 
 /// AH=4Dh: sectors of the boot catalogue, by a packet at DS:SI: its size, sectors to move, buffer, first sector.
-pub fn catalogue<H: Handle>(hw: &H, drives: &mut Drives, memory: &Memory, frame: &Frame) -> Answer {
+pub fn catalogue<H: Handle>(
+    hw: &H,
+    drives: &mut Drives,
+    buffers: &Buffers,
+    frame: &Frame,
+) -> Answer {
     if frame.al() != 0 {
         return Err(BAD_COMMAND);
     }
@@ -197,7 +203,9 @@ pub fn catalogue<H: Handle>(hw: &H, drives: &mut Drives, memory: &Memory, frame:
     let cd = drives.emulation.map_or(FIRST_CD, |emulation| emulation.cd);
     let record = read_cd(hw, drives, cd, eltorito::BOOT_RECORD)?;
     let start = eltorito::catalogue(&record).map_err(|_| BAD_COMMAND)?;
-    let to = memory.real_mode(segment, offset, u64::from(count) * SECTOR as u64)?;
+    let to = buffers
+        .real_mode(segment, offset, u64::from(count) * SECTOR as u64)
+        .ok_or(BOUNDARY)?;
     let disk = drives.cd(cd).ok_or(BAD_COMMAND)?;
     let lba = u64::from(start) + u64::from(first);
     disk.lock()

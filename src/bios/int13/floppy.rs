@@ -7,9 +7,10 @@
 //! list.
 
 use super::transfer::{self, Action};
-use super::{Answer, BAD_COMMAND, Memory, Reply, TIMEOUT, status};
+use super::{Answer, BAD_COMMAND, BOUNDARY, Reply, TIMEOUT, status};
 use crate::arch::{Frame, Hardware, PhysMem};
 use crate::bios::bda::{self, Bda, far_pointer};
+use crate::bios::buffer::Buffers;
 use crate::bios::ivt;
 use crate::storage::{Chs, Disk, DiskError, Medium};
 
@@ -48,17 +49,17 @@ impl Floppy {
     pub fn call<H: Hardware>(
         &mut self,
         hw: &H,
-        memory: &Memory,
+        buffers: &Buffers,
         frame: &mut Frame,
         count: usize,
     ) -> Answer {
         match frame.ah() {
             0x00 => self.reset(hw),
             0x01 => Ok(Reply::LastStatus),
-            0x02 => self.by_cylinder(hw, memory, frame, Action::Read),
-            0x03 => self.by_cylinder(hw, memory, frame, Action::Write),
-            0x04 => self.by_cylinder(hw, memory, frame, Action::Test),
-            0x05 => self.format(hw, memory, frame),
+            0x02 => self.by_cylinder(hw, buffers, frame, Action::Read),
+            0x03 => self.by_cylinder(hw, buffers, frame, Action::Write),
+            0x04 => self.by_cylinder(hw, buffers, frame, Action::Test),
+            0x05 => self.format(hw, buffers, frame),
             0x08 => {
                 self.parameters(hw, frame, count);
                 Ok(Reply::Done)
@@ -129,7 +130,7 @@ impl Floppy {
     fn by_cylinder<H: Hardware>(
         &mut self,
         hw: &H,
-        memory: &Memory,
+        buffers: &Buffers,
         frame: &mut Frame,
         action: Action,
     ) -> Answer {
@@ -138,7 +139,7 @@ impl Floppy {
         let mut answer = Err(TIMEOUT);
         // The answer has the status already.
         let _ = self.working(hw, |disk| {
-            answer = transfer::by_cylinder(hw, disk, geometry, memory, frame, action);
+            answer = transfer::by_cylinder(hw, disk, geometry, buffers, frame, action);
             Ok(())
         });
         let track = self.number.filter(|_| answer.is_ok()).map(usize::from);
@@ -149,7 +150,7 @@ impl Floppy {
     }
 
     /// AH=05h: the track of cylinder CH and head DH, whose AL sectors have the addresses at ES:BX.
-    fn format<H: Hardware>(&mut self, hw: &H, memory: &Memory, frame: &Frame) -> Answer {
+    fn format<H: Hardware>(&mut self, hw: &H, buffers: &Buffers, frame: &Frame) -> Answer {
         const FIELD: u64 = 4;
         const SIZE_CODE: u8 = 2;
         let chs = self.medium(hw)?;
@@ -158,7 +159,9 @@ impl Floppy {
             return Err(BAD_COMMAND);
         }
         let len = u64::from(count) * FIELD;
-        let fields = memory.real_mode(frame.es, frame.bx(), len)?;
+        let fields = buffers
+            .real_mode(frame.es, frame.bx(), len)
+            .ok_or(BOUNDARY)?;
         let fits = (0..u64::from(count)).all(|index| {
             let [c, h, sector, size]: [u8; 4] = hw.read_as(fields + index * FIELD);
             let inside = (1..=chs.sectors).contains(&sector.into());

@@ -1,8 +1,9 @@
 //! Moving sectors, by cylinder, head and sector or by block, which all kinds of drives do in the same way.
 
 use super::edd::{self, Packet};
-use super::{Answer, BAD_COMMAND, Memory, Reply, status};
+use super::{Answer, BAD_COMMAND, BOUNDARY, Reply, status};
 use crate::arch::{Frame, Hardware, linear};
+use crate::bios::buffer::Buffers;
 use crate::storage::{Chs, Disk};
 
 /// Most sectors of a transfer by cylinder, head and sector.
@@ -50,7 +51,7 @@ pub fn by_cylinder<H: Hardware>(
     hw: &H,
     disk: &mut Disk,
     logical: Chs,
-    memory: &Memory,
+    buffers: &Buffers,
     frame: &mut Frame,
     action: Action,
 ) -> Answer {
@@ -72,7 +73,7 @@ pub fn by_cylinder<H: Hardware>(
     let lba = (cylinder * heads + head) * sectors + sector - 1;
     let len = u64::from(count) * u64::from(disk.info().sector_size);
     let result = if action.moves() {
-        memory.real_mode(frame.es, frame.bx(), len)
+        buffers.real_mode(frame.es, frame.bx(), len).ok_or(BOUNDARY)
     } else {
         Ok(0)
     }
@@ -87,7 +88,7 @@ pub fn by_cylinder<H: Hardware>(
 pub fn by_block<H: Hardware>(
     hw: &H,
     disk: &mut Disk,
-    memory: &Memory,
+    buffers: &Buffers,
     frame: &mut Frame,
     action: Action,
 ) -> Answer {
@@ -103,8 +104,10 @@ pub fn by_block<H: Hardware>(
     let len = u64::from(packet.count) * u64::from(disk.info().sector_size);
     let buffer = match (action, packet.flat_buffer()) {
         _ if !action.moves() => Ok(0),
-        (_, Some(flat)) => memory.flat(flat, len),
-        (_, None) => memory.real_mode(packet.segment, packet.offset, len),
+        (_, Some(flat)) => buffers.ram(flat, len).ok_or(BOUNDARY),
+        (_, None) => buffers
+            .real_mode(packet.segment, packet.offset, len)
+            .ok_or(BOUNDARY),
     };
     let result =
         buffer.and_then(|buffer| act(hw, disk, action, packet.lba, packet.count.into(), buffer));

@@ -4,6 +4,7 @@
 
 use crate::arch::{Frame, Hardware, PhysMem, linear};
 use crate::bios::Bios;
+use crate::bios::buffer::Buffers;
 use spin::Mutex;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -49,10 +50,9 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) {
     let table = linear(frame.es, frame.si());
     let [source, target]: [Descriptor; 2] = hw.read_as(table + 0x10);
     let len = u64::from(frame.cx()) * 2;
-    let resident = bios.lock().machine.resident.clone();
-    let end = target.base() + len;
-    let hits_us = target.base() < resident.end && resident.start < end;
-    if len > source.size() || len > target.size() || (hits_us && len > 0) {
+    let buffers = Buffers::of(&bios.lock().machine);
+    let allowed = buffers.outside_firmware(target.base(), len).is_some();
+    if len > source.size() || len > target.size() || !allowed {
         frame.fail(EXCEPTION);
         return;
     }

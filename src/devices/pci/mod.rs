@@ -108,9 +108,12 @@ impl fmt::Debug for Bdf {
     }
 }
 
-const PORT_ADDRESS: u16 = 0xcf8;
-const PORT_DATA: u16 = 0xcfc;
-const ENABLE: u32 = 1 << 31;
+/// Port that takes the address of a register.
+pub const PORT_ADDRESS: u16 = 0xcf8;
+/// Port of the register.
+pub const PORT_DATA: u16 = 0xcfc;
+/// An address is one.
+pub const ENABLE: u32 = 1 << 31;
 
 /// How configuration space is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

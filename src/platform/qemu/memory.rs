@@ -7,16 +7,12 @@ use core::ops::Range;
 use super::fw_cfg::FwCfg;
 use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::chipset::{Chipset, MMCONFIG, ROOT_COMPLEX};
+use crate::devices::rtc;
 use crate::low_memory;
 use firstlight_tables::e820::{CAPACITY, E820Map, Full, Kind};
 
 /// The largest ROM that QEMU maps below 4 GiB for `-bios`, as guests know it.
 const ROM_START: u64 = 0xfffc_0000;
-
-const PORT_CMOS_INDEX: u16 = 0x70;
-const PORT_CMOS_DATA: u16 = 0x71;
-/// The index port's top bit keeps NMIs off, as it is after reset.
-const NMI_OFF: u8 = 0x80;
 
 /// A range of QEMU's own table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,15 +70,16 @@ fn parse(bytes: &[u8]) -> Vec<Told> {
 /// RAM by QEMU's CMOS bytes: 30h/31h KiB above 1 MiB, 34h/35h 64 KiB above 16 MiB, 5Bh to 5Dh 64 KiB above 4 GiB.
 fn from_cmos(hw: &impl Ports) -> Vec<Told> {
     let byte = |index: u8| {
-        hw.out8(PORT_CMOS_INDEX, index | NMI_OFF);
-        u64::from(hw.in8(PORT_CMOS_DATA))
+        // Non-maskable interrupts stay off, as they are after reset.
+        hw.out8(rtc::INDEX, index | rtc::NMI_OFF);
+        u64::from(hw.in8(rtc::DATA))
     };
-    let above_16m = byte(0x34) | byte(0x35) << 8;
-    let low_end = match above_16m {
-        0 => MIB + ((byte(0x30) | byte(0x31) << 8) << 10),
-        units => (16 << 20) + (units << 16),
+    let word = |index: u8| byte(index) | byte(index + 1) << 8;
+    let low_end = match word(rtc::ABOVE_16_MIB) {
+        0 => MIB + (word(rtc::ABOVE_1_MIB) << 10),
+        units => 16 * MIB + (units << 16),
     };
-    let high = (byte(0x5b) | byte(0x5c) << 8 | byte(0x5d) << 16) << 16;
+    let high = (word(rtc::ABOVE_4_GIB) | byte(rtc::ABOVE_4_GIB + 2) << 16) << 16;
     let ram = |start, end| Told {
         start,
         end,

@@ -3,14 +3,10 @@
 use super::guest::Guest;
 use super::tables::IOAPIC_ID;
 use crate::arch::{PhysMem, Ports};
-use crate::devices::apic;
 use crate::devices::chipset::XEN_PM_BASE;
+use crate::devices::{apic, rtc};
 use crate::units::{FOUR_GIB, MIB};
 
-const PORT_CMOS_INDEX: u16 = 0x70;
-const PORT_CMOS_DATA: u16 = 0x71;
-/// Keeps NMIs off while an index is selected, as the port's top bit does.
-const NMI_OFF: u8 = 0x80;
 /// PM1a event registers by HVM_PARAM_ACPI_IOPORTS_LOCATION 0 and 1 (public header hvm/ioreq.h).
 const PM1A_EVENT: [u16; 2] = [0x1f40, XEN_PM_BASE];
 const PM1A_CONTROL_OFFSET: u16 = 4;
@@ -27,8 +23,8 @@ const ELCR2_SCI: u8 = 1 << 1;
 pub fn set_up(hw: &(impl Ports + PhysMem), guest: &Guest, told: u64) {
     if guest.info.low_ram_end != told {
         for (index, value) in cmos_memory(guest.info.low_ram_end, guest.info.high_ram_end) {
-            hw.out8(PORT_CMOS_INDEX, NMI_OFF | index);
-            hw.out8(PORT_CMOS_DATA, value);
+            hw.out8(rtc::INDEX, rtc::NMI_OFF | index);
+            hw.out8(rtc::DATA, value);
         }
     }
     if guest.info.apic {
@@ -64,13 +60,13 @@ fn cmos_memory(low_ram_end: u64, high_ram_end: u64) -> [(u8, u8); 11] {
         (0x16, conventional[1]),
         (0x17, extended[0]),
         (0x18, extended[1]),
-        (0x30, extended[0]),
-        (0x31, extended[1]),
-        (0x34, above_16m[0]),
-        (0x35, above_16m[1]),
-        (0x5b, high[0]),
-        (0x5c, high[1]),
-        (0x5d, high[2]),
+        (rtc::ABOVE_1_MIB, extended[0]),
+        (rtc::ABOVE_1_MIB + 1, extended[1]),
+        (rtc::ABOVE_16_MIB, above_16m[0]),
+        (rtc::ABOVE_16_MIB + 1, above_16m[1]),
+        (rtc::ABOVE_4_GIB, high[0]),
+        (rtc::ABOVE_4_GIB + 1, high[1]),
+        (rtc::ABOVE_4_GIB + 2, high[2]),
     ]
 }
 

@@ -8,8 +8,8 @@ use core::ops::Range;
 use super::guest::Guest;
 use super::memory::RESERVED_START;
 use crate::arch::{Cpuid, PhysMem, Ports, leaves};
-use crate::devices::mtrr;
 use crate::devices::pci::PciDevice;
+use crate::devices::{mtrr, serial};
 use crate::platform::legacy::Interrupts;
 use crate::platform::{Described, Installed};
 use crate::settings::Settings;
@@ -136,7 +136,7 @@ fn install_acpi(
         platform_device: device(|device| device.is(0x5853, 0x0001)),
         hpet: hw.read32(acpi::HPET_BASE.into()) != NOTHING,
         floppy: hw.in8(0x3f4) != 0xff,
-        serial: [hw.in8(0x3fd) != 0xff, hw.in8(0x2fd) != 0xff],
+        serial: [serial::PORTS[0], serial::PORTS[1]].map(|port| serial::answers(hw, port)),
         parallel: hw.in8(0x379) != 0xff,
         s3: config.s3,
         s4: config.s4,

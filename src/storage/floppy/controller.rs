@@ -19,7 +19,7 @@ pub const RATE: u16 = 0x3f7;
 pub const RUNNING: u8 = 1 << 2;
 pub const USES_DMA: u8 = 1 << 3;
 pub const MOTOR: u8 = 1 << 4;
-const MOTORS: u8 = 0xf0;
+pub const MOTORS: u8 = 0xf0;
 /// Main status: a byte can be moved; it goes to the processor.
 pub const READY: u8 = 1 << 7;
 pub const TO_PROCESSOR: u8 = 1 << 6;
@@ -52,13 +52,13 @@ const BAD_DATA: u8 = 1 << 5;
 const END_OF_TRACK: u8 = 1 << 7;
 
 /// Step rate and head times as in the parameter table of INT 1Eh, with DMA.
-const TIMES: [u8; 2] = [0xaf, 0x02];
+pub const TIMES: [u8; 2] = [0xaf, 0x02];
 /// Implied seeks, the FIFO on, its threshold.
 const IMPLIED_SEEKS: u8 = 1 << 6 | 7;
 /// Sectors of 512 bytes, the gap between them, and what stands for no length.
-const SIZE_CODE: u8 = 2;
-const GAP: u8 = 0x1b;
-const NO_LENGTH: u8 = 0xff;
+pub const SIZE_CODE: u8 = 2;
+pub const GAP: u8 = 0x1b;
+pub const NO_LENGTH: u8 = 0xff;
 
 /// How long the controller takes for a byte.
 const BYTE_US: u64 = 500_000;

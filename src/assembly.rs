@@ -1,0 +1,311 @@
+//! All assembly of the firmware but `handoff.s`, and the names by which it knows what Rust knows: a number that both need has its
+//! one home in Rust.
+
+use core::mem::offset_of;
+use firstlight::arch::abi::{
+    self, Call, Caller, Kind, Saved, State, Variables, control, page, pending, selector, smm, state,
+};
+use firstlight::arch::{RealRegs, sizes};
+use firstlight::bios::bda::Bda;
+use firstlight::bios::{apm, int14, ivt, pcibios, post};
+use firstlight::devices::chipset::{self, Chipset};
+use firstlight::devices::{pci, pic, pit, ps2, reset, rtc, serial};
+use firstlight::logger;
+use firstlight::low_memory::{self, BDA, CODE, F_SEGMENT, VARIABLES};
+use firstlight::storage::floppy::controller as floppy;
+use firstlight::units::{MIB, PAGE, segment};
+use x86_64::registers::control::Cr0Flags;
+use x86_64::registers::model_specific::EferFlags;
+use x86_64::structures::tss::TaskStateSegment;
+
+/// Assembles files, in their order, in which each name stands for its value.
+macro_rules! assemble {
+    (names { $($name:ident = $value:expr,)* } files { $($file:expr,)* }) => {
+        core::arch::global_asm!(
+            $(concat!("    .set ", stringify!($name), ", {", stringify!($name), "}"),)*
+            $(include_str!($file),)*
+            $($name = const $value,)*
+            options(att_syntax)
+        );
+    };
+}
+
+const NOT_CACHED: Cr0Flags = Cr0Flags::CACHE_DISABLE.union(Cr0Flags::NOT_WRITE_THROUGH);
+
+/// Offset of what lies at `address` in segment 40h.
+const fn in_bda(address: u64) -> u64 {
+    address - BDA.start
+}
+
+/// What makes the memory of the firmware RAM that can be written: the address of the first of two registers, and their values.
+const fn writable(chipset: Chipset) -> (u32, [u32; 2]) {
+    match chipset.pam(chipset::PAM_ALL_WRITABLE) {
+        Some((register, values)) => (pci::ENABLE | register as u32, values),
+        None => panic!(),
+    }
+}
+
+assemble! {
+    names {
+        // The processor.
+        PAGE = PAGE,
+        ONE_MIB = MIB,
+        PRESENT = page::PRESENT,
+        WRITABLE = page::WRITABLE,
+        LARGE = page::LARGE,
+        CR0_PE = Cr0Flags::PROTECTED_MODE_ENABLE.bits(),
+        CR0_CACHED = !NOT_CACHED.bits() as u32,
+        CR0_UNPAGED = !Cr0Flags::PAGING.bits() as u32,
+        CR0_REAL = control::CR0_REAL,
+        CR0_LONG = control::CR0_LONG,
+        CR4_LONG = control::CR4_LONG,
+        MSR_EFER = control::MSR_EFER,
+        EFER_LME = EferFlags::LONG_MODE_ENABLE.bits().trailing_zeros(),
+        CODE_64 = selector::CODE_64,
+        CODE_16 = selector::CODE_16,
+        CODE_32 = selector::CODE_32,
+        DATA_32 = selector::DATA_32,
+        DATA_16 = selector::DATA_16,
+        TASK_STATE = selector::TASK_STATE,
+        GDT_LIMIT = selector::COUNT * 8 - 1,
+        TASK_SIZE = size_of::<TaskStateSegment>(),
+        PAGE_STACK = abi::PAGE_STACK,
+        TASK_PAGE_STACK = offset_of!(TaskStateSegment, interrupt_stack_table)
+            + 8 * (abi::PAGE_STACK as usize - 1),
+        PAGE_FAULT = abi::PAGE_FAULT,
+        STUB_SIZE = abi::STUB_SIZE,
+        // The page tables.
+        POINTERS = sizes::page_tables::POINTERS as u64 * PAGE,
+        DIRECTORIES = sizes::page_tables::DIRECTORIES as u64 * PAGE,
+        IMAGE_TABLES = sizes::page_tables::IMAGE as u64 * PAGE,
+        // The first MiB.
+        BDA_SEGMENT = segment(BDA.start),
+        EARLY_STACK = low_memory::EARLY_STACK_TOP,
+        BOOT_SECTOR = low_memory::BOOT_SECTOR,
+        HVM_INFO_LOW_MEM_PGEND = low_memory::HVM_INFO + 20,
+        DATA = VARIABLES.start,
+        DATA_SEGMENT = segment(VARIABLES.start),
+        WAKE_STACK = VARIABLES.end - VARIABLES.start,
+        LOW = F_SEGMENT.start,
+        F_SEGMENT = segment(F_SEGMENT.start),
+        F_SEGMENT_SIZE = F_SEGMENT.end - F_SEGMENT.start,
+        CODE_OFFSET = CODE.start - F_SEGMENT.start,
+        AP_START = low_memory::AP_START - F_SEGMENT.start,
+        HANDLER_STACK_SHARE = abi::HANDLER_STACK_SHARE,
+        ROM_STACK_SIZE = low_memory::ROM_STACK.end - low_memory::ROM_STACK.start,
+        // The BIOS data area.
+        BDA_EQUIPMENT = in_bda(Bda::equipment().addr()),
+        BDA_MEMORY_KB = in_bda(Bda::memory_kb().addr()),
+        BDA_FLOPPY_RECALIBRATE = in_bda(Bda::floppy_recalibrate().addr()),
+        BDA_FLOPPY_MOTORS = in_bda(Bda::floppy_motors().addr()),
+        BDA_FLOPPY_MOTOR_TICKS = in_bda(Bda::floppy_motor_ticks().addr()),
+        BDA_RESTART_POINTER = in_bda(Bda::restart_pointer().addr()),
+        BDA_TICKS = in_bda(Bda::ticks().addr()),
+        BDA_MIDNIGHT = in_bda(Bda::midnight().addr()),
+        BDA_DISK_INTERRUPT = in_bda(Bda::disk_interrupt().addr()),
+        // The bridge's variables, by offset in segment EF00h.
+        slot = offset_of!(Variables, caller),
+        S_EAX = offset_of!(Variables, caller.frame.eax),
+        S_EBX = offset_of!(Variables, caller.frame.ebx),
+        S_ECX = offset_of!(Variables, caller.frame.ecx),
+        S_EDX = offset_of!(Variables, caller.frame.edx),
+        S_ESI = offset_of!(Variables, caller.frame.esi),
+        S_EDI = offset_of!(Variables, caller.frame.edi),
+        S_EBP = offset_of!(Variables, caller.frame.ebp),
+        S_ESP = offset_of!(Variables, caller.frame.esp),
+        S_DS = offset_of!(Variables, caller.frame.ds),
+        S_ES = offset_of!(Variables, caller.frame.es),
+        S_FS = offset_of!(Variables, caller.frame.fs),
+        S_GS = offset_of!(Variables, caller.frame.gs),
+        S_SS = offset_of!(Variables, caller.frame.ss),
+        S_VECTOR = offset_of!(Variables, caller.frame.vector),
+        S_A20_OFF = offset_of!(Variables, caller.frame.a20_off),
+        S_CR0 = offset_of!(Variables, caller.cr0),
+        S_CR3 = offset_of!(Variables, caller.cr3),
+        S_CR4 = offset_of!(Variables, caller.cr4),
+        S_EFER = offset_of!(Variables, caller.efer),
+        S_GDTR = offset_of!(Variables, caller.gdtr),
+        S_IDTR = offset_of!(Variables, caller.idtr),
+        S_FS_BASE = offset_of!(Variables, caller.fs_base),
+        S_GS_BASE = offset_of!(Variables, caller.gs_base),
+        SLOT_SIZE = size_of::<Caller>(),
+        call_slot = offset_of!(Variables, call),
+        C_EAX = offset_of!(Variables, call.regs.eax),
+        C_EBX = offset_of!(Variables, call.regs.ebx),
+        C_ECX = offset_of!(Variables, call.regs.ecx),
+        C_EDX = offset_of!(Variables, call.regs.edx),
+        C_ESI = offset_of!(Variables, call.regs.esi),
+        C_EDI = offset_of!(Variables, call.regs.edi),
+        C_EBP = offset_of!(Variables, call.regs.ebp),
+        C_DS = offset_of!(Variables, call.regs.ds),
+        C_ES = offset_of!(Variables, call.regs.es),
+        C_IP = offset_of!(Variables, call.regs.ip),
+        C_FLAGS = offset_of!(Variables, call.regs.flags),
+        C_A20 = offset_of!(Variables, call.regs.reserved),
+        C_ESP = offset_of!(Variables, call.esp),
+        C_SS = offset_of!(Variables, call.ss),
+        C_KIND = offset_of!(Variables, call.kind),
+        C_WORDS = offset_of!(Variables, call.words),
+        C_TICKET = offset_of!(Variables, call.ticket),
+        CALL_SIZE = size_of::<Call>(),
+        CALL_REGS_SIZE = size_of::<RealRegs>(),
+        KIND_ROM = Kind::Rom as u16,
+        KIND_INTERRUPT = Kind::Interrupt as u16,
+        KIND_WORDS = Kind::Words as u16,
+        KIND_PREPARED = Kind::Prepared as u16,
+        v_stack = offset_of!(Variables, stack),
+        v_dispatch = offset_of!(Variables, dispatch),
+        v_lost = offset_of!(Variables, lost),
+        v_cr3 = offset_of!(Variables, cr3),
+        v_pending = offset_of!(Variables, pending),
+        v_chain = offset_of!(Variables, chain),
+        v_outcome = offset_of!(Variables, outcome),
+        v_idtr = offset_of!(Variables, idtr),
+        v_gdt = offset_of!(Variables, segments),
+        v_saved = offset_of!(Variables, saved),
+        SAVED_TICKET = offset_of!(Saved, ticket),
+        SAVED_BYTES = offset_of!(Saved, bytes),
+        SAVED_QUADS = offset_of!(Saved, quads),
+        SAVED_RSP = offset_of!(Saved, rsp),
+        SAVED_SIZE = size_of::<Saved>(),
+        SAVED_COUNT = abi::MOST_CALLS,
+        ap_count = offset_of!(Variables, ap_count),
+        ap_msr_count = offset_of!(Variables, ap_msr_count),
+        ap_ids = offset_of!(Variables, ap_ids),
+        ap_msrs = offset_of!(Variables, ap_msrs),
+        AP_MSR_SIZE = size_of::<[u32; 3]>(),
+        INSTALLED = state::INSTALLED,
+        BOOTED = state::BOOTED,
+        SMI_WORKS = state::SMI_WORKS,
+        PENDING_DEBUG = pending::DEBUG,
+        PENDING_NMI = pending::NMI,
+        VECTOR_PMM = abi::PMM,
+        VECTOR_WAKE = abi::WAKE,
+        NO_INTERRUPT = abi::NO_INTERRUPT,
+        MASTER_IRQ_SIZE = abi::MASTER_IRQ_SIZE,
+        // System management mode.
+        v_smi_serve = offset_of!(Variables, smi_serve),
+        v_smi_ready = offset_of!(Variables, smi_ready),
+        v_smi_state = offset_of!(Variables, smi_state),
+        SMI_PORT = smm::PORT,
+        SMI_COMMAND = smm::COMMAND,
+        SMI_BASE = smm::BASE,
+        SMI_FIRST_BASE = smm::FIRST_BASE,
+        SMI_ENTRY = smm::ENTRY,
+        SMI_OURS = smm::BASE + smm::OURS,
+        SMI_STATE = smm::STATE,
+        SMI_STATE_SIZE = size_of::<State>(),
+        SMI_CS_BASE = smm::STATE + offset_of!(State, cs.base) as u64,
+        SMI_NEW_BASE = smm::STATE + offset_of!(State, base) as u64,
+        SMI_RIP = smm::STATE + offset_of!(State, rip) as u64,
+        // Devices.
+        PIC_MASTER = pic::MASTER,
+        PIC_SLAVE = pic::SLAVE,
+        PIC_END_OF_INTERRUPT = pic::EOI,
+        PIC_READ_IN_SERVICE = pic::READ_IN_SERVICE,
+        TICKS_PER_DAY = pit::TICKS_PER_DAY,
+        CMOS_INDEX = rtc::INDEX,
+        CMOS_DATA = rtc::DATA,
+        CMOS_SHUTDOWN = rtc::NMI_OFF | rtc::SHUTDOWN,
+        CMOS_STATUS_C = rtc::STATUS_C,
+        CMOS_ABOVE_1_MIB = rtc::ABOVE_1_MIB,
+        CMOS_ABOVE_16_MIB = rtc::ABOVE_16_MIB,
+        PS2_DATA = ps2::DATA,
+        PS2_COMMAND = ps2::COMMAND,
+        PS2_RESET_CPU = ps2::RESET_CPU,
+        SYSTEM_CONTROL_A = post::SYSTEM_CONTROL_A,
+        A20_OPEN = post::A20_OPEN,
+        FAST_RESET = post::FAST_RESET,
+        RESET_CONTROL = reset::RESET_CONTROL,
+        HARD_RESET = reset::HARD_RESET,
+        RESET_CPU = reset::RESET_CPU,
+        FLOPPY_OUTPUT = floppy::OUTPUT,
+        FLOPPY_MOTORS = floppy::MOTORS,
+        COM1 = serial::PORTS[0],
+        UART_INTERRUPT_ENABLE = serial::register::INTERRUPT_ENABLE,
+        UART_LINE_CONTROL = serial::register::LINE_CONTROL,
+        UART_LINE_STATUS = serial::register::LINE_STATUS,
+        UART_DIVISOR_LATCH = serial::DIVISOR_LATCH,
+        UART_EIGHT_BITS = serial::EIGHT_BITS,
+        UART_TRANSMIT_EMPTY = serial::TRANSMIT_EMPTY,
+        DEBUG_PORT = logger::PORT,
+        SEABIOS_DEBUG_PORT = logger::OTHER_PORT,
+        PCI_ADDRESS = pci::PORT_ADDRESS,
+        PCI_DATA = pci::PORT_DATA,
+        PCI_ENABLE = pci::ENABLE,
+        PCI_CLASS = pci::reg::CLASS,
+        PCI_HEADER = pci::reg::HEADER,
+        I440FX_ID = chipset::I440FX_ID,
+        I440FX_PAM = writable(Chipset::I440fx).0,
+        I440FX_PAM_LOW = writable(Chipset::I440fx).1[0],
+        I440FX_PAM_HIGH = writable(Chipset::I440fx).1[1],
+        Q35_ID = chipset::Q35_ID,
+        Q35_PAM = writable(Chipset::Q35).0,
+        Q35_PAM_LOW = writable(Chipset::Q35).1[0],
+        Q35_PAM_HIGH = writable(Chipset::Q35).1[1],
+        // Services that have a part in protected mode.
+        PCI_BIOS_VERSION = pcibios::VERSION,
+        PCI_BIOS_MECHANISM = pcibios::MECHANISM,
+        PCI_BIOS_SIGNATURE = pcibios::SIGNATURE,
+        PCI_UNSUPPORTED = pcibios::UNSUPPORTED,
+        PCI_BAD_VENDOR = pcibios::BAD_VENDOR,
+        PCI_NOT_FOUND = pcibios::NOT_FOUND,
+        PCI_BAD_REGISTER = pcibios::BAD_REGISTER,
+        APM_VERSION = apm::VERSION,
+        APM_INTERFACES = apm::INTERFACES,
+        APM_ALL_DEVICES = apm::device::ALL,
+        APM_OFF = apm::state::OFF,
+        APM_UNKNOWN_DEVICE = apm::error::UNKNOWN_DEVICE,
+        APM_OUT_OF_RANGE = apm::error::OUT_OF_RANGE,
+        APM_UNSUPPORTED = apm::error::NOT_SUPPORTED,
+        APM_CANNOT_ENTER_STATE = apm::error::CANNOT_ENTER_STATE,
+        APM_NO_EVENT = apm::error::NO_EVENT,
+        PM1_SLEEP = reset::SLEEP,
+        // Tables that programs read.
+        BAUD_110 = int14::DIVISORS[0],
+        BAUD_150 = int14::DIVISORS[1],
+        BAUD_300 = int14::DIVISORS[2],
+        BAUD_600 = int14::DIVISORS[3],
+        BAUD_1200 = int14::DIVISORS[4],
+        BAUD_2400 = int14::DIVISORS[5],
+        BAUD_4800 = int14::DIVISORS[6],
+        BAUD_9600 = int14::DIVISORS[7],
+        FLOPPY_STEP_TIME = floppy::TIMES[0],
+        FLOPPY_LOAD_TIME = floppy::TIMES[1],
+        FLOPPY_SIZE_CODE = floppy::SIZE_CODE,
+        FLOPPY_GAP = floppy::GAP,
+        FLOPPY_NO_LENGTH = floppy::NO_LENGTH,
+        // Entries at the addresses that programs know.
+        AT_INT_02 = ivt::entry::INT_02,
+        AT_INT_05 = ivt::entry::INT_05,
+        AT_INT_08 = ivt::entry::INT_08,
+        AT_INT_09 = ivt::entry::INT_09,
+        AT_INT_0E = ivt::entry::INT_0E,
+        AT_INT_10 = ivt::entry::INT_10,
+        AT_INT_11 = ivt::entry::INT_11,
+        AT_INT_12 = ivt::entry::INT_12,
+        AT_INT_13 = ivt::entry::INT_13,
+        AT_INT_14 = ivt::entry::INT_14,
+        AT_INT_15 = ivt::entry::INT_15,
+        AT_INT_16 = ivt::entry::INT_16,
+        AT_INT_17 = ivt::entry::INT_17,
+        AT_INT_19 = ivt::entry::INT_19,
+        AT_INT_1A = ivt::entry::INT_1A,
+        AT_INT_40 = ivt::entry::INT_40,
+        AT_CONFIG_TABLE = ivt::entry::CONFIG_TABLE,
+        AT_DISKETTE_TABLE = ivt::entry::DISKETTE_TABLE,
+        AT_FONT = ivt::entry::FONT,
+        AT_IRET = ivt::entry::IRET,
+    }
+    files {
+        "arch/entry.s",
+        "arch/kernel.s",
+        "arch/bridge.s",
+        "arch/entries.s",
+        "arch/protected.s",
+        "arch/reset.s",
+        "arch/pci32.s",
+        concat!(env!("OUT_DIR"), "/font.s"),
+        "arch/compat.s",
+    }
+}

@@ -14,9 +14,6 @@ use firstlight::logger;
 use firstlight::low_memory::{self, BDA, CODE, F_SEGMENT, VARIABLES};
 use firstlight::storage::floppy::controller as floppy;
 use firstlight::units::{MIB, PAGE, segment};
-use x86_64::registers::control::Cr0Flags;
-use x86_64::registers::model_specific::EferFlags;
-use x86_64::structures::tss::TaskStateSegment;
 
 /// Assembles files, in their order, in which each name stands for its value.
 macro_rules! assemble {
@@ -29,8 +26,6 @@ macro_rules! assemble {
         );
     };
 }
-
-const NOT_CACHED: Cr0Flags = Cr0Flags::CACHE_DISABLE.union(Cr0Flags::NOT_WRITE_THROUGH);
 
 /// Offset of what lies at `address` in segment 40h.
 const fn in_bda(address: u64) -> u64 {
@@ -53,14 +48,14 @@ assemble! {
         PRESENT = page::PRESENT,
         WRITABLE = page::WRITABLE,
         LARGE = page::LARGE,
-        CR0_PE = Cr0Flags::PROTECTED_MODE_ENABLE.bits(),
-        CR0_CACHED = !NOT_CACHED.bits() as u32,
-        CR0_UNPAGED = !Cr0Flags::PAGING.bits() as u32,
+        CR0_PE = control::CR0_PE,
+        CR0_CACHED = !control::CR0_NOT_CACHED,
+        CR0_UNPAGED = !control::CR0_PAGING,
         CR0_REAL = control::CR0_REAL,
         CR0_LONG = control::CR0_LONG,
         CR4_LONG = control::CR4_LONG,
         MSR_EFER = control::MSR_EFER,
-        EFER_LME = EferFlags::LONG_MODE_ENABLE.bits().trailing_zeros(),
+        EFER_LME = control::EFER_LME,
         CODE_64 = selector::CODE_64,
         CODE_16 = selector::CODE_16,
         CODE_32 = selector::CODE_32,
@@ -68,10 +63,9 @@ assemble! {
         DATA_16 = selector::DATA_16,
         TASK_STATE = selector::TASK_STATE,
         GDT_LIMIT = selector::COUNT * 8 - 1,
-        TASK_SIZE = size_of::<TaskStateSegment>(),
+        TASK_SIZE = abi::TASK_SIZE,
         PAGE_STACK = abi::PAGE_STACK,
-        TASK_PAGE_STACK = offset_of!(TaskStateSegment, interrupt_stack_table)
-            + 8 * (abi::PAGE_STACK as usize - 1),
+        TASK_PAGE_STACK = abi::TASK_PAGE_STACK,
         PAGE_FAULT = abi::PAGE_FAULT,
         STUB_SIZE = abi::STUB_SIZE,
         // The page tables.

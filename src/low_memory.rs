@@ -33,6 +33,9 @@ pub const HVM_INFO: u64 = 0x9_f800;
 pub const EBDA: Range<u64> = 0x9_fc00..0xa_0000;
 /// Video memory.
 pub const VIDEO: Range<u64> = 0xa_0000..0xc_0000;
+/// Characters and colours of the screen in text modes, in colour and not.
+pub const COLOUR_TEXT: u64 = 0xb_8000;
+pub const MONOCHROME_TEXT: u64 = 0xb_0000;
 /// Option ROMs, the VGA card's first.
 pub const OPTION_ROMS: Range<u64> = 0xc_0000..0xe_c000;
 /// What stays writable when a guest runs, the smallest part that the chip sets know: all that follows up to the F segment.

@@ -7,6 +7,7 @@ use super::hw::RealRegs;
 use crate::low_memory::{HANDLER_STACK, ROM_STACK, VARIABLES};
 use crate::units::KIB;
 use core::mem::offset_of;
+use x86_64::structures::tss::TaskStateSegment;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// [`Frame::vector`] of a far call to the POST memory manager's entry.
@@ -26,6 +27,12 @@ pub const PAGE_FAULT: usize = 14;
 /// The interrupt stack of page faults, by its number in a gate, from 1.
 pub const PAGE_STACK: u16 = 2;
 
+/// Bytes of a task state segment.
+pub const TASK_SIZE: usize = size_of::<TaskStateSegment>();
+/// Where it has the interrupt stack of page faults.
+pub const TASK_PAGE_STACK: usize =
+    offset_of!(TaskStateSegment, interrupt_stack_table) + 8 * (PAGE_STACK as usize - 1);
+
 /// Segments of `bridge_gdt`.
 pub mod selector {
     /// 64-bit code.
@@ -44,26 +51,52 @@ pub mod selector {
     pub const COUNT: usize = 8;
 }
 
-/// Control registers.
+/// Control registers (Intel SDM volume 3, 2.5), bit by bit: the flags of the crate `x86_64` bring `std` into a build of the whole
+/// workspace. A test compares them.
 pub mod control {
-    use x86_64::registers::control::{Cr0Flags, Cr4Flags};
-
-    /// CR0 in real mode.
-    pub const CR0_REAL: u64 = Cr0Flags::EXTENSION_TYPE.bits();
+    /// CR0: protected mode.
+    pub const CR0_PE: u32 = 1 << 0;
+    /// CR0: paging.
+    pub const CR0_PAGING: u32 = 1 << 31;
+    /// CR0: memory is not cached (CD, NW).
+    pub const CR0_NOT_CACHED: u32 = 3 << 29;
+    /// CR0 in real mode (ET).
+    pub const CR0_REAL: u32 = 1 << 4;
     /// CR0 in protected mode without paging.
-    pub const CR0_PROTECTED: u64 = CR0_REAL | Cr0Flags::PROTECTED_MODE_ENABLE.bits();
-    /// CR0 of our 64-bit code.
-    pub const CR0_LONG: u64 = CR0_PROTECTED
-        | Cr0Flags::PAGING.bits()
-        | Cr0Flags::NUMERIC_ERROR.bits()
-        | Cr0Flags::MONITOR_COPROCESSOR.bits();
-    /// CR4 of our 64-bit code, which uses SSE.
-    pub const CR4_LONG: u64 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
-        .union(Cr4Flags::OSFXSR)
-        .union(Cr4Flags::OSXMMEXCPT_ENABLE)
-        .bits();
+    pub const CR0_PROTECTED: u32 = CR0_REAL | CR0_PE;
+    /// CR0 of our 64-bit code (with NE and MP).
+    pub const CR0_LONG: u32 = CR0_PROTECTED | CR0_PAGING | 1 << 5 | 1 << 1;
+    /// CR4 of our 64-bit code, which uses SSE (PAE, OSFXSR, OSXMMEXCPT).
+    pub const CR4_LONG: u32 = 1 << 5 | 1 << 9 | 1 << 10;
     /// Number of the register EFER.
     pub const MSR_EFER: u32 = 0xc000_0080;
+    /// The bit of EFER that enables long mode.
+    pub const EFER_LME: u32 = 8;
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use x86_64::registers::control::{Cr0Flags, Cr4Flags};
+        use x86_64::registers::model_specific::EferFlags;
+
+        #[test]
+        fn the_bits_are_those_of_the_processor() {
+            let real = Cr0Flags::EXTENSION_TYPE;
+            let protected = real | Cr0Flags::PROTECTED_MODE_ENABLE;
+            let long = protected
+                | Cr0Flags::PAGING
+                | Cr0Flags::NUMERIC_ERROR
+                | Cr0Flags::MONITOR_COPROCESSOR;
+            let not_cached = Cr0Flags::CACHE_DISABLE | Cr0Flags::NOT_WRITE_THROUGH;
+            let flags = [real, protected, long, not_cached];
+            let bits = [CR0_REAL, CR0_PROTECTED, CR0_LONG, CR0_NOT_CACHED];
+            assert_eq!(flags.map(|flags| flags.bits()), bits.map(u64::from));
+            let sse = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+            let long = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | sse;
+            assert_eq!(long.bits(), CR4_LONG.into());
+            assert_eq!(EferFlags::LONG_MODE_ENABLE.bits(), 1 << EFER_LME);
+        }
+    }
 }
 
 /// Bits of `fseg_state`.

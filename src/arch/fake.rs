@@ -158,17 +158,6 @@ impl PhysMem for Fake {
             .borrow_mut()
             .extend((addr..addr + len).map(|a| (a, byte)));
     }
-    fn copy(&self, dst: u64, src: u64, len: u64) {
-        let mut bytes = vec![0; len as usize];
-        self.read(src, &mut bytes);
-        self.write(dst, &bytes);
-    }
-    fn read8(&self, addr: u64) -> u8 {
-        u8::from_le_bytes(self.array(addr))
-    }
-    fn read16(&self, addr: u64) -> u16 {
-        u16::from_le_bytes(self.array(addr))
-    }
     fn read32(&self, addr: u64) -> u32 {
         for device in self.devices.borrow().iter() {
             // A device that moves data is busy itself, and its own memory accesses are not for it.
@@ -179,15 +168,6 @@ impl PhysMem for Fake {
         }
         u32::from_le_bytes(self.array(addr))
     }
-    fn read64(&self, addr: u64) -> u64 {
-        u64::from_le_bytes(self.array(addr))
-    }
-    fn write8(&self, addr: u64, value: u8) {
-        self.write(addr, &value.to_le_bytes());
-    }
-    fn write16(&self, addr: u64, value: u16) {
-        self.write(addr, &value.to_le_bytes());
-    }
     fn write32(&self, addr: u64, value: u32) {
         for device in self.devices.borrow().iter() {
             let taken = device.try_borrow_mut().ok();
@@ -195,9 +175,6 @@ impl PhysMem for Fake {
                 return;
             }
         }
-        self.write(addr, &value.to_le_bytes());
-    }
-    fn write64(&self, addr: u64, value: u64) {
         self.write(addr, &value.to_le_bytes());
     }
 }

@@ -59,7 +59,8 @@ pub trait Ports {
 
 /// Physical memory and memory-mapped registers, by physical address.
 ///
-/// Every access is volatile. Addresses that nothing answers read as all ones on the machine.
+/// Every access is volatile. Addresses that nothing answers read as all ones on the machine, which has a way of its own for each
+/// access: what they do by themselves here is for memory alone, in tests.
 pub trait PhysMem {
     /// Whether devices find the same memory at `addr`: not where a caller's own page tables show something else there.
     fn is_plain(&self, addr: u64) -> bool {
@@ -71,26 +72,56 @@ pub trait PhysMem {
     /// Copies `data` to guest memory at `addr`.
     fn write(&self, addr: u64, data: &[u8]);
     /// Sets `len` bytes at `addr` to `byte`.
-    fn fill(&self, addr: u64, len: u64, byte: u8);
+    fn fill(&self, addr: u64, len: u64, byte: u8) {
+        (addr..addr + len).for_each(|at| self.write8(at, byte));
+    }
     /// Copies `len` bytes from `src` to `dst`, which do not overlap.
-    fn copy(&self, dst: u64, src: u64, len: u64);
+    fn copy(&self, dst: u64, src: u64, len: u64) {
+        for at in 0..len {
+            self.write8(dst + at, self.read8(src + at));
+        }
+    }
 
     /// Reads one byte in one access.
-    fn read8(&self, addr: u64) -> u8;
+    fn read8(&self, addr: u64) -> u8 {
+        let mut bytes = [0; 1];
+        self.read(addr, &mut bytes);
+        u8::from_le_bytes(bytes)
+    }
     /// Reads 16 bits in one access.
-    fn read16(&self, addr: u64) -> u16;
+    fn read16(&self, addr: u64) -> u16 {
+        let mut bytes = [0; 2];
+        self.read(addr, &mut bytes);
+        u16::from_le_bytes(bytes)
+    }
     /// Reads 32 bits in one access.
-    fn read32(&self, addr: u64) -> u32;
+    fn read32(&self, addr: u64) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(addr, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
     /// Reads 64 bits in one access.
-    fn read64(&self, addr: u64) -> u64;
+    fn read64(&self, addr: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.read(addr, &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
     /// Writes one byte in one access.
-    fn write8(&self, addr: u64, value: u8);
+    fn write8(&self, addr: u64, value: u8) {
+        self.write(addr, &value.to_le_bytes());
+    }
     /// Writes 16 bits in one access.
-    fn write16(&self, addr: u64, value: u16);
+    fn write16(&self, addr: u64, value: u16) {
+        self.write(addr, &value.to_le_bytes());
+    }
     /// Writes 32 bits in one access.
-    fn write32(&self, addr: u64, value: u32);
+    fn write32(&self, addr: u64, value: u32) {
+        self.write(addr, &value.to_le_bytes());
+    }
     /// Writes 64 bits in one access.
-    fn write64(&self, addr: u64, value: u64);
+    fn write64(&self, addr: u64, value: u64) {
+        self.write(addr, &value.to_le_bytes());
+    }
 
     /// Reads a structure that any bytes make.
     fn read_as<T: FromBytes + IntoBytes>(&self, addr: u64) -> T

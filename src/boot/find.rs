@@ -12,7 +12,8 @@ use crate::platform::Machine;
 use crate::rom::{BootVector, VectorKind};
 use crate::settings::Settings;
 use crate::storage::drivers::{self, Around};
-use crate::storage::{self, Bounce, Disk, Found};
+use crate::storage::{self, BlockDevice, Bounce, Disk, Found};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -48,14 +49,14 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
         config: machine.config,
         wanted: order.only(),
     };
-    let mut devices = Vec::new();
-    let mut candidates = Vec::new();
     let found = drivers::probe(&around);
     #[cfg(feature = "xen")]
     let found = match settings.no_pv_disk {
         false => storage::xen_blk::join(hw, found),
         true => found,
     };
+    let mut devices = Vec::new();
+    let mut candidates = Vec::new();
     for found in found {
         match found {
             Found::Device(device) => devices.push(device),
@@ -77,7 +78,25 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
         let info = device.info();
         order.rank(info.kind.into(), &info.name, Some(&info.place))
     });
+    let (drives, of_drives) = number(hw, devices, &geometries, settings);
+    candidates.extend(of_drives);
+    candidates.extend(network_cards(&machine.pci));
+    Bootable {
+        drives,
+        candidates: order.arrange(candidates),
+        order,
+    }
+}
+
+/// Gives drives their numbers in this order, and makes candidates of them.
+fn number<H: Handle>(
+    hw: &H,
+    devices: Vec<Box<dyn BlockDevice>>,
+    geometries: &Geometries,
+    settings: &Settings,
+) -> (Drives, Vec<Candidate>) {
     let mut drives = Drives::default();
+    let mut candidates = Vec::new();
     let mut bounce = None;
     for device in devices {
         let bounce = *bounce.get_or_insert_with(|| Bounce::new(hw));
@@ -101,12 +120,7 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
             },
         });
     }
-    candidates.extend(network_cards(&machine.pci));
-    Bootable {
-        drives,
-        candidates: order.arrange(candidates),
-        order,
-    }
+    (drives, candidates)
 }
 
 impl From<storage::Kind> for Kind {

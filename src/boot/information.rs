@@ -2,6 +2,7 @@
 
 use crate::arch::PhysMem;
 use crate::devices::chipset::Chipset;
+use crate::low_memory::F_SEGMENT;
 use crate::platform::{Machine, Platform};
 use crate::settings::Settings;
 use alloc::format;
@@ -126,7 +127,7 @@ fn string(structure: &Structure, offset: usize) -> Option<String> {
 fn table(hw: &impl PhysMem) -> Option<Vec<u8>> {
     const STEP: usize = 16;
     let mut entry = [0; 32];
-    for at in (0xf_0000..0xf_fff0).step_by(STEP) {
+    for at in (F_SEGMENT.start..F_SEGMENT.end - STEP as u64).step_by(STEP) {
         if hw.read32(at) != u32::from_le_bytes(*b"_SM_")
             && hw.read32(at) != u32::from_le_bytes(*b"_SM3")
         {

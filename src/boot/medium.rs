@@ -2,11 +2,12 @@
 
 use super::label::Sector;
 use crate::arch::{Hardware, RealRegs, frame};
+use crate::low_memory::BOOT_SECTOR;
 
 /// Where sectors are read to, and the structures of the calls after them: all of it where boot programs are loaded, of which none
 /// runs now.
-const BUFFER: u16 = 0x7c00;
-const PACKET: u16 = 0x8c00;
+const BUFFER: u16 = BOOT_SECTOR as u16;
+const PACKET: u16 = BUFFER + LARGEST as u16;
 /// The largest sector of any medium.
 const LARGEST: u64 = 4096;
 

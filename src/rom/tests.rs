@@ -8,25 +8,19 @@ use firstlight_tables::place::checksum as fix;
 const ROM_AT: u64 = 0xfeb0_0000;
 
 fn card(class: u32, rom: u64) -> PciDevice {
-    let mut bars = [Bar::NONE; 7];
-    bars[ROM_BAR] = Bar {
-        kind: BarKind::Memory32,
-        prefetchable: false,
-        size: rom,
-        address: Some(ROM_AT),
-    };
-    PciDevice {
-        bdf: Bdf::new(0, 3, 0),
-        vendor: 1,
-        device: 1,
+    let card = PciDevice {
         class,
-        bars,
-        pin: 0,
-        irq: None,
-        bridge: None,
-        parent: None,
-        root: 0,
-    }
+        ..PciDevice::new(Bdf::new(0, 3, 0), 1, 1)
+    };
+    card.with_bar(
+        ROM_BAR,
+        Bar {
+            kind: BarKind::Memory32,
+            prefetchable: false,
+            size: rom,
+            address: Some(ROM_AT),
+        },
+    )
 }
 
 /// A ROM of `blocks` × 512 bytes with a PCI data structure and one expansion header with a BEV and a BCV.

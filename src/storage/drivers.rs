@@ -1,6 +1,8 @@
 //! The table of drivers: what each one serves, and how it looks for its drives.
 
 use super::{Found, Kind, ahci, ata, floppy, nvme, virtio_blk, virtio_scsi};
+#[cfg(test)]
+use crate::arch::fake::Fake;
 use crate::arch::{Handle, room_for};
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::place::{Path, Place, leads_to};
@@ -153,6 +155,26 @@ fn left_out<H: Handle>(function: &Function<H>) -> Found {
         place: function.place(String::new()),
         why: "no memory is left for it".into(),
     }
+}
+
+/// What `probe` finds on the only PCI function of a machine.
+#[cfg(test)]
+pub fn probed(
+    hw: &Fake,
+    function: PciDevice,
+    wanted: Option<&[Path]>,
+    probe: fn(&Function<Fake>) -> Vec<Found>,
+) -> Vec<Found> {
+    let around = Around {
+        hw: hw.clone(),
+        pci: &[function],
+        config: ConfigAccess::Ports,
+        wanted,
+    };
+    probe(&Function {
+        around: &around,
+        index: 0,
+    })
 }
 
 /// Lets each driver look for its drives, on those functions that are wanted.

@@ -3,25 +3,10 @@
 # True on entry: real mode, running at 0000:7C00 (or 07C0:0000), DL = BIOS drive.
 # The test harness patches `sector_count` with the number of sectors to load.
 
-.intel_syntax noprefix
-.code16
 .equ LOAD_SEGMENT, 0x1000
 .equ SECTORS_A_CALL, 32
 
-.section .text
-.global _start
-_start:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    sti
-    cld
-    .byte 0xea                      # far jump: CS is 0 from here on
-    .word at_zero, 0
-at_zero:
+.include "start.inc"
     mov [drive], dl
 next_chunk:
     mov ax, [sector_count]

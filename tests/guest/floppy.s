@@ -3,23 +3,11 @@
 # It says the first byte of each sector of its table, writes the sector behind the table and says the status as a letter from @ on.
 # Then it looks at sector 1 again and again, and says what becomes of it: a line with the status as two letters from @ on.
 
-.intel_syntax noprefix
-.code16
 .set DEBUG, 0xe9
 .set BUFFER, 0x8000
 .set TICKS, 0x46c
 
-.section .text
-.global _start
-_start:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    sti
-    cld
+.include "start.inc"
     mov [drive], dl
     mov si, offset table
 1:  lodsb

@@ -4,22 +4,10 @@
 # hook ran during the reads and got the time of day and the memory size, B the status of INT 13h when the hook called it first
 # (FF: CF was clear), R the status of the reads.
 
-.intel_syntax noprefix
-.code16
 .equ TICKS, 0x46c
 
-.section .text
-.global _start
-_start:
+.include "start.inc"
     cli
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    .byte 0xea                      # far jump: CS is 0 from here on
-    .word at_zero, 0
-at_zero:
     mov word ptr [0x1c * 4], offset hook
     mov [0x1c * 4 + 2], ax
     sti

@@ -3,21 +3,11 @@
 # Each round reads four blocks of 127 sectors from sector 64 on, writes the last of them to sector 3000 and reads it back from there,
 # says "sum XXXXXXXX XXXXXXXX" on COM1, the sums of the words of the four blocks and of the last, or "error XX", asks for the memory map
 # as boot loaders do before they start a kernel, and waits for half a second.
-    .code16
-    .globl  _start
     .set    SECTORS, 127
     .set    BUFFER, 0x1000
     .set    COPY, 3000
-_start:
-    ljmp    $0, $begin
-begin:
-    xor     %ax, %ax
-    mov     %ax, %ds
-    mov     %ax, %es
-    mov     %ax, %ss
-    mov     $0x7c00, %sp
-    sti
-    cld
+    .include "start.inc"
+    .att_syntax
     mov     %dl, drive
 
 round:
@@ -99,20 +89,6 @@ add_up:
     ret
 
     .include "print.inc"
-
-# Prints the character AL.
-put:
-    push    %dx
-    push    %ax
-    mov     $0x3fd, %dx
-1:  in      %dx, %al
-    test    $0x20, %al
-    jz      1b
-    pop     %ax
-    mov     $0x3f8, %dx
-    out     %al, %dx
-    pop     %dx
-    ret
 
 text_sum:       .asciz "sum "
 text_error:     .asciz "error "

@@ -3,18 +3,9 @@
 # On COM1 and on port 0xE9: "probe start", a line `e820 BASE LENGTH TYPE` in hexadecimal for each range that INT 15h AX=E820h
 # reports, "probe end", then "tick" about once a second by the BIOS's timer tick. If the word at offset 0x1B6 is not zero it
 # restarts the machine by the keyboard controller instead.
-    .code16
-    .globl  _start
-_start:
-    ljmp    $0, $begin
-begin:
-    xor     %ax, %ax
-    mov     %ax, %ds
-    mov     %ax, %es
-    mov     %ax, %ss
-    mov     $0x7c00, %sp
-    sti
-    cld
+    .set    DEBUG_PORT, 0xe9
+    .include "start.inc"
+    .att_syntax
     mov     $text_start, %si
     call    print
     xor     %ebx, %ebx
@@ -70,21 +61,6 @@ reset:
     jmp     1b
 
     .include "print.inc"
-
-# Prints the character AL.
-put:
-    push    %dx
-    push    %ax
-    mov     $0x3fd, %dx
-1:  in      %dx, %al
-    test    $0x20, %al
-    jz      1b
-    pop     %ax
-    mov     $0x3f8, %dx
-    out     %al, %dx
-    out     %al, $0xe9
-    pop     %dx
-    ret
 
 text_start:     .asciz "probe start\n"
 text_range:     .asciz "e820 "

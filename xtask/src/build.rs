@@ -169,6 +169,7 @@ fn compile(variant: Variant, target: Option<Target>) -> Result<Image> {
     cargo
         .args(["build", "--release", "--quiet"])
         .args(["--package", "firstlight", "--bin", "firmware"])
+        .args(["--features", "program"])
         .arg("--target-dir")
         .arg(&directory)
         .current_dir(root);

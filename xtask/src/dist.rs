@@ -51,6 +51,8 @@ pub fn main(args: Args) -> Result<()> {
     Ok(())
 }
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Makes all files in `directory`, which is made anew.
 ///
 /// # Errors
@@ -66,72 +68,12 @@ pub fn make(directory: &Path) -> Result<Files> {
         fs::remove_dir_all(directory)?;
     }
     let time = source_time()?;
-    let version = env!("CARGO_PKG_VERSION");
-
-    let firmware_tree = Tree::new(directory.join("firstlight-firmware"));
-    firmware_tree.copy(&firmware.rom, &format!("{DIRECTORY}/{ROM}"), 0o644)?;
-    firmware_tree.copy(
-        &firmware.hvmloader,
-        &format!("{DIRECTORY}/{HVMLOADER}"),
-        0o644,
-    )?;
-    let rom = format!("{DIRECTORY}/{ROM}");
-    firmware_tree.write(DESCRIPTOR, descriptor(&rom), 0o644)?;
-    firmware_tree.write(
-        "/usr/share/doc/firstlight-firmware/copyright",
-        COPYRIGHT,
-        0o644,
-    )?;
-
-    let tools_tree = Tree::new(directory.join("firstlight"));
-    for (program, (name, _)) in programs.iter().zip(PROGRAMS) {
-        tools_tree.copy(program, &format!("/usr/bin/{name}"), 0o755)?;
-    }
-    manual(&tools_tree)?;
-    completions(&tools_tree)?;
-    let documents = "/usr/share/doc/firstlight";
-    tools_tree.write(&format!("{documents}/copyright"), COPYRIGHT, 0o644)?;
-    for path in [
-        "docs/using.md",
-        "docs/bootloader.md",
-        "docs/settings.md",
-        "LICENSE-APACHE",
-        "LICENSE-MIT",
-    ] {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let file = project::root().join(path);
-        tools_tree.copy(&file, &format!("{documents}/{name}"), 0o644)?;
-    }
-    let examples = project::root().join("docs/examples");
-    for name in file_names(&examples)? {
-        tools_tree.copy(
-            &examples.join(&name),
-            &format!("{documents}/examples/{name}"),
-            0o644,
-        )?;
-    }
-
-    // The archive has both, and no place in the system.
-    let name = format!("firstlight-{version}");
-    let whole = directory.join(&name);
-    for tree in [&firmware_tree, &tools_tree] {
-        let copy = "mkdir -p \"$2\" && cp -a \"$1/usr/.\" \"$2\"";
-        let mut shell = Command::new("sh");
-        command::run_quietly(shell.args(["-c", copy, "sh"]).args([&tree.root, &whole]))?;
-    }
-    let archive = directory.join(format!("{name}-x86_64.tar.xz"));
-    let mut tar = Command::new("tar");
-    tar.args([
-        "--sort=name",
-        "--owner=0",
-        "--group=0",
-        "--numeric-owner",
-        "--format=gnu",
-    ]);
-    tar.arg(format!("--mtime=@{time}")).arg("-C").arg(directory);
-    command::run_quietly(tar.arg("-cJf").args([&archive, Path::new(&name)]))?;
-    fs::remove_dir_all(&whole)?;
-
+    let trees = [
+        firmware_tree(directory, &firmware)?,
+        tools_tree(directory, &programs)?,
+    ];
+    let archive = archive(directory, &trees, time)?;
+    let [firmware_tree, tools_tree] = trees;
     let firmware = firmware_tree.package(&Package {
         name: "firstlight-firmware",
         architecture: "all",
@@ -141,7 +83,7 @@ pub fn make(directory: &Path) -> Result<Files> {
         time,
     })?;
     let depends = format!(
-        "firstlight-firmware (= {version}), libc6 (>= {})",
+        "firstlight-firmware (= {VERSION}), libc6 (>= {})",
         oldest_libc(&programs)?
     );
     let tools = tools_tree.package(&Package {
@@ -158,6 +100,72 @@ pub fn make(directory: &Path) -> Result<Files> {
         firmware,
         tools,
     })
+}
+
+/// What the package of the firmware has.
+fn firmware_tree(directory: &Path, firmware: &build::Firmware) -> Result<Tree> {
+    let tree = Tree::new(directory.join("firstlight-firmware"));
+    let rom = format!("{DIRECTORY}/{ROM}");
+    tree.copy(&firmware.rom, &rom, 0o644)?;
+    let hvmloader = format!("{DIRECTORY}/{HVMLOADER}");
+    tree.copy(&firmware.hvmloader, &hvmloader, 0o644)?;
+    tree.write(DESCRIPTOR, descriptor(&rom), 0o644)?;
+    let copyright = "/usr/share/doc/firstlight-firmware/copyright";
+    tree.write(copyright, COPYRIGHT, 0o644)?;
+    Ok(tree)
+}
+
+/// What the package of the host's programs has.
+fn tools_tree(directory: &Path, programs: &[PathBuf]) -> Result<Tree> {
+    let tree = Tree::new(directory.join("firstlight"));
+    for (program, (name, _)) in programs.iter().zip(PROGRAMS) {
+        tree.copy(program, &format!("/usr/bin/{name}"), 0o755)?;
+    }
+    manual(&tree)?;
+    completions(&tree)?;
+    let documents = "/usr/share/doc/firstlight";
+    tree.write(&format!("{documents}/copyright"), COPYRIGHT, 0o644)?;
+    for path in [
+        "docs/using.md",
+        "docs/bootloader.md",
+        "docs/settings.md",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+    ] {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let file = project::root().join(path);
+        tree.copy(&file, &format!("{documents}/{name}"), 0o644)?;
+    }
+    let examples = project::root().join("docs/examples");
+    for name in file_names(&examples)? {
+        let target = format!("{documents}/examples/{name}");
+        tree.copy(&examples.join(&name), &target, 0o644)?;
+    }
+    Ok(tree)
+}
+
+/// The archive, which has all of `trees`, and no place in the system.
+fn archive(directory: &Path, trees: &[Tree], time: u64) -> Result<PathBuf> {
+    let name = format!("firstlight-{VERSION}");
+    let whole = directory.join(&name);
+    for tree in trees {
+        let copy = "mkdir -p \"$2\" && cp -a \"$1/usr/.\" \"$2\"";
+        let mut shell = Command::new("sh");
+        command::run_quietly(shell.args(["-c", copy, "sh"]).args([&tree.root, &whole]))?;
+    }
+    let archive = directory.join(format!("{name}-x86_64.tar.xz"));
+    let mut tar = Command::new("tar");
+    tar.args([
+        "--sort=name",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+        "--format=gnu",
+    ]);
+    tar.arg(format!("--mtime=@{time}")).arg("-C").arg(directory);
+    command::run_quietly(tar.arg("-cJf").args([&archive, Path::new(&name)]))?;
+    fs::remove_dir_all(&whole)?;
+    Ok(archive)
 }
 
 /// The description by which libvirt finds a BIOS in the file `rom` (QEMU, docs/interop/firmware.json).

@@ -5,7 +5,6 @@
 use crate::bytes::{Fields, is_name, text, uuid};
 use crate::error::{Error, Result};
 use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, Stretch};
-use crate::path::MAX_PATH;
 use crate::runs::{Content, Run};
 use crate::source::Source;
 use alloc::string::String;
@@ -66,6 +65,15 @@ struct Inode {
     size: u64,
     flags: u32,
     map: [u8; I_BLOCK],
+}
+
+impl Inode {
+    fn metadata(&self) -> Metadata {
+        Metadata {
+            kind: self.kind,
+            size: self.size,
+        }
+    }
 }
 
 impl Ext {
@@ -428,11 +436,7 @@ impl FileSystem for Ext {
     }
 
     fn metadata(&self, node: Node) -> Result<Metadata> {
-        let inode = self.inode(node.id)?;
-        Ok(Metadata {
-            kind: inode.kind,
-            size: inode.size,
-        })
+        Ok(self.inode(node.id)?.metadata())
     }
 
     fn read_dir(
@@ -441,9 +445,7 @@ impl FileSystem for Ext {
         visit: &mut dyn FnMut(Entry<'_>) -> Result<Flow>,
     ) -> Result<()> {
         let inode = self.inode(directory.id)?;
-        if inode.kind != FileKind::Directory {
-            return Err(Error::NotADirectory);
-        }
+        inode.metadata().directory()?;
         if inode.flags & INODE_INLINE != 0 {
             let content = Self::inline(&inode)?;
             // First the parent's number, then entries to the end of the block map, then those of the attribute.
@@ -473,13 +475,7 @@ impl FileSystem for Ext {
 
     fn read_link(&self, node: Node) -> Result<Vec<u8>> {
         let inode = self.inode(node.id)?;
-        if inode.kind != FileKind::Link {
-            return Err(Error::Corrupt("not a symbolic link"));
-        }
-        if inode.size > MAX_PATH as u64 {
-            return Err(Error::TooLong);
-        }
-        let size = inode.size as usize;
+        let size = inode.metadata().link()?;
         if inode.flags & (INODE_EXTENTS | INODE_INLINE | INODE_ENCRYPTED) == 0 && size < I_BLOCK {
             return Ok(inode.map[..size].to_vec());
         }
@@ -491,9 +487,7 @@ impl FileSystem for Ext {
 
     fn stretch(&self, file: Node, offset: u64, len: u64) -> Result<Option<Stretch>> {
         let inode = self.inode(file.id)?;
-        if inode.kind != FileKind::File {
-            return Err(Error::NotAFile);
-        }
+        inode.metadata().file()?;
         match inode.flags & (INODE_INLINE | INODE_ENCRYPTED) {
             0 => self.data(&inode).stretch(offset, len),
             _ => Ok(None),
@@ -502,9 +496,7 @@ impl FileSystem for Ext {
 
     fn read(&self, file: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let inode = self.inode(file.id)?;
-        if inode.kind != FileKind::File {
-            return Err(Error::NotAFile);
-        }
+        inode.metadata().file()?;
         self.content(&inode, offset, buffer)
     }
 }

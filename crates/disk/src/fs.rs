@@ -2,6 +2,7 @@
 
 use crate::bytes::buffer;
 use crate::error::{Error, Result};
+use crate::path::MAX_PATH;
 use crate::source::{ReadAt, Source};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -45,6 +46,35 @@ pub struct Metadata {
     pub kind: FileKind,
     /// The size in bytes that the file system claims. A hostile one claims anything.
     pub size: u64,
+}
+
+impl Metadata {
+    /// Fails where it is no file.
+    pub(crate) fn file(self) -> Result<()> {
+        match self.kind {
+            FileKind::File => Ok(()),
+            _ => Err(Error::NotAFile),
+        }
+    }
+
+    /// Fails where it is no directory.
+    pub(crate) fn directory(self) -> Result<()> {
+        match self.kind {
+            FileKind::Directory => Ok(()),
+            _ => Err(Error::NotADirectory),
+        }
+    }
+
+    /// The length of a link's target. Fails where it is no link, or where a path can never be as long.
+    pub(crate) fn link(self) -> Result<usize> {
+        if self.kind != FileKind::Link {
+            return Err(Error::Corrupt("not a symbolic link"));
+        }
+        usize::try_from(self.size)
+            .ok()
+            .filter(|size| *size <= MAX_PATH)
+            .ok_or(Error::TooLong)
+    }
 }
 
 /// Bytes of a file that lie in a row on the image or device that all is read from, as they are.

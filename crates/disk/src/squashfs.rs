@@ -6,7 +6,6 @@ use crate::bytes::{Fields, is_name};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
 use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
-use crate::path::MAX_PATH;
 use crate::source::Source;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -104,12 +103,15 @@ struct Inode {
 }
 
 impl Inode {
-    fn kind(&self) -> FileKind {
-        match self.body {
-            Body::Directory { .. } => FileKind::Directory,
-            Body::File { .. } => FileKind::File,
-            Body::Link => FileKind::Link,
-            Body::Other => FileKind::Other,
+    fn metadata(&self) -> Metadata {
+        Metadata {
+            kind: match self.body {
+                Body::Directory { .. } => FileKind::Directory,
+                Body::File { .. } => FileKind::File,
+                Body::Link => FileKind::Link,
+                Body::Other => FileKind::Other,
+            },
+            size: self.size,
         }
     }
 }
@@ -364,11 +366,7 @@ impl FileSystem for Squashfs {
     }
 
     fn metadata(&self, node: Node) -> Result<Metadata> {
-        let (inode, _) = self.inode(node)?;
-        Ok(Metadata {
-            kind: inode.kind(),
-            size: inode.size,
-        })
+        Ok(self.inode(node)?.0.metadata())
     }
 
     fn read_dir(
@@ -414,13 +412,8 @@ impl FileSystem for Squashfs {
 
     fn read_link(&self, node: Node) -> Result<Vec<u8>> {
         let (inode, mut cursor) = self.inode(node)?;
-        if !matches!(inode.body, Body::Link) {
-            return Err(Error::Corrupt("not a symbolic link"));
-        }
-        if inode.size > MAX_PATH as u64 {
-            return Err(Error::TooLong);
-        }
-        let mut target = crate::bytes::buffer(inode.size as usize)?;
+        let size = inode.metadata().link()?;
+        let mut target = crate::bytes::buffer(size)?;
         cursor.read(&mut target)?;
         Ok(target)
     }

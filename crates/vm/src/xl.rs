@@ -252,6 +252,63 @@ fn next(count: &mut u32, unit: Option<u32>) -> u32 {
     unit
 }
 
+/// A disk as the list of disks has it.
+fn listed_disk(disk: &Disk, name: &str, source: Option<String>) -> String {
+    let mut fields = vec![format!("vdev={name}")];
+    match &disk.source {
+        None => fields.push("format=empty".into()),
+        Some(_) => fields.push(format!("format={}", disk.format.name())),
+    }
+    if disk.medium == Medium::Cdrom {
+        fields.push("devtype=cdrom".into());
+    }
+    let access = if disk.read_only { "ro" } else { "rw" };
+    fields.push(format!("access={access}"));
+    fields.push("backendtype=qdisk".into());
+    // The target is last: all that follows is its name, commas too.
+    fields.extend(source.map(|source| format!("target={source}")));
+    fields.join(",")
+}
+
+/// The device model's own `arguments` for a disk that the list cannot have.
+fn own_disk(
+    guest: &Guest,
+    index: usize,
+    disk: &Disk,
+    source: Option<String>,
+    arguments: &mut Vec<String>,
+) {
+    let format = disk.format.name();
+    let file = source.map(|source| source.replace(',', ",,"));
+    let file = file.map(|file| format!(",format={format},file.driver=file,file.filename={file}"));
+    let file = file.unwrap_or_default();
+    let controller = format!("{},id=usb0", guest.usb_controller);
+    let has_controller = arguments.contains(&controller);
+    let mut argument = |option: &str, value: String| {
+        arguments.extend([option.to_owned(), value]);
+    };
+    let drive = format!("if=none,id=own{index}{file}");
+    match disk.bus {
+        Bus::Floppy => {
+            let unit = disk.unit.unwrap_or(0);
+            argument("-drive", format!("if=floppy,index={unit}{file}"));
+        }
+        Bus::Nvme => {
+            let device = format!("nvme,serial=nvme-{index},drive=own{index}");
+            argument("-drive", drive);
+            argument("-device", device);
+        }
+        _ => {
+            if !has_controller {
+                argument("-device", controller);
+            }
+            argument("-drive", drive);
+            let device = format!("usb-storage,bus=usb0.0,drive=own{index}");
+            argument("-device", device);
+        }
+    }
+}
+
 fn disks(
     guest: &Guest,
     files: &Files,
@@ -260,7 +317,6 @@ fn disks(
 ) -> Result<()> {
     let mut list = Vec::new();
     let mut arguments = Vec::new();
-    let mut usb = false;
     for (index, (disk, name)) in guest.disks.iter().zip(disk_names(guest)).enumerate() {
         let source = disk.source.as_deref().map(text_of).transpose()?;
         let source = match source {
@@ -272,63 +328,10 @@ fn disks(
             }
             other => other.map(str::to_owned),
         };
-        if !name.is_empty() {
-            let mut fields = vec![format!("vdev={name}")];
-            match (&disk.source, disk.medium) {
-                (None, _) => fields.push("format=empty".into()),
-                _ => fields.push(format!("format={}", disk.format.name())),
-            }
-            if disk.medium == Medium::Cdrom {
-                fields.push("devtype=cdrom".into());
-            }
-            fields.push(
-                if disk.read_only {
-                    "access=ro"
-                } else {
-                    "access=rw"
-                }
-                .into(),
-            );
-            fields.push("backendtype=qdisk".into());
-            // The target is last: all that follows is its name, commas too.
-            fields.extend(source.map(|source| format!("target={source}")));
-            list.push(fields.join(","));
-            continue;
-        }
-        let file = source.map(|source| source.replace(',', ",,"));
-        let file = file.map(|file| {
-            format!(
-                ",format={},file.driver=file,file.filename={file}",
-                disk.format.name()
-            )
-        });
-        let file = file.unwrap_or_default();
-        let mut argument = |option: &str, value: String| {
-            arguments.extend([option.to_owned(), value]);
-        };
-        match disk.bus {
-            Bus::Floppy => {
-                let unit = disk.unit.unwrap_or(0);
-                argument("-drive", format!("if=floppy,index={unit}{file}"));
-            }
-            Bus::Nvme => {
-                argument("-drive", format!("if=none,id=own{index}{file}"));
-                argument(
-                    "-device",
-                    format!("nvme,serial=nvme-{index},drive=own{index}"),
-                );
-            }
-            _ => {
-                if !usb {
-                    argument("-device", format!("{},id=usb0", guest.usb_controller));
-                }
-                usb = true;
-                argument("-drive", format!("if=none,id=own{index}{file}"));
-                argument(
-                    "-device",
-                    format!("usb-storage,bus=usb0.0,drive=own{index}"),
-                );
-            }
+        if name.is_empty() {
+            own_disk(guest, index, disk, source, &mut arguments);
+        } else {
+            list.push(listed_disk(disk, &name, source));
         }
     }
     if !list.is_empty() {

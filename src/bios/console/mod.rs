@@ -22,6 +22,7 @@ use super::keyboard;
 use crate::arch::{Frame, Hardware, Outcome, PhysMem};
 use crate::devices::serial::{PORTS, Serial};
 use crate::devices::vga::Vga;
+use crate::low_memory::{COLOUR_TEXT, MONOCHROME_TEXT};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -137,8 +138,8 @@ fn text_screen(hw: &impl PhysMem, card: Option<Vga>) -> Option<Vec<u16>> {
     const MOST_ROWS: u8 = 50;
     const PAGES_END: usize = 16 << 10;
     let memory = match Bda::video_mode().get(hw) & 0x7f {
-        0x02 | 0x03 => 0xb_8000,
-        0x07 => 0xb_0000,
+        0x02 | 0x03 => COLOUR_TEXT,
+        0x07 => MONOCHROME_TEXT,
         _ => return None,
     };
     let rows = Bda::video_rows().get(hw).saturating_add(1).min(MOST_ROWS);

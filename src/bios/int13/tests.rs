@@ -2,7 +2,7 @@ use super::disk::HardDisk;
 use super::geometry::Translation;
 use super::*;
 use crate::arch::fake::Fake;
-use crate::arch::{PhysMem, RealMode};
+use crate::arch::{PhysMem, RealMode, linear};
 use crate::bios::tests::bios;
 use crate::bios::{ebda, ivt};
 use crate::storage::ata::fake::{FakeChannel, FakeDrive, disk};

@@ -52,11 +52,6 @@ impl Machine {
         bytes
     }
 
-    fn number(&self, addr: u64) -> u64 {
-        let bytes = self.memory(addr, 8);
-        bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
-    }
-
     fn only_free_ram_is_written(&self) -> bool {
         let map = allowed(&map()).unwrap();
         self.written.borrow().iter().all(|(at, bytes)| {
@@ -110,38 +105,6 @@ impl PhysMem for Machine {
             true => self.written.borrow_mut().push((addr, data.to_vec())),
             false => self.device.write(addr, data),
         }
-    }
-    fn fill(&self, addr: u64, len: u64, byte: u8) {
-        self.write(addr, &vec![byte; len as usize]);
-    }
-    fn copy(&self, dst: u64, src: u64, len: u64) {
-        let mut bytes = vec![0; len as usize];
-        self.read(src, &mut bytes);
-        self.write(dst, &bytes);
-    }
-    fn read8(&self, addr: u64) -> u8 {
-        self.number(addr) as u8
-    }
-    fn read16(&self, addr: u64) -> u16 {
-        self.number(addr) as u16
-    }
-    fn read32(&self, addr: u64) -> u32 {
-        self.number(addr) as u32
-    }
-    fn read64(&self, addr: u64) -> u64 {
-        self.number(addr)
-    }
-    fn write8(&self, addr: u64, value: u8) {
-        self.write(addr, &[value]);
-    }
-    fn write16(&self, addr: u64, value: u16) {
-        self.write(addr, &value.to_le_bytes());
-    }
-    fn write32(&self, addr: u64, value: u32) {
-        self.write(addr, &value.to_le_bytes());
-    }
-    fn write64(&self, addr: u64, value: u64) {
-        self.write(addr, &value.to_le_bytes());
     }
 }
 
@@ -205,14 +168,14 @@ fn a_pvh_kernel_is_told_where_everything_is() {
             eax: 0
         }
     );
-    assert_eq!(machine.number(PVH_INFO) as u32, pvh::MAGIC);
-    let modules = machine.number(PVH_INFO + 16);
-    assert_eq!(machine.memory(machine.number(modules), 6), b"initrd");
-    let cmdline = machine.number(PVH_INFO + 24);
+    assert_eq!(machine.read64(PVH_INFO) as u32, pvh::MAGIC);
+    let modules = machine.read64(PVH_INFO + 16);
+    assert_eq!(machine.memory(machine.read64(modules), 6), b"initrd");
+    let cmdline = machine.read64(PVH_INFO + 24);
     assert_eq!(machine.memory(cmdline, 6), b"quiet\0");
-    assert_eq!(machine.number(PVH_INFO + 32), 0xf_0000);
+    assert_eq!(machine.read64(PVH_INFO + 32), 0xf_0000);
     assert_eq!(
-        machine.number(PVH_INFO + 48) as usize,
+        machine.read64(PVH_INFO + 48) as usize,
         map().entries().len()
     );
     assert!(machine.only_free_ram_is_written());
@@ -233,10 +196,10 @@ fn a_multiboot_kernel_is_told_the_memory() {
         }
     );
     assert_eq!(machine.memory(KERNEL, 6), b"kernel");
-    assert_eq!(machine.number(0x9000) as u32, 0x0c | 1 | 1 << 6);
-    assert_eq!(machine.number(0x9004) as u32, 0x9_fc00 >> 10);
-    assert_eq!(machine.number(0x9008) as u32, 59 << 10);
-    assert_eq!(machine.number(0x9000 + 48) as u32, 0x9000 + 88);
+    assert_eq!(machine.read64(0x9000) as u32, 0x0c | 1 | 1 << 6);
+    assert_eq!(machine.read64(0x9004) as u32, 0x9_fc00 >> 10);
+    assert_eq!(machine.read64(0x9008) as u32, 59 << 10);
+    assert_eq!(machine.read64(0x9000 + 48) as u32, 0x9000 + 88);
     assert!(machine.only_free_ram_is_written());
 }
 
@@ -254,7 +217,7 @@ fn told(ready: &Ready, kernel: Range<u64>, machine: &Machine) -> u64 {
 fn what_a_kernel_is_told_lies_beside_it() {
     let multi = machine(&multiboot(0x8000, 0x5a2f, 0x9000, 88));
     let info = told(&multi.load().unwrap().unwrap(), 0x8000..0xda2f, &multi);
-    assert_eq!(multi.number(info + 48) as u32, info as u32 + 88);
+    assert_eq!(multi.read64(info + 48) as u32, info as u32 + 88);
     // Neither below 640 KiB nor where QEMU says.
     let all_low = 0x1000..0x9_fc00;
     let size = (all_low.end - all_low.start) as u32;
@@ -268,7 +231,7 @@ fn what_a_kernel_is_told_lies_beside_it() {
     assert!(info > MIB);
     let low = machine(&pvh(0x1_0000, 0x2_0000, 6, 6));
     let info = told(&low.load().unwrap().unwrap(), 0x1_0000..0x3_0000, &low);
-    let cmdline = low.number(info + 24);
+    let cmdline = low.read64(info + 24);
     assert!(!(0x1_0000..0x3_0000).contains(&cmdline));
     assert_eq!(low.memory(cmdline, 6), b"quiet\0");
 }

@@ -220,28 +220,4 @@ impl PhysMem for FakePci {
     fn copy(&self, _: u64, _: u64, _: u64) {
         panic!("PCI set-up moves no blocks of memory")
     }
-    fn read8(&self, addr: u64) -> u8 {
-        self.read_as::<u8>(addr)
-    }
-    fn read16(&self, addr: u64) -> u16 {
-        self.read_as::<u16>(addr)
-    }
-    fn read32(&self, addr: u64) -> u32 {
-        self.read_as::<u32>(addr)
-    }
-    fn read64(&self, addr: u64) -> u64 {
-        self.read_as::<u64>(addr)
-    }
-    fn write8(&self, addr: u64, value: u8) {
-        self.write_as(addr, &value);
-    }
-    fn write16(&self, addr: u64, value: u16) {
-        self.write_as(addr, &value);
-    }
-    fn write32(&self, addr: u64, value: u32) {
-        self.write_as(addr, &value);
-    }
-    fn write64(&self, addr: u64, value: u64) {
-        self.write_as(addr, &value);
-    }
 }

@@ -303,6 +303,29 @@ pub struct PciDevice {
 }
 
 impl PciDevice {
+    /// A function of which only address, vendor and device ID are known.
+    pub const fn new(bdf: Bdf, vendor: u16, device: u16) -> Self {
+        Self {
+            bdf,
+            vendor,
+            device,
+            class: 0,
+            bars: [Bar::NONE; 7],
+            pin: 0,
+            irq: None,
+            bridge: None,
+            parent: None,
+            root: 0,
+        }
+    }
+
+    /// The same with base address register `index`.
+    #[cfg(test)]
+    pub fn with_bar(mut self, index: usize, bar: Bar) -> Self {
+        self.bars[index] = bar;
+        self
+    }
+
     /// Class and subclass.
     pub fn subclass(&self) -> u16 {
         (self.class >> 8) as u16

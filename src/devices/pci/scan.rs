@@ -179,16 +179,9 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
             return None;
         }
         let mut device = PciDevice {
-            bdf,
-            vendor: id as u16,
-            device: (id >> 16) as u16,
-            class: 0,
-            bars: [Bar::NONE; 7],
-            pin: 0,
-            irq: None,
-            bridge: None,
             parent,
             root: self.root,
+            ..PciDevice::new(bdf, id as u16, (id >> 16) as u16)
         };
         if let Some(known) = Known::find(&device) {
             device.class = known.class;

@@ -135,23 +135,19 @@ impl FakeDevice for FakeVirtio {
 
 /// The PCI function of a legacy device with this device ID.
 pub fn function(device: u16) -> PciDevice {
-    let mut bars = [Bar::NONE; 7];
-    bars[0] = Bar {
-        kind: BarKind::Io,
-        prefetchable: false,
-        size: 0x80,
-        address: Some(PORT.into()),
-    };
-    PciDevice {
-        bdf: Bdf::new(0, 4, 0),
-        vendor: VENDOR,
-        device,
+    let function = PciDevice {
         class: 0x01_0000,
-        bars,
         pin: 1,
         irq: Some(11),
-        bridge: None,
-        parent: None,
-        root: 0,
-    }
+        ..PciDevice::new(Bdf::new(0, 4, 0), VENDOR, device)
+    };
+    function.with_bar(
+        0,
+        Bar {
+            kind: BarKind::Io,
+            prefetchable: false,
+            size: 0x80,
+            address: Some(PORT.into()),
+        },
+    )
 }

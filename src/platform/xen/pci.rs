@@ -210,24 +210,19 @@ mod tests {
     use crate::devices::pci::Bdf;
 
     fn device(size: u64, kind: BarKind) -> PciDevice {
-        let mut bars = [Bar::NONE; 7];
-        bars[0] = Bar {
-            kind,
-            size,
-            ..Bar::NONE
-        };
-        PciDevice {
-            bdf: Bdf::new(0, 4, 0),
-            vendor: 1,
-            device: 2,
+        let device = PciDevice {
             class: 0x02_0000,
-            bars,
             pin: 1,
-            irq: None,
-            bridge: None,
-            parent: None,
-            root: 0,
-        }
+            ..PciDevice::new(Bdf::new(0, 4, 0), 1, 2)
+        };
+        device.with_bar(
+            0,
+            Bar {
+                kind,
+                size,
+                ..Bar::NONE
+            },
+        )
     }
 
     fn guest(low_ram_end: u64, relocate: &str, hole: &str) -> (Guest, Machine) {

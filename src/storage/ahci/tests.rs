@@ -1,10 +1,10 @@
 use super::*;
 use crate::arch::fake::{Fake, FakeDevice};
 use crate::arch::{PhysMem, Ports};
-use crate::devices::pci::{Bar, BarKind, Bdf, ConfigAccess, PciDevice};
+use crate::devices::pci::{Bar, BarKind, Bdf, PciDevice};
 use crate::devices::place::Path;
 use crate::storage::ata::fake::FakeDrive;
-use crate::storage::drivers::Around;
+use crate::storage::drivers;
 use crate::storage::{Bounce, Disk};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -157,34 +157,21 @@ impl FakeDevice for FakeController {
 }
 
 fn probed(hw: &Fake) -> Vec<Found> {
-    let mut bars = [Bar::NONE; 7];
-    bars[BAR] = Bar {
-        kind: BarKind::Memory32,
-        address: Some(BASE),
-        ..Bar::NONE
-    };
     let device = PciDevice {
-        bdf: Bdf::new(0, 31, 2),
-        vendor: 0x8086,
-        device: 0x2922,
         class: u32::from(PCI_CLASS) << 8 | 1,
-        bars,
         pin: 1,
         irq: Some(10),
-        bridge: None,
-        parent: None,
-        root: 0,
+        ..PciDevice::new(Bdf::new(0, 31, 2), 0x8086, 0x2922)
     };
-    let around = Around {
-        hw: hw.clone(),
-        pci: &[device],
-        config: ConfigAccess::Ports,
-        wanted: None,
-    };
-    probe(&Function {
-        around: &around,
-        index: 0,
-    })
+    let device = device.with_bar(
+        BAR,
+        Bar {
+            kind: BarKind::Memory32,
+            address: Some(BASE),
+            ..Bar::NONE
+        },
+    );
+    drivers::probed(hw, device, None, probe)
 }
 
 fn ready(hw: &Fake, controller: &RefCell<FakeController>) -> Disk {
@@ -295,4 +282,29 @@ fn a_stuck_drive_is_reset_once_and_then_given_up() {
     assert_eq!(disk.read(&hw, 10, 4, BUFFER), Err(DiskError::Timeout));
     controller.borrow_mut().first().hang = 0;
     assert_eq!(disk.read(&hw, 10, 4, BUFFER), Ok(()));
+}
+
+/// What docs/adding-a-driver.md quotes of this driver and of the table is there, but for what `…` stands for.
+#[test]
+fn the_guide_to_drivers_quotes_this_one() {
+    let guide = include_str!("../../../docs/adding-a-driver.md");
+    let lines = |text: &'static str| text.lines().map(str::trim).collect::<Vec<_>>();
+    let code = [
+        lines(include_str!("../ahci.rs")),
+        lines(include_str!("../drivers.rs")),
+    ]
+    .concat();
+    let mut quoted = 0;
+    for block in guide.split("```rust\n").skip(1) {
+        let block = lines(block.split("```").next().unwrap());
+        let mut rest = &code[..];
+        let parts = block.split(|line| *line == "…");
+        for part in parts.filter(|part| !part.is_empty()) {
+            let at = rest.windows(part.len()).position(|here| here == part);
+            let at = at.unwrap_or_else(|| panic!("not in the code: {part:#?}"));
+            rest = &rest[at + part.len()..];
+            quoted += part.len();
+        }
+    }
+    assert!(quoted > 60, "{quoted} lines are quoted");
 }

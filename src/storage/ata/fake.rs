@@ -4,8 +4,8 @@ use super::identify::{IDENTIFY_LEN, tests::sample};
 use super::{IdeChannel, PCI_CLASS, probe};
 use crate::arch::PhysMem;
 use crate::arch::fake::{Fake, FakeDevice};
-use crate::devices::pci::{Bar, BarKind, Bdf, ConfigAccess, PciDevice};
-use crate::storage::drivers::{Around, Function};
+use crate::devices::pci::{Bar, BarKind, Bdf, PciDevice};
+use crate::storage::drivers;
 use crate::storage::{Bounce, Disk, Found};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -419,32 +419,19 @@ pub fn controller(prog_if: u32, ports: [Option<u64>; 5]) -> PciDevice {
         (bar.kind, bar.address) = (BarKind::Io, address);
     }
     PciDevice {
-        bdf: PORTS.pci,
-        vendor: 0x8086,
-        device: 0x7010,
         class: u32::from(PCI_CLASS) << 8 | prog_if,
         bars,
         pin: 1,
         irq: Some(11),
-        bridge: None,
-        parent: None,
-        root: 0,
+        ..PciDevice::new(PORTS.pci, 0x8086, 0x7010)
     }
 }
 
 /// The drives that the driver finds on a controller, which has a bus master or not.
 pub fn probed(hw: &Fake, bus_master: bool) -> Vec<Found> {
     let registers = PORTS.bus_master.filter(|_| bus_master).map(u64::from);
-    let around = Around {
-        hw: hw.clone(),
-        pci: &[controller(0x80, [None, None, None, None, registers])],
-        config: ConfigAccess::Ports,
-        wanted: None,
-    };
-    probe(&Function {
-        around: &around,
-        index: 0,
-    })
+    let controller = controller(0x80, [None, None, None, None, registers]);
+    drivers::probed(hw, controller, None, probe)
 }
 
 /// A disk, ready for use, and the channel behind it.

@@ -1,9 +1,9 @@
 use super::*;
 use crate::arch::fake::{Fake, FakeDevice};
 use crate::arch::{Clock, PhysMem};
-use crate::devices::pci::{Bar, BarKind, Bdf, ConfigAccess, PciDevice};
+use crate::devices::pci::{Bar, BarKind, Bdf, PciDevice};
 use crate::devices::place::Path;
-use crate::storage::drivers::Around;
+use crate::storage::drivers::probed;
 use crate::storage::{self, Bounce};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -161,35 +161,21 @@ fn controller(
         ..FakeController::default()
     }));
     hw.attach(controller.clone());
-    let mut bars = [Bar::NONE; 7];
-    bars[0] = Bar {
-        kind: BarKind::Memory64,
-        prefetchable: false,
-        size: 0x4000,
-        address: Some(BASE),
-    };
-    let pci = [PciDevice {
-        bdf: Bdf::new(0, 6, 0),
-        vendor: 0x8086,
-        device: 0x5845,
+    let device = PciDevice {
         class: PCI_CLASS,
-        bars,
         pin: 1,
-        irq: None,
-        bridge: None,
-        parent: None,
-        root: 0,
-    }];
-    let around = Around {
-        hw: hw.clone(),
-        pci: &pci,
-        config: ConfigAccess::Ports,
-        wanted: None,
+        ..PciDevice::new(Bdf::new(0, 6, 0), 0x8086, 0x5845)
     };
-    let found = probe(&Function {
-        around: &around,
-        index: 0,
-    });
+    let device = device.with_bar(
+        0,
+        Bar {
+            kind: BarKind::Memory64,
+            prefetchable: false,
+            size: 0x4000,
+            address: Some(BASE),
+        },
+    );
+    let found = probed(&hw, device, None, probe);
     (hw, controller, found)
 }
 
@@ -296,37 +282,22 @@ fn errors_and_completions_of_what_was_not_asked() {
 #[test]
 fn a_dead_controller_is_named_in_time() {
     let hw = Fake::default();
-    let mut bars = [Bar::NONE; 7];
-    bars[0] = Bar {
-        kind: BarKind::Memory32,
-        size: 0x4000,
-        address: Some(BASE),
-        ..Bar::NONE
-    };
     // Memory that keeps what is written, and never gets ready.
-    let pci = [PciDevice {
-        bdf: Bdf::new(0, 6, 0),
-        vendor: 1,
-        device: 2,
+    let device = PciDevice {
         class: PCI_CLASS,
-        bars,
-        pin: 0,
-        irq: None,
-        bridge: None,
-        parent: None,
-        root: 0,
-    }];
-    let around = Around {
-        hw: hw.clone(),
-        pci: &pci,
-        config: ConfigAccess::Ports,
-        wanted: None,
+        ..PciDevice::new(Bdf::new(0, 6, 0), 1, 2)
     };
+    let device = device.with_bar(
+        0,
+        Bar {
+            kind: BarKind::Memory32,
+            size: 0x4000,
+            address: Some(BASE),
+            ..Bar::NONE
+        },
+    );
     let before = hw.now_us();
-    let found = probe(&Function {
-        around: &around,
-        index: 0,
-    });
+    let found = probed(&hw, device, None, probe);
     assert!(hw.now_us() - before < 10_000_000);
     assert!(matches!(&found[..], [Found::Unusable { why, .. }] if why == "it does not answer"));
 }

@@ -1,10 +1,10 @@
 use super::*;
 use crate::arch::fake::Fake;
 use crate::arch::{Clock, PhysMem};
-use crate::devices::pci::ConfigAccess;
+use crate::devices::pci::Bar;
 use crate::devices::place::Path;
 use crate::devices::virtio::fake::{Ending, FakeVirtio, function};
-use crate::storage::drivers::Around;
+use crate::storage::drivers::probed;
 use crate::storage::{self, Bounce};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -48,17 +48,7 @@ fn probe_one(features: u32, config: &[u32]) -> (Fake, Rc<RefCell<FakeVirtio>>, R
             ending
         }),
     );
-    let pci = [function(0x1001)];
-    let around = Around {
-        hw: hw.clone(),
-        pci: &pci,
-        config: ConfigAccess::Ports,
-        wanted: None,
-    };
-    let mut found = probe(&Function {
-        around: &around,
-        index: 0,
-    });
+    let mut found = probed(&hw, function(0x1001), None, probe);
     (hw, device, log, found.pop().unwrap())
 }
 
@@ -172,17 +162,7 @@ fn silence_ends_within_ten_seconds() {
 #[test]
 fn a_device_without_registers_is_named() {
     let hw = Fake::default();
-    let mut pci = [function(0x1001)];
-    pci[0].bars[0].address = None;
-    let around = Around {
-        hw: hw.clone(),
-        pci: &pci,
-        config: ConfigAccess::Ports,
-        wanted: None,
-    };
-    let found = probe(&Function {
-        around: &around,
-        index: 0,
-    });
+    let device = function(0x1001).with_bar(0, Bar::NONE);
+    let found = probed(&hw, device, None, probe);
     assert!(matches!(&found[..], [Found::Unusable { why, .. }] if why.contains("registers")));
 }

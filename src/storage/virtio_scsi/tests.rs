@@ -1,10 +1,9 @@
 use super::*;
 use crate::arch::fake::Fake;
 use crate::arch::{Clock, PhysMem};
-use crate::devices::pci::ConfigAccess;
 use crate::devices::place::Path;
 use crate::devices::virtio::fake::{Ending, FakeVirtio, function};
-use crate::storage::drivers::Around;
+use crate::storage::drivers::probed;
 use crate::storage::{self, Bounce};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -132,17 +131,7 @@ fn probe_with(
     let serving = behind.clone();
     let serve = Box::new(move |hw: &Fake, parts: &[_]| serving.serve(hw, parts));
     let device = FakeVirtio::attach(&hw, 0, config, serve);
-    let pci = [function(0x1004)];
-    let around = Around {
-        hw: hw.clone(),
-        pci: &pci,
-        config: ConfigAccess::Ports,
-        wanted,
-    };
-    let found = probe(&Function {
-        around: &around,
-        index: 0,
-    });
+    let found = probed(&hw, function(0x1004), wanted, probe);
     (hw, device, found)
 }
 

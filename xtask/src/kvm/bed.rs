@@ -3,10 +3,11 @@
 //! QEMU's translator emulates AMD's SVM with nested paging, so that KVM works in it as on a processor of AMD, however slowly.
 
 use crate::bed::image::{Images, Recipe};
-use crate::bed::{self, Output, Setup};
+use crate::bed::{self, Setup};
 use crate::project;
 use anyhow::{Context, Result};
 use firstlight_vm::{Kernel, Machine};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -136,46 +137,21 @@ pub struct Bed {
     bed: bed::Bed,
 }
 
+impl Deref for Bed {
+    type Target = bed::Bed;
+
+    fn deref(&self) -> &bed::Bed {
+        &self.bed
+    }
+}
+
+impl DerefMut for Bed {
+    fn deref_mut(&mut self) -> &mut bed::Bed {
+        &mut self.bed
+    }
+}
+
 impl Bed {
-    /// The directory of the host that the bed has as /job.
-    pub fn job(&self) -> PathBuf {
-        self.bed.job()
-    }
-
-    /// Runs a shell script in the bed; see [`bed::Bed::run`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn run(&mut self, script: &str) -> Result<Output> {
-        self.bed.run(script)
-    }
-
-    /// Runs a shell script in the bed that has to succeed, and returns what it printed.
-    ///
-    /// # Errors
-    /// As [`Bed::run`], or the script's status is not 0.
-    pub fn check(&mut self, script: &str) -> Result<String> {
-        self.bed.check(script)
-    }
-
-    /// Runs a shell script in the bed, hands each line that it prints to `take`, and returns its exit status.
-    ///
-    /// # Errors
-    /// As [`bed::Bed::run_with`].
-    pub fn run_with(
-        &mut self,
-        script: &str,
-        limit: Duration,
-        take: impl FnMut(&str),
-    ) -> Result<i32> {
-        self.bed.run_with(script, limit, take)
-    }
-
-    /// The ends of the bed's log and of QEMU's, for a failure message.
-    pub fn tails(&self) -> String {
-        self.bed.tails()
-    }
-
     /// Loads KVM anew, with nested paging or without, as processors of old are.
     ///
     /// # Errors

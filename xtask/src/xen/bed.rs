@@ -5,11 +5,11 @@ use super::guest::Guest;
 use super::hypervisor;
 use super::instructions;
 use crate::bed::image::Images;
-use crate::bed::{self, Output, POLL, Setup, tail};
+use crate::bed::{self, POLL, Setup, tail};
 use anyhow::{Result, bail, ensure};
 use firstlight_vm::{Machine, Monitor, wait};
 use std::fs;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -133,33 +133,21 @@ pub struct Bed {
     dmesg: String,
 }
 
+impl Deref for Bed {
+    type Target = bed::Bed;
+
+    fn deref(&self) -> &bed::Bed {
+        &self.bed
+    }
+}
+
+impl DerefMut for Bed {
+    fn deref_mut(&mut self) -> &mut bed::Bed {
+        &mut self.bed
+    }
+}
+
 impl Bed {
-    /// The directory of the host that dom0 has as /job.
-    pub fn job(&self) -> PathBuf {
-        self.bed.job()
-    }
-
-    /// Runs a shell script in dom0; see [`bed::Bed::run`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn run(&mut self, script: &str) -> Result<Output> {
-        self.bed.run(script)
-    }
-
-    /// Runs a shell script in dom0 that has to succeed, and returns what it printed.
-    ///
-    /// # Errors
-    /// As [`Bed::run`], or the script's status is not 0.
-    pub fn check(&mut self, script: &str) -> Result<String> {
-        self.bed.check(script)
-    }
-
-    /// The ends of Xen's log and of QEMU's, for a failure message.
-    pub fn tails(&self) -> String {
-        self.bed.tails()
-    }
-
     /// Creates a guest and lets it run.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Files of btrfs: extents in the tree or on the disk, as they are or compressed.
 
 use super::tree::{Key, Root};
-use super::{Btrfs, EXTENT_DATA, Inode};
+use super::{Btrfs, EXTENT_DATA, Metadata};
 use crate::bytes::{Fields, buffer};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ impl Btrfs {
         &self,
         root: Root,
         object: u64,
-        inode: &Inode,
+        inode: &Metadata,
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<usize> {

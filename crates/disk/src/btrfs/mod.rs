@@ -9,7 +9,6 @@ mod tree;
 use crate::bytes::{Fields, is_name, text, uuid};
 use crate::error::{Error, Result};
 use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
-use crate::path::MAX_PATH;
 use crate::source::Source;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -55,12 +54,6 @@ pub struct Btrfs {
     last: Cell<Option<(u64, Root)>>,
     /// The extent last decompressed, by its logical address.
     extent: RefCell<Option<(u64, Vec<u8>)>>,
-}
-
-/// An inode's item.
-struct Inode {
-    kind: FileKind,
-    size: u64,
 }
 
 impl Btrfs {
@@ -157,7 +150,7 @@ impl Btrfs {
         Ok(root)
     }
 
-    fn inode(&self, node: Node) -> Result<(Root, Inode)> {
+    fn inode(&self, node: Node) -> Result<(Root, Metadata)> {
         let root = self.subvolume(node.place)?;
         let wanted = Key {
             object: node.id,
@@ -168,7 +161,7 @@ impl Btrfs {
         self.items(root, wanted, &mut |key, item| {
             if key == wanted {
                 let item = Fields(item);
-                inode = Some(Inode {
+                inode = Some(Metadata {
                     kind: FileKind::from_mode(item.le32(52)?),
                     size: item.le64(16)?,
                 });
@@ -216,9 +209,7 @@ impl Btrfs {
 
     fn directory(&self, node: Node) -> Result<Root> {
         let (root, inode) = self.inode(node)?;
-        if inode.kind != FileKind::Directory {
-            return Err(Error::NotADirectory);
-        }
+        inode.directory()?;
         Ok(root)
     }
 }
@@ -276,11 +267,7 @@ impl FileSystem for Btrfs {
     }
 
     fn metadata(&self, node: Node) -> Result<Metadata> {
-        let (_, inode) = self.inode(node)?;
-        Ok(Metadata {
-            kind: inode.kind,
-            size: inode.size,
-        })
+        Ok(self.inode(node)?.1)
     }
 
     fn read_dir(
@@ -325,13 +312,8 @@ impl FileSystem for Btrfs {
 
     fn read_link(&self, node: Node) -> Result<Vec<u8>> {
         let (root, inode) = self.inode(node)?;
-        if inode.kind != FileKind::Link {
-            return Err(Error::Corrupt("not a symbolic link"));
-        }
-        if inode.size > MAX_PATH as u64 {
-            return Err(Error::TooLong);
-        }
-        let mut target = crate::bytes::buffer(inode.size as usize)?;
+        let size = inode.link()?;
+        let mut target = crate::bytes::buffer(size)?;
         let count = self.content(root, node.id, &inode, 0, &mut target)?;
         target.truncate(count);
         Ok(target)
@@ -339,9 +321,7 @@ impl FileSystem for Btrfs {
 
     fn read(&self, file: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let (root, inode) = self.inode(file)?;
-        if inode.kind != FileKind::File {
-            return Err(Error::NotAFile);
-        }
+        inode.file()?;
         self.content(root, file.id, &inode, offset, buffer)
     }
 }

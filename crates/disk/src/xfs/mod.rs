@@ -70,6 +70,15 @@ struct Inode {
     realtime: bool,
 }
 
+impl Inode {
+    fn metadata(&self) -> Metadata {
+        Metadata {
+            kind: self.kind,
+            size: self.size,
+        }
+    }
+}
+
 impl Xfs {
     /// Reads the superblock.
     ///
@@ -254,11 +263,7 @@ impl FileSystem for Xfs {
     }
 
     fn metadata(&self, node: Node) -> Result<Metadata> {
-        let inode = self.inode(node.id)?;
-        Ok(Metadata {
-            kind: inode.kind,
-            size: inode.size,
-        })
+        Ok(self.inode(node.id)?.metadata())
     }
 
     fn read_dir(
@@ -267,21 +272,13 @@ impl FileSystem for Xfs {
         visit: &mut dyn FnMut(Entry<'_>) -> Result<Flow>,
     ) -> Result<()> {
         let inode = self.inode(directory.id)?;
-        if inode.kind != FileKind::Directory {
-            return Err(Error::NotADirectory);
-        }
+        inode.metadata().directory()?;
         self.visit(&inode, visit)
     }
 
     fn read_link(&self, node: Node) -> Result<Vec<u8>> {
         let inode = self.inode(node.id)?;
-        if inode.kind != FileKind::Link {
-            return Err(Error::Corrupt("not a symbolic link"));
-        }
-        if inode.size > MAX_PATH as u64 {
-            return Err(Error::TooLong);
-        }
-        let size = inode.size as usize;
+        let size = inode.metadata().link()?;
         match inode.format {
             Format::Local => Ok(Fields(&inode.fork).slice(0, size)?.to_vec()),
             _ => self.remote_link(&inode, size),
@@ -290,9 +287,7 @@ impl FileSystem for Xfs {
 
     fn stretch(&self, file: Node, offset: u64, len: u64) -> Result<Option<Stretch>> {
         let inode = self.inode(file.id)?;
-        if inode.kind != FileKind::File {
-            return Err(Error::NotAFile);
-        }
+        inode.metadata().file()?;
         match inode.realtime || inode.format == Format::Local {
             false => self.data(&inode).stretch(offset, len),
             true => Ok(None),
@@ -301,9 +296,7 @@ impl FileSystem for Xfs {
 
     fn read(&self, file: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let inode = self.inode(file.id)?;
-        if inode.kind != FileKind::File {
-            return Err(Error::NotAFile);
-        }
+        inode.metadata().file()?;
         if inode.format == Format::Local {
             return Err(Error::Corrupt("an inode of XFS"));
         }

@@ -147,46 +147,6 @@ impl PhysMem for FakeFwCfg {
         // SAFETY: as in `read`.
         unsafe { core::ptr::copy(data.as_ptr(), to, data.len()) }
     }
-    fn fill(&self, addr: u64, len: u64, byte: u8) {
-        self.write(addr, &vec![byte; len as usize]);
-    }
-    fn copy(&self, dst: u64, src: u64, len: u64) {
-        let mut bytes = vec![0; len as usize];
-        self.read(src, &mut bytes);
-        self.write(dst, &bytes);
-    }
-    fn read8(&self, addr: u64) -> u8 {
-        let mut bytes = [0; 1];
-        self.read(addr, &mut bytes);
-        bytes[0]
-    }
-    fn read16(&self, addr: u64) -> u16 {
-        let mut bytes = [0; 2];
-        self.read(addr, &mut bytes);
-        u16::from_le_bytes(bytes)
-    }
-    fn read32(&self, addr: u64) -> u32 {
-        let mut bytes = [0; 4];
-        self.read(addr, &mut bytes);
-        u32::from_le_bytes(bytes)
-    }
-    fn read64(&self, addr: u64) -> u64 {
-        let mut bytes = [0; 8];
-        self.read(addr, &mut bytes);
-        u64::from_le_bytes(bytes)
-    }
-    fn write8(&self, addr: u64, value: u8) {
-        self.write(addr, &[value]);
-    }
-    fn write16(&self, addr: u64, value: u16) {
-        self.write(addr, &value.to_le_bytes());
-    }
-    fn write32(&self, addr: u64, value: u32) {
-        self.write(addr, &value.to_le_bytes());
-    }
-    fn write64(&self, addr: u64, value: u64) {
-        self.write(addr, &value.to_le_bytes());
-    }
 }
 
 impl Clock for FakeFwCfg {

@@ -268,9 +268,9 @@ impl Report {
             lines.next();
         }
         next(lines, 'N')?;
-        for (index, range) in map.iter().enumerate() {
-            let value = format!("{:x}+{:x} kind {}", range.base, range.length, range.kind);
-            self.field("e820", &index.to_string(), value);
+        for range in &map {
+            let value = format!("{:x} kind {}", range.length, range.kind);
+            self.field("e820", &format!("{:08x}", range.base), value);
         }
         self.memory_maps.push(map);
         Ok(())

@@ -1,4 +1,5 @@
-//! The differential probe: every BIOS service answers as SeaBIOS does, except where `differences.toml` says why not.
+//! The differential probe: every BIOS service answers as SeaBIOS does, except where `differences.toml` and
+//! `removable-differences.toml` say why not.
 
 use std::fmt::Write;
 
@@ -11,6 +12,8 @@ use firstlight_tests::services;
 
 /// The boot disk, and up to three more: more than 8 GiB (CHS full), more than 128 GiB (LBA48), more than 2 TiB.
 const DISK_BYTES: [u64; 4] = [16 << 20, 9 << 30, 200 << 30, 3 << 40];
+/// A diskette.
+const FLOPPY_BYTES: u64 = 1_474_560;
 
 /// The machine that the probe runs on.
 #[derive(Clone, Copy)]
@@ -18,6 +21,8 @@ struct Setup {
     machine: Machine,
     disks: u8,
     bus: Bus,
+    /// How a CD drive is connected whose functions are probed instead of the disks', as are those of a diskette drive.
+    cd: Option<Bus>,
 }
 
 /// Runs the probe and leaves its readable report in `target/probe/`.
@@ -26,8 +31,12 @@ fn probe(setup: Setup, firmware: Firmware) -> Result<Report> {
         machine,
         disks,
         bus,
+        cd,
     } = setup;
-    let script = services::all(disks);
+    let script = match cd {
+        None => services::all(disks),
+        Some(_) => services::removable(),
+    };
     let boot = Disk::running(&script, DISK_BYTES[0])?;
     let others = DISK_BYTES[1..usize::from(disks)]
         .iter()
@@ -36,10 +45,22 @@ fn probe(setup: Setup, firmware: Firmware) -> Result<Report> {
     let mut config = Config::new(machine, firmware)
         .deadline_seconds(40)
         .args(["-rtc", "base=2026-03-04T05:06:07,clock=vm"]);
-    for disk in [&boot].into_iter().chain(&others) {
+    config = config.attach(Drive::new(bus, &boot.path()).boot_index(1));
+    for disk in &others {
         config = config.attach(Drive::new(bus, &disk.path()));
     }
+    let media = match cd {
+        None => None,
+        Some(cd) => {
+            let (iso, floppy) = (Disk::patterned(8 << 20)?, Disk::patterned(FLOPPY_BYTES)?);
+            config = config
+                .attach(Drive::cdrom(cd, Some(&iso.path())))
+                .attach(Drive::floppy(Some(&floppy.path())));
+            Some((iso, floppy))
+        }
+    };
     let log = config.start()?.wait_for(Log::Debug, "~E\n")?;
+    drop(media);
     let report = Report::parse(&script, &log)?;
     let directory = workspace().join("target/probe");
     std::fs::create_dir_all(&directory)?;
@@ -48,7 +69,7 @@ fn probe(setup: Setup, firmware: Firmware) -> Result<Report> {
         writeln!(text, "{field}={value}")?;
     }
     std::fs::write(
-        directory.join(format!("{machine}-{disks}-{bus:?}-{firmware}.txt")),
+        directory.join(format!("{machine}-{disks}-{}-{firmware}.txt", name(setup))),
         text,
     )?;
     Ok(report)
@@ -60,14 +81,19 @@ fn differential(setup: Setup) -> Result<()> {
         .find_map(|_| probe(setup, Firmware::SeaBios).ok())
         .map_or_else(|| probe(setup, Firmware::SeaBios), Ok)?;
     let ours = probe(setup, Firmware::Firstlight)?;
-    let table = parse(&std::fs::read_to_string(
-        workspace().join("tests/differences.toml"),
-    )?)?;
-    let Setup { machine, bus, .. } = setup;
+    let Setup {
+        machine, bus, cd, ..
+    } = setup;
+    let table = match cd {
+        None => "tests/differences.toml",
+        Some(_) => "tests/removable-differences.toml",
+    };
+    let table = parse(&std::fs::read_to_string(workspace().join(table))?)?;
     let problems = compare(
-        &match bus {
-            Bus::Nvme => format!("{machine} with NVMe"),
-            Bus::Scsi => format!("{machine} with SCSI"),
+        &match (cd, bus) {
+            (Some(_), _) => format!("{} on {machine}", name(setup)),
+            (None, Bus::Nvme) => format!("{machine} with NVMe"),
+            (None, Bus::Scsi) => format!("{machine} with SCSI"),
             _ => machine.to_string(),
         },
         "SeaBIOS",
@@ -84,12 +110,45 @@ fn differential(setup: Setup) -> Result<()> {
     Ok(())
 }
 
+/// What tells set-ups of a machine apart.
+fn name(setup: Setup) -> String {
+    match setup.cd {
+        None => format!("{:?}", setup.bus),
+        Some(cd) => format!("{cd:?}-CD"),
+    }
+}
+
 fn ide(machine: Machine, disks: u8) -> Setup {
     Setup {
         machine,
         disks,
         bus: Bus::Ide,
+        cd: None,
     }
+}
+
+fn removable(machine: Machine, bus: Bus, cd: Bus) -> Setup {
+    Setup {
+        machine,
+        disks: 1,
+        bus,
+        cd: Some(cd),
+    }
+}
+
+#[test]
+fn pc_with_a_floppy_and_an_ide_cd_answers_as_seabios() -> Result<()> {
+    differential(removable(Machine::Pc, Bus::Ide, Bus::Ide))
+}
+
+#[test]
+fn q35_with_a_floppy_and_a_sata_cd_answers_as_seabios() -> Result<()> {
+    differential(removable(Machine::Q35, Bus::Sata, Bus::Sata))
+}
+
+#[test]
+fn pc_with_a_floppy_and_a_scsi_cd_answers_as_seabios() -> Result<()> {
+    differential(removable(Machine::Pc, Bus::Scsi, Bus::Scsi))
 }
 
 #[test]
@@ -113,6 +172,7 @@ fn q35_with_four_sata_disks_answers_as_seabios() -> Result<()> {
         machine: Machine::Q35,
         disks: 4,
         bus: Bus::Sata,
+        cd: None,
     })
 }
 
@@ -122,6 +182,7 @@ fn pc_with_two_virtio_disks_answers_as_seabios() -> Result<()> {
         machine: Machine::Pc,
         disks: 2,
         bus: Bus::Virtio,
+        cd: None,
     })
 }
 
@@ -131,6 +192,7 @@ fn q35_with_two_virtio_scsi_disks_answers_as_seabios() -> Result<()> {
         machine: Machine::Q35,
         disks: 2,
         bus: Bus::Scsi,
+        cd: None,
     })
 }
 
@@ -140,6 +202,7 @@ fn q35_with_two_nvme_disks_answers_as_seabios() -> Result<()> {
         machine: Machine::Q35,
         disks: 2,
         bus: Bus::Nvme,
+        cd: None,
     })
 }
 

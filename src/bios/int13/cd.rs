@@ -46,7 +46,10 @@ impl Cd {
     pub fn call<H: Hardware>(&mut self, hw: &H, buffers: &Buffers, frame: &mut Frame) -> Answer {
         let mut disk = self.disk.lock();
         match frame.ah() {
-            0x00 => disk.reset().map(|()| Reply::Done).map_err(status),
+            0x00 | 0x0d => disk.reset().map(|()| Reply::Done).map_err(status),
+            // Nothing to set up or to seek, as on a disk.
+            0x09 | 0x0c | 0x10 | 0x11 | 0x14 => Ok(Reply::Done),
+            0x4e if matches!(frame.al(), 1 | 3 | 4 | 6) => Ok(Reply::Done),
             0x01 => Ok(Reply::LastStatus),
             0x41 => Ok(edd::installation_check(frame)),
             0x42 => transfer::by_block(hw, &mut disk, buffers, frame, Action::Read),

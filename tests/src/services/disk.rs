@@ -4,9 +4,9 @@ use crate::disk::PATTERN_LBA;
 use crate::script::{BUFFER, BUFFER_SEGMENT, Call, Layout, Pointer, Script, View};
 
 /// A device address packet is built here.
-const PACKET: u32 = BUFFER + 0x1_f000;
+pub const PACKET: u32 = BUFFER + 0x1_f000;
 /// The packet's segment and offset.
-const PACKET_AT: (u16, u16) = (0x5f00, 0);
+pub const PACKET_AT: (u16, u16) = (0x5f00, 0);
 /// First sector the probe writes.
 const WRITE_LBA: u32 = 4096;
 

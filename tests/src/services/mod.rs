@@ -4,6 +4,7 @@ pub mod disk;
 mod input;
 mod memory;
 mod pci;
+mod removable;
 mod system;
 mod time;
 pub mod video;
@@ -37,5 +38,13 @@ pub fn all(disks: u8) -> Script {
     disk::contents(&mut script);
     disk::writes(&mut script);
     memory::final_state(&mut script);
+    script
+}
+
+/// The probe of INT 13h on a diskette drive and on a CD drive, each with a medium.
+pub fn removable() -> Script {
+    let mut script = Script::new();
+    removable::floppy(&mut script);
+    removable::cd(&mut script);
     script
 }

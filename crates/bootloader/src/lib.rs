@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bls;
+pub mod copy;
 pub mod disk;
 pub mod exercise;
 pub mod find;

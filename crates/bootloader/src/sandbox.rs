@@ -132,6 +132,7 @@ fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
         libc::SYS_writev,
         libc::SYS_pwrite64,
         libc::SYS_sendfile,
+        libc::SYS_fallocate,
         libc::SYS_lseek,
         libc::SYS_close,
         libc::SYS_fstat,

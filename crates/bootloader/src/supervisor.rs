@@ -3,6 +3,7 @@
 //! It reads nothing of the guest's disk. All it takes from the process in the sandbox are a few short messages, which it checks:
 //! what that process has read may have taken it over.
 
+use crate::copy::{Copy, Row};
 use crate::options::Options;
 use crate::output::{self, Output};
 use crate::worker::{self, Files};
@@ -39,6 +40,9 @@ pub enum Message {
     Working,
     /// It has shown what was asked for.
     Shown,
+    /// It asks for a file of the disk's, in these rows, to be added to the initial RAM disk. What comes after it is asked for when that
+    /// is done.
+    Copy(Vec<Row>),
     /// What is to be booted, with the names on the guest's disk.
     Boot {
         kernel: String,
@@ -53,6 +57,10 @@ impl Message {
             Message::Waiting => "waiting".to_owned(),
             Message::Working => "working".to_owned(),
             Message::Shown => "shown".to_owned(),
+            Message::Copy(rows) => {
+                let rows = rows.iter().map(|row| format!("\0{} {}", row.at, row.len));
+                format!("copy{}", rows.collect::<String>())
+            }
             Message::Boot {
                 kernel,
                 ramdisk,
@@ -72,6 +80,14 @@ impl Message {
             ["waiting"] => Message::Waiting,
             ["working"] => Message::Working,
             ["shown"] => Message::Shown,
+            ["copy", ref rows @ ..] => {
+                let rows = rows.iter().map(|row| {
+                    let (at, len) = row.split_once(' ').context("a row without a length")?;
+                    let (at, len) = (at.parse()?, len.parse()?);
+                    Ok(Row { at, len })
+                });
+                Message::Copy(rows.collect::<Result<_>>()?)
+            }
             ["boot", kernel, ramdisk, args] => Message::Boot {
                 kernel: kernel.to_owned(),
                 ramdisk: (!ramdisk.is_empty()).then(|| ramdisk.to_owned()),
@@ -159,7 +175,7 @@ impl Channel {
             disk: next()?,
             terminal: next()?,
             copies: match copies {
-                true => Some((next()?, next()?)),
+                true => Some((next()?.into(), next()?.into())),
                 false => None,
             },
         })
@@ -323,17 +339,23 @@ fn delegate(
         files.push(copies.kernel.as_file().as_fd());
         files.push(copies.ramdisk.as_file().as_fd());
     }
+    let ramdisk = copies.map(|copies| copies.ramdisk.as_file());
+    let ramdisk = ramdisk.map(|file| Copy::new(disk, file, worker::file_limit()));
     let said = channel
         .give(&files)
-        .and_then(|()| listen(&channel, options.menu));
+        .and_then(|()| listen(&channel, options.menu, ramdisk));
     if said.is_err() {
         let _ = child.kill();
     }
     finish(&mut child, said)
 }
 
-/// Takes messages until the last.
-fn listen(channel: &Channel, may_wait: bool) -> Result<Option<Message>> {
+/// Takes messages until the last, and copies to `ramdisk` what is asked for.
+fn listen(
+    channel: &Channel,
+    may_wait: bool,
+    mut ramdisk: Option<Copy<'_>>,
+) -> Result<Option<Message>> {
     let mut left = WORK;
     let mut waiting = false;
     let mut last = None;
@@ -359,6 +381,13 @@ fn listen(channel: &Channel, may_wait: bool) -> Result<Option<Message>> {
             None => return Ok(last),
             Some(Message::Waiting) => waiting = may_wait,
             Some(Message::Working) => waiting = false,
+            Some(Message::Copy(rows)) => {
+                let ramdisk = ramdisk.as_mut().context("nothing is to be copied")?;
+                let start = Instant::now();
+                ramdisk.until(start + left);
+                ramdisk.append_rows(&rows).context("initial RAM disk")?;
+                left = left.saturating_sub(start.elapsed());
+            }
             Some(message) => last = Some(message),
         }
     }

@@ -1,5 +1,6 @@
 //! The process in the sandbox: reads the disk, lets the user choose, and copies what is chosen.
 
+use crate::copy::{self, Copy, Row};
 use crate::disk::Disk;
 use crate::find::{self, EntryError};
 use crate::grub::{Machine, Opened};
@@ -16,7 +17,6 @@ use crate::volumes::{File, Location, Volumes};
 use anyhow::{Context, Result, anyhow, bail};
 use firstlight_disk::image::Image;
 use rustix::fd::OwnedFd;
-use rustix::io::Errno;
 use std::fs;
 use std::io::{Read, Write};
 use std::rc::Rc;
@@ -25,8 +25,6 @@ use std::rc::Rc;
 const CONFIG: u64 = 4 << 20;
 /// The environment variable that says how many MiB a copy may have: pygrub's.
 pub const LIMIT: &str = "PYGRUB_MAX_FILE_SIZE_MB";
-/// How many bytes are copied at once.
-const CHUNK: usize = 1 << 20;
 
 /// What the process outside has opened.
 pub struct Files {
@@ -34,7 +32,7 @@ pub struct Files {
     /// Where keys come from.
     pub terminal: OwnedFd,
     /// Where to copy to: kernel and initial RAM disk. Nothing, if nothing is to be copied.
-    pub copies: Option<(OwnedFd, OwnedFd)>,
+    pub copies: Option<(fs::File, fs::File)>,
 }
 
 /// Does the work in the sandbox.
@@ -80,7 +78,8 @@ pub fn main(options: &Options) -> Result<()> {
     let Some(boot) = chosen? else {
         return channel.send(&Message::Shown);
     };
-    copy(&mut disk, &boot, &image, files.copies, limit)?;
+    let copies = files.copies.as_ref();
+    copy(&disk, &boot, &image, copies, limit, &channel)?;
     channel.send(&Message::Boot {
         kernel: boot.kernel.path,
         ramdisk: boot.initrds.first().map(|place| place.path.clone()),
@@ -89,7 +88,7 @@ pub fn main(options: &Options) -> Result<()> {
 }
 
 /// How many bytes the kernel may have, and all initial RAM disks together.
-fn file_limit() -> u64 {
+pub fn file_limit() -> u64 {
     let set = std::env::var(LIMIT).ok();
     let set = set.and_then(|value| value.parse::<u64>().ok());
     set.unwrap_or(512).saturating_mul(1 << 20)
@@ -261,105 +260,58 @@ fn configuration(options: &Options, file: &mut fs::File, channel: &Channel) -> R
 }
 
 /// Copies kernel and initial RAM disks, or looks only whether they are there.
+///
+/// Meanwhile the process outside copies the initial RAM disks, if the system can do that without their bytes being read here.
 fn copy(
-    disk: &mut Disk,
+    disk: &Disk,
     boot: &Boot,
     image: &fs::File,
-    copies: Option<(OwnedFd, OwnedFd)>,
+    copies: Option<&(fs::File, fs::File)>,
     limit: u64,
+    channel: &Channel,
 ) -> Result<()> {
-    let (mut kernel, mut ramdisk) = match copies {
-        Some((kernel, ramdisk)) => {
-            let copy = |to| Copy::new(image, to, limit);
-            (Some(copy(kernel)), Some(copy(ramdisk)))
-        }
-        None => (None, None),
-    };
     let name = printable(&boot.kernel.path);
     disk.allow(0);
-    let file = disk.open(&boot.kernel);
-    let file = file.with_context(|| format!("kernel {name}"))?;
-    kernel::check(file.as_ref()).map_err(|why| anyhow!("kernel {name}: {why}"))?;
-    disk.allow(file.size());
-    if let Some(kernel) = &mut kernel {
-        let copied = kernel.append(file.as_ref());
-        copied.with_context(|| format!("kernel {name}"))?;
-    }
+    let kernel = disk.open(&boot.kernel);
+    let kernel = kernel.with_context(|| format!("kernel {name}"))?;
+    kernel::check(kernel.as_ref()).map_err(|why| anyhow!("kernel {name}: {why}"))?;
+    let mut ramdisks = Vec::new();
     for place in &boot.initrds {
-        let name = || format!("initial RAM disk {}", printable(&place.path));
-        let file = disk.open(place).with_context(name)?;
+        let name = format!("initial RAM disk {}", printable(&place.path));
+        let file = disk.open(place).with_context(|| name.clone())?;
+        ramdisks.push((file, name));
+    }
+    let Some((kernel_copy, ramdisk_copy)) = copies else {
+        return Ok(());
+    };
+    let rows = rows(disk, &ramdisks)?;
+    for rows in rows.iter().flatten() {
+        channel.send(&Message::Copy(rows.clone()))?;
+    }
+    disk.allow(kernel.size());
+    let copied = Copy::new(image, kernel_copy, limit).append(kernel.as_ref());
+    copied.with_context(|| format!("kernel {name}"))?;
+    if rows.is_some() {
+        return Ok(());
+    }
+    let mut copy = Copy::new(image, ramdisk_copy, limit);
+    for (file, name) in &ramdisks {
         disk.allow(file.size());
-        if let Some(ramdisk) = &mut ramdisk {
-            ramdisk.append(file.as_ref()).with_context(name)?;
-        }
+        copy.append(file.as_ref()).with_context(|| name.clone())?;
     }
     Ok(())
 }
 
-/// A file of the host that is being written.
-struct Copy<'a> {
-    image: &'a fs::File,
-    file: fs::File,
-    written: u64,
-    limit: u64,
-}
-
-impl<'a> Copy<'a> {
-    fn new(image: &'a fs::File, file: OwnedFd, limit: u64) -> Self {
-        Self {
-            image,
-            file: file.into(),
-            written: 0,
-            limit,
-        }
-    }
-
-    /// Adds a file of the guest, at a multiple of 4 bytes as the kernel wants initial RAM disks joined (Linux,
-    /// Documentation/driver-api/early-userspace/buffer-format.rst).
-    fn append(&mut self, file: &dyn File) -> Result<()> {
-        let (size, limit) = (file.size(), self.limit);
-        let start = self.written.next_multiple_of(4);
-        let Some(end) = start.checked_add(size).filter(|end| *end <= limit) else {
-            bail!("{size} bytes are more than the {limit} that are allowed");
-        };
-        self.file
-            .write_all(&[0; 4][..(start - self.written) as usize])?;
-        self.written = start;
-        let mut chunk = Vec::new();
-        while self.written < end {
-            let at = self.written - start;
-            let count = match self.stretch(file, at, size - at)? {
-                Some(count) => count,
-                None => self.chunk(file, at, size - at, &mut chunk)?,
-            };
-            if count == 0 {
-                bail!("it ends after {at} of {size} bytes");
-            }
-            self.written += count;
-        }
-        Ok(())
-    }
-
-    /// Has the system copy bytes that lie on the disk in a row, without their coming here. Returns how many; nothing where they
-    /// have to be read.
-    fn stretch(&self, file: &dyn File, at: u64, len: u64) -> Result<Option<u64>> {
-        let Some((mut place, len)) = file.stretch(at, len)? else {
+/// The rows in which all files lie, if the system can copy each of them.
+fn rows(disk: &Disk, files: &[(Box<dyn File + '_>, String)]) -> Result<Option<Vec<Vec<Row>>>> {
+    let mut all = Vec::new();
+    for (file, name) in files {
+        disk.allow(file.size());
+        let rows = copy::rows(file.as_ref()).with_context(|| name.clone())?;
+        let Some(rows) = rows else {
             return Ok(None);
         };
-        let most = usize::try_from(len).unwrap_or(usize::MAX);
-        match rustix::fs::sendfile(&self.file, self.image, Some(&mut place), most) {
-            Ok(count) => Ok(Some(count as u64)),
-            // The one or the other is on a file system that cannot do that.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        all.push(rows);
     }
-
-    fn chunk(&mut self, file: &dyn File, at: u64, len: u64, chunk: &mut Vec<u8>) -> Result<u64> {
-        chunk.resize(CHUNK, 0);
-        let want = CHUNK.min(usize::try_from(len).unwrap_or(CHUNK));
-        let count = file.read_at(at, &mut chunk[..want])?;
-        self.file.write_all(&chunk[..count])?;
-        Ok(count as u64)
-    }
+    Ok(Some(all))
 }

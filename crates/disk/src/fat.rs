@@ -4,7 +4,7 @@
 
 use crate::bytes::{Fields, is_name, text, utf16};
 use crate::error::{Error, Result};
-use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
+use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, Stretch};
 use crate::source::Source;
 use alloc::format;
 use alloc::string::String;
@@ -436,34 +436,25 @@ impl FileSystem for Fat {
         Err(Error::Unsupported("FAT has no links"))
     }
 
+    fn stretch(&self, file: Node, offset: u64, len: u64) -> Result<Option<Stretch>> {
+        let (first, size) = self.file(file)?;
+        let len = size.saturating_sub(offset).min(len);
+        if len == 0 {
+            return Ok(None);
+        }
+        let (at, left) = self.locate(first, offset, len)?;
+        Stretch::of(&self.source, at, left.min(len))
+    }
+
     fn read(&self, file: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        if file == self.root() {
-            return Err(Error::NotAFile);
-        }
-        let entry = self.entry(file)?;
-        if entry[11] & ATTR_DIRECTORY != 0 {
-            return Err(Error::NotAFile);
-        }
-        let first = self.first_cluster(&entry);
-        let size = u64::from(u32::from_le_bytes([
-            entry[28], entry[29], entry[30], entry[31],
-        ]));
+        let (first, size) = self.file(file)?;
         let len = size.saturating_sub(offset).min(buffer.len() as u64) as usize;
         let mut done = 0;
         while done < len {
-            let at = offset + done as u64;
-            let Some(cluster) = self.cluster(first, at / self.layout.cluster)? else {
-                return Err(Error::Corrupt(
-                    "a chain of clusters is shorter than its file",
-                ));
-            };
-            let within = at % self.layout.cluster;
-            let run = self.run(first, cluster, at / self.layout.cluster, len - done)?;
-            let count = (run - within).min((len - done) as u64) as usize;
-            self.source.read(
-                self.offset(cluster) + within,
-                &mut buffer[done..done + count],
-            )?;
+            let wanted = (len - done) as u64;
+            let (at, left) = self.locate(first, offset + done as u64, wanted)?;
+            let count = left.min(wanted) as usize;
+            self.source.read(at, &mut buffer[done..done + count])?;
             done += count;
         }
         Ok(len)
@@ -471,9 +462,36 @@ impl FileSystem for Fat {
 }
 
 impl Fat {
+    /// A file's first cluster and size.
+    fn file(&self, node: Node) -> Result<(u32, u64)> {
+        if node == self.root() {
+            return Err(Error::NotAFile);
+        }
+        let entry = self.entry(node)?;
+        if entry[11] & ATTR_DIRECTORY != 0 {
+            return Err(Error::NotAFile);
+        }
+        let size = u32::from_le_bytes([entry[28], entry[29], entry[30], entry[31]]);
+        Ok((self.first_cluster(&entry), size.into()))
+    }
+
+    /// Where byte `offset` of the chain that begins with `first` lies, and how many bytes lie in a row from there on, as far as
+    /// `wanted` of them need to be known.
+    fn locate(&self, first: u32, offset: u64, wanted: u64) -> Result<(u64, u64)> {
+        let index = offset / self.layout.cluster;
+        let Some(cluster) = self.cluster(first, index)? else {
+            return Err(Error::Corrupt(
+                "a chain of clusters is shorter than its file",
+            ));
+        };
+        let within = offset % self.layout.cluster;
+        let run = self.run(first, cluster, index, wanted)?;
+        Ok((self.offset(cluster) + within, run - within))
+    }
+
     /// How many bytes lie in a row from `cluster`, the one at `index`, as far as `wanted` bytes and one cluster more need them.
-    fn run(&self, first: u32, cluster: u32, index: u64, wanted: usize) -> Result<u64> {
-        let most = (wanted as u64).div_ceil(self.layout.cluster) + 1;
+    fn run(&self, first: u32, cluster: u32, index: u64, wanted: u64) -> Result<u64> {
+        let most = wanted.div_ceil(self.layout.cluster) + 1;
         let mut run = 1;
         while run < most {
             match self.next(cluster + run as u32 - 1)? {

@@ -78,7 +78,7 @@ impl Chunks {
     }
 
     /// Where `address` lies on the device, and how many bytes from there on lie in a row.
-    fn find(&self, address: u64) -> Result<(u64, u64)> {
+    pub fn find(&self, address: u64) -> Result<(u64, u64)> {
         let index = self.0.partition_point(|chunk| chunk.start <= address);
         let chunk = index
             .checked_sub(1)

@@ -5,7 +5,7 @@ use super::{Btrfs, EXTENT_DATA, Metadata};
 use crate::bytes::{Fields, buffer};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
-use crate::fs::Flow;
+use crate::fs::{Flow, Stretch};
 use alloc::vec::Vec;
 
 /// Bytes of a compressed extent at most, before and after (BTRFS_MAX_COMPRESSED and BTRFS_MAX_UNCOMPRESSED).
@@ -71,6 +71,16 @@ impl Extent {
             place,
         })
     }
+
+    /// The logical address of byte `at` of the file, one of this extent's, if it is on the disk as it is.
+    fn address(&self, at: u64) -> Result<Option<u64>> {
+        let (Place::Disk(address, _, _, offset), None) = (&self.place, self.codec) else {
+            return Ok(None);
+        };
+        let start = address.checked_add(*offset);
+        let address = start.and_then(|start| start.checked_add(at - self.start));
+        address.ok_or(WRONG).map(Some)
+    }
 }
 
 impl Btrfs {
@@ -97,6 +107,31 @@ impl Btrfs {
             };
         }
         Ok(len)
+    }
+
+    /// Where a file's bytes from `offset` on lie in a row, if they are neither compressed, nor in the tree, nor nowhere.
+    pub(super) fn row(
+        &self,
+        root: Root,
+        object: u64,
+        inode: &Inode,
+        offset: u64,
+        len: u64,
+    ) -> Result<Option<Stretch>> {
+        let len = inode.size.saturating_sub(offset).min(len);
+        let extent = match len {
+            0 => None,
+            _ => self.extent_at(root, object, offset)?,
+        };
+        let Some(extent) = extent else {
+            return Ok(None);
+        };
+        let Some(address) = extent.address(offset)? else {
+            return Ok(None);
+        };
+        let (at, left) = self.chunks.find(address)?;
+        let len = len.min(extent.end - offset).min(left);
+        Stretch::of(&self.source, at, len)
     }
 
     /// The extent that has byte `at` of a file.
@@ -150,11 +185,9 @@ impl Btrfs {
             (Place::Inline(data, made), Some(codec)) => {
                 copy(&self.decompress(codec, data, *made)?, within, out)?;
             }
-            (Place::Disk(address, _, _, offset), None) => {
-                let address = address
-                    .checked_add(*offset)
-                    .and_then(|at| at.checked_add(within));
-                self.read_logical(address.ok_or(WRONG)?, out)?;
+            (Place::Disk(..), None) => {
+                let address = extent.address(at)?.ok_or(WRONG)?;
+                self.read_logical(address, out)?;
             }
             (&Place::Disk(address, size, made, offset), Some(codec)) => {
                 let within = offset.checked_add(within).ok_or(WRONG)?;

@@ -8,7 +8,7 @@ mod tree;
 
 use crate::bytes::{Fields, is_name, text, uuid};
 use crate::error::{Error, Result};
-use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node};
+use crate::fs::{Entry, FileKind, FileSystem, Flow, Metadata, Node, Stretch};
 use crate::source::Source;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -317,6 +317,12 @@ impl FileSystem for Btrfs {
         let count = self.content(root, node.id, &inode, 0, &mut target)?;
         target.truncate(count);
         Ok(target)
+    }
+
+    fn stretch(&self, file: Node, offset: u64, len: u64) -> Result<Option<Stretch>> {
+        let (root, inode) = self.inode(file)?;
+        inode.file()?;
+        self.row(root, file.id, &inode, offset, len)
     }
 
     fn read(&self, file: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {

@@ -28,6 +28,8 @@ fn btrfs_reads_as_its_files() {
         tree::assert_same(&fs, &files);
         tree::assert_links(&fs);
         tree::assert_pieces(&fs, &files);
+        let copied = tree::assert_stretches(&fs, &files, &image);
+        assert!(copied > 1_000_000, "{copied}");
     }
 }
 

@@ -19,6 +19,8 @@ fn assert_reads(size: &str, options: &str) {
     assert_eq!(fs.uuid().as_deref(), Some("CAFE-0123"));
     tree::assert_same(&fs, &files);
     tree::assert_pieces(&fs, &files);
+    let copied = tree::assert_stretches(&fs, &files, &image);
+    assert!(copied > 1_000_000, "{copied}");
     let kernel = path::open(&fs, b"/boot/vmlinuz-6.1.0-amd64");
     assert!(kernel.is_ok());
     assert_eq!(path::open(&fs, b"/BOOT/VMLINUZ-6.1.0-AMD64"), kernel);

@@ -190,7 +190,10 @@ pub fn assert_stretches(fs: &dyn FileSystem, directory: &Path, image: &Path) -> 
         "boot/initrd.img-6.1.0-amd64",
         "sparse",
     ] {
-        let expected = std::fs::read(directory.join(name)).expect("a file");
+        // Not each tree has that one.
+        let Ok(expected) = std::fs::read(directory.join(name)) else {
+            continue;
+        };
         let file = path::open(fs, name.as_bytes()).expect("a file");
         let mut at = 0;
         while at < expected.len() {

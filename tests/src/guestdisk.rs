@@ -41,6 +41,8 @@ pub enum Content<'a> {
     Text(&'a str),
     /// Enough to be taken for a kernel, and its own path between two `@`.
     Kernel,
+    /// A unified kernel image: such a kernel, an initial RAM disk whose name has `-initrd` more, and this command line.
+    Unified(&'a str),
     /// What a file of this machine has.
     Copy(&'a Path),
 }
@@ -199,6 +201,33 @@ fn kernel(path: &str) -> Vec<u8> {
     bytes
 }
 
+/// An EFI program with the three sections that boot a Linux (uapi-group.org, "Unified Kernel Image"; Microsoft, "PE Format").
+fn unified(path: &str, line: &str) -> Vec<u8> {
+    const HEADER: usize = 64;
+    const ALIGNMENT: usize = 512;
+    let sections = [
+        (".linux", kernel(path)),
+        (".initrd", kernel(&format!("{path}-initrd"))),
+        (".cmdline", line.as_bytes().to_vec()),
+    ];
+    let mut bytes = vec![0; ALIGNMENT];
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[60] = HEADER as u8;
+    bytes[HEADER..HEADER + 4].copy_from_slice(b"PE\0\0");
+    bytes[HEADER + 6] = sections.len() as u8;
+    for (index, (name, content)) in sections.iter().enumerate() {
+        let at = HEADER + 24 + 40 * index;
+        bytes[at..at + name.len()].copy_from_slice(name.as_bytes());
+        let (place, len) = (bytes.len() as u32, content.len() as u32);
+        for (field, value) in [(8, len), (16, len), (20, place)] {
+            bytes[at + field..at + field + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+    }
+    bytes
+}
+
 fn image(directory: &Path, number: usize, part: &Part) -> Result<PathBuf> {
     let files = directory.join(format!("files{number}"));
     fs::create_dir(&files)?;
@@ -208,6 +237,7 @@ fn image(directory: &Path, number: usize, part: &Part) -> Result<PathBuf> {
         match content {
             Content::Text(text) => fs::write(&file, text)?,
             Content::Kernel => fs::write(&file, kernel(path))?,
+            Content::Unified(line) => fs::write(&file, unified(path, line))?,
             Content::Copy(from) => fs::copy(from, &file).map(drop)?,
         }
     }

@@ -1,7 +1,9 @@
 //! Structures that lead back to themselves.
 
 use crate::{make, tree};
-use firstlight_disk::{Error, FileSystem, btrfs::Btrfs, ext::Ext, fat::Fat, path, read_file};
+use firstlight_disk::{
+    Error, FileSystem, btrfs::Btrfs, ext::Ext, fat::Fat, iso::Iso, path, read_file,
+};
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -98,4 +100,92 @@ fn a_tree_of_btrfs_that_contains_itself_is_an_error() {
     image[node + 118..][..8].copy_from_slice(&root.to_le_bytes());
     let error = Btrfs::open(make::bytes(image)).err();
     assert_eq!(error, Some(Error::Corrupt("a node of a btrfs tree")));
+}
+
+/// Where one directory leads to itself, each path ends with its last name, and a walk with its depth.
+#[test]
+fn a_directory_that_contains_itself_is_as_long_as_the_path() {
+    fn fill(files: &Path) {
+        fs::create_dir_all(files.join("outer/inner")).expect("directories");
+        fs::write(files.join("outer/file"), "found").expect("a file");
+    }
+    fn check(fs: &dyn FileSystem) {
+        let file = path::open(fs, b"/outer/file");
+        assert!(file.is_ok(), "{}: {file:?}", fs.kind());
+        assert_eq!(path::open(fs, b"/outer/inner/inner/inner/file"), file);
+        let deep = format!("/outer{}/file", "/inner".repeat(600));
+        assert_eq!(path::open(fs, deep.as_bytes()), file);
+        let deep = format!("/outer{}/file", "/inner".repeat(700));
+        assert_eq!(path::open(fs, deep.as_bytes()), Err(Error::TooLong));
+        crate::exercise::file_system(fs);
+    }
+
+    let mut fat = image(
+        "truncate -s 32M $2; mkfs.fat -F 16 $2; mcopy -s -i $2 $1/* ::",
+        fill,
+    );
+    let entry = |image: &[u8], name: &[u8]| {
+        let found = image.windows(11).position(|entry| entry == name);
+        found.expect("an entry")
+    };
+    let (outer, inner) = (entry(&fat, b"OUTER      "), entry(&fat, b"INNER      "));
+    let cluster = [fat[outer + 26], fat[outer + 27]];
+    fat[inner + 26..][..2].copy_from_slice(&cluster);
+    check(&Fat::open(make::bytes(fat)).expect("a file system"));
+
+    // Names without their checksums: the entry has the inode's number before its length, its kind and the name.
+    let script = "truncate -s 4M $2; mke2fs -q -F -t ext4 -O ^metadata_csum,^has_journal,^dir_index -d $1 $2";
+    let mut ext = image(script, fill);
+    let entry = |image: &[u8], name: &[u8]| {
+        let found = image.windows(name.len()).position(|entry| entry == name);
+        found.expect("an entry") - 8
+    };
+    let outer = entry(&ext, b"outer");
+    let inner = entry(&ext, b"inner");
+    let number: Vec<u8> = ext[outer..][..4].into();
+    ext[inner..][..4].copy_from_slice(&number);
+    check(&Ext::open(make::bytes(ext)).expect("a file system"));
+
+    // A directory's record has its place and its size in both orders of bytes, 31 bytes before its name.
+    let mut iso = image("xorriso -as mkisofs -quiet -o $2 $1 2>/dev/null", fill);
+    let record = |image: &[u8], name: &[u8]| {
+        let found = image.windows(name.len()).position(|record| record == name);
+        found.expect("a record") - 31
+    };
+    let outer = record(&iso, b"\x05OUTER");
+    let inner = record(&iso, b"\x05INNER");
+    let place: Vec<u8> = iso[outer + 1..][..16].into();
+    iso[inner + 1..][..16].copy_from_slice(&place);
+    check(&Iso::open(make::bytes(iso)).expect("a file system"));
+}
+
+#[test]
+fn a_continuation_of_rock_ridge_that_leads_to_itself_is_an_error() {
+    let long = "n".repeat(250);
+    let mut image = image(
+        "xorriso -as mkisofs -quiet -R -o $2 $1 2>/dev/null",
+        |files| {
+            fs::write(files.join(&long), "x").expect("a file");
+            std::os::unix::fs::symlink("t/".repeat(200), files.join("link")).expect("a link");
+        },
+    );
+    // Entries CE have 28 bytes: block, offset and length in both orders. Each area gets one, at its begin, that leads to the area.
+    let places: Vec<usize> = (0..image.len() - 28)
+        .filter(|&at| image[at..].starts_with(b"CE\x1c\x01"))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        let entry: Vec<u8> = image[at..][..28].into();
+        let number = |at: usize| {
+            u32::from_le_bytes(entry[at..][..4].try_into().expect("four bytes")) as usize
+        };
+        let area = number(4) * 2048 + number(12);
+        if number(20) >= 28 {
+            image[area..][..28].copy_from_slice(&entry);
+        }
+    }
+    let fs = Iso::open(make::bytes(image)).expect("a file system");
+    let found = path::open(&fs, long.as_bytes());
+    let wrong = Error::Corrupt("too many continuation areas of Rock Ridge");
+    assert_eq!(found, Err(wrong));
 }

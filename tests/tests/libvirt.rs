@@ -228,6 +228,15 @@ const VARIATIONS: &[(&str, &str, &str)] = &[
     (
         "",
         "",
+        "<disk type='file'><driver name='qemu' type='raw'/><source file='@/disk.img'/><target dev='sda' bus='scsi'/>\
+         <address type='drive' controller='0' bus='0' target='0' unit='0'/></disk>\
+         <disk type='file'><driver name='qemu' type='raw'/><source file='@/other.img'/><target dev='sdb' bus='scsi'/>\
+         <address type='drive' controller='1' bus='0' target='1' unit='0'/></disk>\
+         <controller type='scsi' index='0' model='virtio-scsi'/><controller type='scsi' index='1' model='virtio-scsi'/>",
+    ),
+    (
+        "",
+        "",
         "<disk type='file'><driver name='qemu' type='raw'/><source file='@/disk.img'/><target dev='vda' bus='virtio'/>\
          <blockio logical_block_size='4096' physical_block_size='4096'/></disk>",
     ),

@@ -258,7 +258,7 @@ fn virtio_devices_of_every_age_boot() -> Result<()> {
         let cd = media::cdrom(files.path(), 'D')?;
         let controller = format!("virtio-scsi-pci,{age}");
         let log = q35()
-            .with(|guest| guest.scsi_controller = controller)
+            .with(|guest| drop(guest.scsi_controllers.insert(0, controller)))
             .attach(Drive::new(Bus::Scsi, &disk))
             .attach(Drive::cdrom(Bus::Scsi, Some(&cd)))
             .attach(Drive::new(Bus::Virtio, &media::disk(files.path(), 'V')?).device_option(age))

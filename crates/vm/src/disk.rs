@@ -9,11 +9,11 @@ pub enum Bus {
     Ide,
     /// AHCI: the machine's own controller on `q35`, one in a slot on `pc`.
     Sata,
-    /// The guest's SCSI controller: see [`crate::Guest::scsi_controller`].
+    /// A SCSI controller of the guest's: see [`crate::Guest::scsi_controllers`].
     Scsi,
     /// A virtio disk, each a PCI function of its own.
     Virtio,
-    /// A USB stick or drive: see [`crate::Guest::usb_controller`].
+    /// A USB stick or drive: see [`crate::Guest::usb_controllers`].
     Usb,
     /// NVMe, each disk a controller of its own.
     Nvme,
@@ -79,6 +79,8 @@ pub struct Disk {
     pub medium: Medium,
     /// How it is connected.
     pub bus: Bus,
+    /// Which SCSI or USB controller it is on.
+    pub controller: u32,
     /// Its number on the bus, from 0; the next one where nothing is said.
     pub unit: Option<u32>,
     /// The name that a paravirtual guest knows it by, such as `xvda1`.
@@ -105,6 +107,7 @@ impl Disk {
             format: Format::Raw,
             medium: Medium::Disk,
             bus,
+            controller: 0,
             unit: None,
             name: None,
             boot_index: None,

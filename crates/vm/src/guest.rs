@@ -2,6 +2,7 @@
 
 use crate::device::{Chardev, FwCfg, FwCfgValue, Nic, Sysinfo, Tpm};
 use crate::disk::Disk;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -208,10 +209,10 @@ pub struct Guest {
     pub fw_cfg: Vec<FwCfg>,
     /// The disks, in order.
     pub disks: Vec<Disk>,
-    /// QEMU's device that serves [`crate::Bus::Scsi`].
-    pub scsi_controller: String,
-    /// QEMU's device that serves [`crate::Bus::Usb`].
-    pub usb_controller: String,
+    /// QEMU's devices that serve [`crate::Bus::Scsi`], each with its number.
+    pub scsi_controllers: BTreeMap<u32, String>,
+    /// QEMU's devices that serve [`crate::Bus::Usb`], each with its number.
+    pub usb_controllers: BTreeMap<u32, String>,
     /// The network cards, in order.
     pub nics: Vec<Nic>,
     /// QEMU's device for the display; a guest without one has none.
@@ -235,6 +236,18 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// QEMU's device for the SCSI controller of a number: virtio where nothing is said.
+    pub fn scsi_controller(&self, number: u32) -> &str {
+        let named = self.scsi_controllers.get(&number);
+        named.map_or("virtio-scsi-pci", String::as_str)
+    }
+
+    /// QEMU's device for the USB controller of a number: xHCI where nothing is said.
+    pub fn usb_controller(&self, number: u32) -> &str {
+        let named = self.usb_controllers.get(&number);
+        named.map_or("qemu-xhci", String::as_str)
+    }
+
     /// A machine with 256 MiB, one CPU, a VGA card, no disk and no network card, started by QEMU's own firmware.
     pub fn new(machine: Machine) -> Self {
         Self {
@@ -259,8 +272,8 @@ impl Guest {
             acpi_tables: Vec::new(),
             fw_cfg: Vec::new(),
             disks: Vec::new(),
-            scsi_controller: "virtio-scsi-pci".into(),
-            usb_controller: "qemu-xhci".into(),
+            scsi_controllers: BTreeMap::new(),
+            usb_controllers: BTreeMap::new(),
             nics: Vec::new(),
             video: Some("VGA".into()),
             window: false,

@@ -4,6 +4,7 @@ use crate::device::{Chardev, FwCfgValue, Nic, NicBackend, Rom, TpmBackend, Value
 use crate::disk::{Bus, Disk, Medium};
 use crate::guest::{Accelerator, Guest, Machine};
 use anyhow::{Result, bail, ensure};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -220,8 +221,9 @@ fn tables(guest: &Guest, line: &mut Line) {
 struct Buses {
     ide: u32,
     sata: u32,
-    scsi: u32,
-    usb: u32,
+    /// By the controller's number, as those of USB.
+    scsi: BTreeMap<u32, u32>,
+    usb: BTreeSet<u32>,
     floppy: u32,
     nvme: u32,
 }
@@ -313,16 +315,18 @@ impl Buses {
     }
 
     fn scsi(&mut self, guest: &Guest, disk: &Disk, line: &mut Line) -> Options {
-        if self.scsi == 0 {
-            let controller = Options::new(&guest.scsi_controller).set("id", "scsi0");
-            line.add("-device", controller);
-        }
-        let unit = next(&mut self.scsi, disk.unit);
+        let bus = format!("scsi{}", disk.controller);
+        let count = self.scsi.entry(disk.controller).or_insert_with(|| {
+            let device = guest.scsi_controller(disk.controller);
+            line.add("-device", Options::new(device).set("id", &bus));
+            0
+        });
+        let unit = next(count, disk.unit);
         let device = match disk.medium {
             Medium::Cdrom => "scsi-cd",
             Medium::Disk | Medium::Floppy => "scsi-hd",
         };
-        let device = Options::new(device).set("bus", "scsi0.0");
+        let device = Options::new(device).set("bus", format!("{bus}.0"));
         device.set("scsi-id", unit.to_string())
     }
 
@@ -331,12 +335,12 @@ impl Buses {
             disk.medium != Medium::Floppy,
             "QEMU has no USB floppy drive"
         );
-        if self.usb == 0 {
-            let controller = Options::new(&guest.usb_controller).set("id", "usb0");
-            line.add("-device", controller);
+        let bus = format!("usb{}", disk.controller);
+        if self.usb.insert(disk.controller) {
+            let device = guest.usb_controller(disk.controller);
+            line.add("-device", Options::new(device).set("id", &bus));
         }
-        self.usb += 1;
-        let device = Options::new("usb-storage").set("bus", "usb0.0");
+        let device = Options::new("usb-storage").set("bus", format!("{bus}.0"));
         let removable = if disk.medium == Medium::Cdrom {
             "on"
         } else {

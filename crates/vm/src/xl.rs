@@ -282,7 +282,8 @@ fn own_disk(
     let file = source.map(|source| source.replace(',', ",,"));
     let file = file.map(|file| format!(",format={format},file.driver=file,file.filename={file}"));
     let file = file.unwrap_or_default();
-    let controller = format!("{},id=usb0", guest.usb_controller);
+    let number = disk.controller;
+    let controller = format!("{},id=usb{number}", guest.usb_controller(number));
     let has_controller = arguments.contains(&controller);
     let mut argument = |option: &str, value: String| {
         arguments.extend([option.to_owned(), value]);
@@ -303,7 +304,7 @@ fn own_disk(
                 argument("-device", controller);
             }
             argument("-drive", drive);
-            let device = format!("usb-storage,bus=usb0.0,drive=own{index}");
+            let device = format!("usb-storage,bus=usb{number}.0,drive=own{index}");
             argument("-device", device);
         }
     }
@@ -337,6 +338,11 @@ fn disks(
     if !list.is_empty() {
         config.list("disk", &list)?;
     }
+    let beyond = |disk: &Disk| disk.bus == Bus::Scsi && disk.controller != 0;
+    ensure!(
+        !guest.disks.iter().any(beyond),
+        "Xen has one SCSI controller"
+    );
     if guest.disks.iter().any(|disk| disk.bus == Bus::Sata) {
         ensure!(
             guest.disks.iter().all(|disk| disk.bus != Bus::Ide),

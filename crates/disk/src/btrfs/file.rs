@@ -114,7 +114,7 @@ impl Btrfs {
         &self,
         root: Root,
         object: u64,
-        inode: &Inode,
+        inode: &Metadata,
         offset: u64,
         len: u64,
     ) -> Result<Option<Stretch>> {

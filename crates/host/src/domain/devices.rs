@@ -98,7 +98,7 @@ impl Reader {
             node,
             &["ports", "vectors", "maxGrantFrames", "maxEventChannels"],
         );
-        let index = self.log.number_of(node, "index", 0..=255).unwrap_or(0);
+        let index = self.log.number_of(node, "index", 0..=255).unwrap_or(0) as u32;
         match kind {
             "scsi" => self.scsi_controller(node, index),
             "usb" => self.usb_controller(node, index),
@@ -123,7 +123,7 @@ impl Reader {
         }
     }
 
-    fn scsi_controller(&mut self, node: Node, index: i64) {
+    fn scsi_controller(&mut self, node: Node, index: u32) {
         let models = [
             ("virtio-scsi", "virtio-scsi-pci"),
             ("virtio-transitional", "virtio-scsi-pci-transitional"),
@@ -140,7 +140,10 @@ impl Reader {
             ("auto", "virtio-scsi-pci"),
         ];
         if let Some(device) = self.log.choice(node, "model", &models) {
-            self.domain.guest.scsi_controller = device.into();
+            let controllers = &mut self.domain.guest.scsi_controllers;
+            if controllers.insert(index, device.into()).is_some() {
+                self.log.error(node, "has the number of another controller");
+            }
             let fates = [
                 kept("-device"),
                 kept("-device"),
@@ -150,12 +153,9 @@ impl Reader {
             let model = node.attribute("model").unwrap_or_default();
             self.fate(node, format!("SCSI, {model}"), fates);
         }
-        if index != 0 {
-            self.log.error(node, "a guest has one SCSI controller here");
-        }
     }
 
-    fn usb_controller(&mut self, node: Node, index: i64) {
+    fn usb_controller(&mut self, node: Node, index: u32) {
         let models = [
             ("piix3-uhci", Some("piix3-usb-uhci")),
             ("piix4-uhci", Some("piix4-usb-uhci")),
@@ -172,12 +172,12 @@ impl Reader {
             ("none", None),
         ];
         let model = self.log.choice(node, "model", &models).flatten();
-        match (model, index) {
-            (Some(device), 0) => self.domain.guest.usb_controller = device.into(),
-            (_, 0) => {}
-            _ => self
-                .log
-                .warn(node, "is left out: a guest has one USB controller here"),
+        // The companions of an EHCI have its number: what is plugged in there is on the EHCI.
+        if let Some(device) = model {
+            let controllers = &mut self.domain.guest.usb_controllers;
+            if controllers.insert(index, device.into()).is_some() {
+                self.log.error(node, "has the number of another controller");
+            }
         }
     }
 

@@ -14,6 +14,8 @@ struct Parts {
     name: Option<String>,
     /// The letter of the target's name, from 0.
     letter: Option<u32>,
+    /// The controller's number.
+    controller: u32,
     unit: Option<u32>,
 }
 
@@ -62,6 +64,11 @@ impl Reader {
             Bus::Virtio | Bus::Usb | Bus::Nvme => None,
         });
         disk.name = parts.name;
+        disk.controller = parts.controller;
+        if !matches!(bus, Bus::Scsi | Bus::Usb) && disk.controller != 0 {
+            let why = "only disks on scsi and usb have a choice of controllers";
+            self.log.error(node, why);
+        }
         if paravirtual && bus != Bus::Virtio {
             self.log
                 .error(node, "a paravirtual guest has disks of Xen: bus='xen'");
@@ -74,7 +81,8 @@ impl Reader {
         }
         let taken = self.domain.guest.disks.iter();
         let mut taken = taken.filter(|other| other.bus == bus);
-        let same = |other: &Disk| other.unit == disk.unit && disk.unit.is_some();
+        let place = |disk: &Disk| disk.unit.map(|unit| (disk.controller, unit));
+        let same = |other: &Disk| place(other) == place(&disk) && disk.unit.is_some();
         if taken.any(|other| other.name == disk.name || same(other)) {
             self.log.error(node, "has the place of another disk");
             return;
@@ -143,7 +151,7 @@ impl Reader {
                     disk.device_options.push(format!("bios-chs-trans={trans}"));
                 }
             }
-            "address" => parts.unit = self.disk_address(node),
+            "address" => self.disk_address(node, parts),
             "wwn" | "vendor" | "product" | "iotune" | "shareable" | "auth" => {
                 self.log.ignore(node, "is ignored");
             }
@@ -268,19 +276,27 @@ impl Reader {
         };
     }
 
-    /// The number on its bus that a `<address type='drive'>` gives a disk.
-    fn disk_address(&mut self, node: Node) -> Option<u32> {
-        if node.attribute("type") != Some("drive") {
-            self.log
-                .ignore(node, "is ignored: QEMU has its own choice of slots");
-            return None;
+    /// The controller and the number on its bus that an `<address>` gives a disk.
+    fn disk_address(&mut self, node: Node, parts: &mut Parts) {
+        match node.attribute("type") {
+            Some("drive") => {
+                let controller = self.log.number_of(node, "controller", 0..=255);
+                parts.controller = controller.unwrap_or(0) as u32;
+                let bus = self.log.number_of(node, "bus", 0..=1).unwrap_or(0);
+                let target = self.log.number_of(node, "target", 0..=255).unwrap_or(0);
+                let unit = self.log.number_of(node, "unit", 0..=255);
+                // IDE has two drives a channel; SCSI has targets, whose unit is the logical one.
+                parts.unit = unit.map(|unit| (bus * 2 + target + unit) as u32);
+            }
+            Some("usb") => {
+                let bus = self.log.number_of(node, "bus", 0..=255);
+                parts.controller = bus.unwrap_or(0) as u32;
+                self.log.ignore_attributes(node, &["port"]);
+            }
+            _ => self
+                .log
+                .ignore(node, "is ignored: QEMU has its own choice of slots"),
         }
-        self.log.number_of(node, "controller", 0..=0);
-        let bus = self.log.number_of(node, "bus", 0..=1).unwrap_or(0);
-        let target = self.log.number_of(node, "target", 0..=255).unwrap_or(0);
-        let unit = self.log.number_of(node, "unit", 0..=255)?;
-        // IDE has two drives a channel; SCSI has targets, whose unit is the logical one.
-        Some((bus * 2 + target + unit) as u32)
     }
 
     /// The place in the boot order that an element `<boot order='N'/>` gives a device.
@@ -314,6 +330,11 @@ impl Reader {
             _ if paravirtual => ("Xen", kept("vdev="), kept("vdev=")),
             Bus::Ide => ("IDE", kept("vdev=hd*"), kept("vdev=hd*")),
             Bus::Sata => ("SATA", kept("hdtype=ahci"), lost("an error")),
+            Bus::Scsi if disk.controller != 0 => (
+                "SCSI",
+                lost("an error: Xen has one SCSI controller"),
+                lost("an error: Xen has one SCSI controller"),
+            ),
             Bus::Scsi => (
                 "SCSI",
                 kept("vdev=sd*, an LSI controller"),

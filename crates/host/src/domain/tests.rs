@@ -211,6 +211,32 @@ const ALL: [&str; 3] = [
          <tpm model='tpm-crb'><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm><memballoon model='virtio'/>",
 ];
 
+/// Each controller has its number, and a disk is on the one that its address names.
+#[test]
+fn disks_are_on_their_controllers() {
+    let devices = "<controller type='scsi' index='0' model='virtio-scsi'/><controller type='scsi' index='2' model='lsilogic'/>\
+         <controller type='usb' index='1' model='ehci'/>\
+         <disk type='file'><source file='a'/><target dev='sda' bus='scsi'/><address type='drive' controller='2' target='0' unit='0'/></disk>\
+         <disk type='file'><source file='b'/><target dev='sdb' bus='scsi'/><address type='drive' controller='0' target='0' unit='0'/></disk>\
+         <disk type='file'><source file='c'/><target dev='sdc' bus='usb'/><address type='usb' bus='1' port='1'/></disk>\
+         <disk type='file'><source file='d'/><target dev='sdd' bus='usb'/></disk>";
+    let domain = parse(&domain("", "", devices)).expect("a good domain");
+    let devices = values(&domain, "-device");
+    for device in [
+        "lsi,id=scsi2",
+        "scsi-hd,bus=scsi2.0,scsi-id=0,drive=disk0,bootindex=1",
+        "virtio-scsi-pci,id=scsi0",
+        "scsi-hd,bus=scsi0.0,scsi-id=0,drive=disk1",
+        "usb-ehci,id=usb1",
+        "usb-storage,bus=usb1.0,removable=off,drive=disk2",
+        "qemu-xhci,id=usb0",
+        "usb-storage,bus=usb0.0,removable=off,drive=disk3",
+    ] {
+        let found = devices.iter().any(|found| found == device);
+        assert!(found, "{device}: {devices:#?}");
+    }
+}
+
 #[test]
 fn an_attribute_or_element_that_is_not_known_never_passes_in_silence() {
     let xml = domain(ALL[0], ALL[1], ALL[2]);

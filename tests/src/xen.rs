@@ -1,7 +1,9 @@
 //! The guests of the Xen tests, and the test bed that all tests of one program share.
 
 pub mod facts;
+pub mod libvirt;
 
+use crate::guestdisk::{self, Content, Fs, Layout, Part};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use xtask::linux::{Linux, REPORT_END, Report, XEN_COMMAND_LINE};
 pub use xtask::xen::bed::Bed;
 use xtask::xen::bed::Config;
-pub use xtask::xen::dom0::Version;
+pub use xtask::xen::dom0::{Toolstack, Version};
 pub use xtask::xen::guest::{Guest, Loader};
 
 /// How long a probe guest may take to say what it was given: two emulations deep, on a machine that does other things too.
@@ -35,12 +37,18 @@ const LINUX_DISK: &str = "/dev/vdc";
 
 /// The running test bed with its two disks, in the one boot that the tests of a program share.
 pub fn bed(version: Version) -> Result<MutexGuard<'static, Bed>> {
+    bed_with(version, Toolstack::Xl)
+}
+
+/// As [`bed`], with a dom0 that has `toolstack`. All tests of a program want the same.
+fn bed_with(version: Version, toolstack: Toolstack) -> Result<MutexGuard<'static, Bed>> {
     static BED: OnceLock<Mutex<Bed>> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
     let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if BED.get().is_none() {
         let debian = debian()?;
         let bed = Config::new(version)
+            .toolstack(toolstack)
             .memory_mib(BED_MIB)
             .disk(&debian)
             .disk(&debian)
@@ -151,6 +159,33 @@ pub fn linux_disk(bed: &mut Bed, job: &str) -> Result<&'static str> {
          cp /job/kernel /job/initrd /tmp/disk/boot && cp /job/grub.cfg /tmp/disk/boot/grub && umount /tmp/disk && sync"
     ))?;
     Ok(LINUX_DISK)
+}
+
+/// What the small Linux of [`hosted_disk`] says at its end.
+pub const HOSTED_END: &str = "hosted-end";
+
+/// Makes the image of a disk in `directory` whose GRUB configuration starts the small Linux, with `on=NAME` on its command line, which
+/// it shows.
+///
+/// # Errors
+/// A file cannot be made.
+pub fn hosted_disk(directory: &Path, layout: Layout, fs: Fs, name: &str) -> Result<PathBuf> {
+    let linux = Linux::get()?;
+    let (kernel, initrd) = (linux.kernel(), directory.join("initrd"));
+    linux.initrd_with(&format!("cat /proc/cmdline; echo {HOSTED_END}"), &initrd)?;
+    let config = format!(
+        "set default=second\nset timeout=1\nmenuentry first {{ linux /missing; }}\n\
+         menuentry second {{ linux /kernel {XEN_COMMAND_LINE} on={name}; initrd /initrd; }}\n"
+    );
+    let part = Part {
+        fs,
+        files: vec![
+            ("/boot/grub/grub.cfg", Content::Text(&config)),
+            ("/kernel", Content::Copy(&kernel)),
+            ("/initrd", Content::Copy(&initrd)),
+        ],
+    };
+    guestdisk::disk(directory, layout, &[part])
 }
 
 /// Makes a disk with nothing on it and returns its path in dom0.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use xtask::build::host::Program;
 
 /// A file in a guest's disk: its path, and its text. One without a text is a kernel or an initial RAM disk.
 type Files = &'static [(&'static str, Option<&'static str>)];
@@ -198,6 +199,8 @@ const TITLES: Files = &[
     ("/second", None),
 ];
 
+const UNIFIED: Files = &[("/EFI/Linux/arch-6.10.efi", Some("root=LABEL=arch rw"))];
+
 const SOURCED: Files = &[
     (
         "/boot/grub/grub.cfg",
@@ -275,6 +278,7 @@ fn cases() -> Vec<Case> {
         case("OpenWrt", Mbr, Ext4, OPENWRT),
         case("Arch", Mbr, Ext4, ARCH),
         case("Arch, systemd-boot", Gpt, Fat, SYSTEMD_BOOT),
+        case("Arch, unified kernel image", Gpt, Fat, UNIFIED),
         case("Alpine", Mbr, Ext4, ALPINE),
         case("extlinux", Mbr, Ext4, EXTLINUX),
         case("extlinux, FAT", Mbr, Fat, EXTLINUX),
@@ -337,13 +341,18 @@ fn copied(file: &Path) -> Result<String> {
     Ok(names.join(" + "))
 }
 
-fn content(text: Option<&'static str>) -> Content<'static> {
-    text.map_or(Content::Kernel, Content::Text)
+/// What a file has in it. The text of a unified kernel image is its command line.
+fn content(path: &str, text: Option<&'static str>) -> Content<'static> {
+    match text {
+        None => Content::Kernel,
+        Some(line) if path.ends_with(".efi") => Content::Unified(line),
+        Some(text) => Content::Text(text),
+    }
 }
 
 #[test]
 fn the_bootloader_does_what_pygrub_does_and_more() -> Result<()> {
-    let ours = xtask::build::bootloader::file()?;
+    let ours = xtask::build::host::file(Program::Bootloader)?;
     let table: Table = toml::from_str(include_str!("../pygrub-differences.toml"))?;
     let mut known: BTreeMap<String, Difference> = BTreeMap::new();
     for difference in table.difference {
@@ -364,7 +373,7 @@ fn the_bootloader_does_what_pygrub_does_and_more() -> Result<()> {
                 fs: *fs,
                 files: files
                     .iter()
-                    .map(|(path, text)| (*path, content(*text)))
+                    .map(|(path, text)| (*path, content(path, *text)))
                     .collect(),
             })
             .collect();

@@ -7,8 +7,11 @@ use firstlight_tests::guest::NicBackend;
 use firstlight_tests::guest::{Config, Firmware, Guest, Log, Machine, rom_path, workspace};
 use firstlight_tests::linux::dmidecode_says;
 use firstlight_tests::media;
+use firstlight_vm::wait;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use xtask::linux::{Linux, REPORT_END, Report};
 
 /// Starts an example in which some names of files have others in their place. Its serial port is the test's.
@@ -83,6 +86,71 @@ fn a_kernel_has_its_initrd_and_its_command_line() -> Result<()> {
     let line = "Kernel command line: console=ttyS0 ks=http://example.com/f8-i386/os/\n";
     ensure!(messages.contains(line), "{messages}");
     dmidecode_says(&report, &[])
+}
+
+/// A swtpm, which ends with this.
+struct Tpm(Child);
+
+impl Drop for Tpm {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Tpm {
+    /// Starts it with its files in `directory`, and returns it with its control socket.
+    fn start(directory: &Path) -> Result<(Self, PathBuf)> {
+        let socket = directory.join("swtpm.sock");
+        let state = format!("dir={}", directory.display());
+        let control = format!("type=unixio,path={}", socket.display());
+        let child = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--tpmstate", &state, "--ctrl", &control])
+            .stdin(Stdio::null())
+            .spawn()
+            .context("cannot start swtpm: run `cargo xtask setup`")?;
+        let tpm = Self(child);
+        let deadline = Instant::now() + Duration::from_secs(20) * wait::scale();
+        let there = wait::until(deadline, wait::POLL, || Ok(socket.exists().then_some(())))?;
+        there.context("swtpm makes no socket")?;
+        Ok((tpm, socket))
+    }
+}
+
+/// A TPM that a swtpm emulates reaches the guest: Linux finds its table and what it says of itself.
+#[test]
+fn a_domain_has_a_tpm() -> Result<()> {
+    let linux = Linux::get()?;
+    let files = tempfile::tempdir()?;
+    for model in ["tpm-tis", "tpm-crb"] {
+        let state = files.path().join(model);
+        fs::create_dir(&state)?;
+        let (_tpm, socket) = Tpm::start(&state)?;
+        let text = format!(
+            "<domain type='qemu'><name>guest</name><memory unit='MiB'>512</memory><os><type machine='q35'>hvm</type>\
+             <kernel>{}</kernel><initrd>{}</initrd><cmdline>console=ttyS0</cmdline></os><features><acpi/></features>\
+             <devices><serial type='pty'/><tpm model='{model}'><backend type='emulator' version='2.0'/></tpm></devices></domain>",
+            linux.kernel().display(),
+            linux.initrd().display()
+        );
+        let domain = Domain::parse(&text, &files.path().join("domain.xml"))?;
+        let options = run::Options {
+            rom: rom_path(),
+            tpm: Some(socket),
+            ..run::Options::default()
+        };
+        let (mut guest, _) = run::guest(&domain, &options)?;
+        guest.serial.clear();
+        let mut guest = Config::new(Machine::Q35, Firmware::Firstlight)
+            .with(|own| *own = guest)
+            .deadline_seconds(300)
+            .start()?;
+        let console = guest.wait_for(Log::Serial, REPORT_END)?;
+        let report = Report::unpack(&console, &state.join("report"))?;
+        let messages = report.text("dmesg.txt");
+        ensure!(messages.contains("ACPI: TPM2 "), "{model}:\n{messages}");
+    }
+    Ok(())
 }
 
 /// A name with all that QEMU's options take as their own.

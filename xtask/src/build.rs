@@ -2,8 +2,8 @@
 //!
 //! It is compiled twice: with what only Xen runs, for the ELF file, and without those crates and modules, for the ROM.
 
-pub mod bootloader;
 mod container;
+pub mod host;
 mod size;
 
 use crate::project;
@@ -103,7 +103,7 @@ struct Image {
 /// Carries out `cargo xtask build`.
 pub fn main(args: Args) -> Result<()> {
     if args.bootloader {
-        return bootloader::main();
+        return host::main();
     }
     let firmware = firmware_for(args.target)?;
     let in_rom = Sizes::read(&fs::read(Variant::Rom.elf())?, true)?;

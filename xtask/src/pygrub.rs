@@ -28,9 +28,16 @@ pub fn command() -> Result<Command> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.join("xenfsimage").exists())
         .context("the package has no libxenfsimage")?;
-    let mut command = Command::new("python3");
+    let program = xen.join("bin/pygrub");
+    // Not the one that comes first on the path, which may be a script that looks for another.
+    let text = fs::read_to_string(&program)?;
+    let python = text.lines().next().and_then(|line| line.strip_prefix("#!"));
+    let python = python.context("pygrub does not say what runs it")?;
+    let mut words = python.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or("python3"));
     command
-        .arg(xen.join("bin/pygrub"))
+        .args(words)
+        .arg(&program)
         .env("LD_LIBRARY_PATH", &libraries)
         .env("XEN_FSIMAGE_FSDIR", libraries.join("xenfsimage"));
     Ok(command)

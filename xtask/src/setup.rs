@@ -26,6 +26,8 @@ pub enum Need {
     Chroot,
     /// Start domains by libvirt.
     Libvirt,
+    /// Give a guest a TPM.
+    Tpm,
     /// Make the small Linux that reports a guest's tables, and read these.
     Tables,
 }
@@ -79,6 +81,7 @@ impl Need {
             ],
             Need::Packages => &["dpkg", "gzip", "tar", "xz-utils"],
             Need::Chroot => &["mmdebstrap", "debian-archive-keyring"],
+            Need::Tpm => &["swtpm"],
             Need::Libvirt => &["libvirt-clients", "libvirt-daemon", "util-linux"],
             Need::Bed => &[
                 "mmdebstrap",

@@ -114,6 +114,7 @@ pub fn main(args: Args) -> Result<()> {
         Need::Packages,
         Need::Chroot,
         Need::Libvirt,
+        Need::Tpm,
     ];
     setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let firmware = build::firmware()?;

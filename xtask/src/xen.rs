@@ -11,6 +11,7 @@ mod instructions;
 pub mod ovmf;
 mod transfer;
 
+use crate::build::host::Program;
 use crate::setup::{Consent, Need};
 use crate::{build, image, setup};
 use anyhow::{Context, Result};
@@ -111,7 +112,7 @@ fn configured(
             let domain = firstlight_host::cli::read(file)?;
             let starter = match domain.guest.virtualization {
                 Virtualization::Hvm => Starter::Loader(build::firmware()?.hvmloader),
-                _ => Starter::Bootloader(build::bootloader::file()?),
+                _ => Starter::Bootloader(build::host::file(Program::Bootloader)?),
             };
             firstlight_host::xl::write(&domain, starter, directory)?
         }

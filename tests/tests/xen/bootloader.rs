@@ -1,22 +1,21 @@
 //! The host bootloader, called by Xen's toolstack: guests whose kernel is on their own disk.
 
 use anyhow::{Result, ensure};
-use firstlight_tests::guestdisk::{Content, Fs, Layout, Part, disk};
-use firstlight_tests::xen::{Bed, DEBIAN_DISK, Guest, Loader, Version, bed};
+use firstlight_tests::guestdisk::{Fs, Layout};
+use firstlight_tests::xen::{
+    Bed, DEBIAN_DISK, Guest, HOSTED_END, Loader, Version, bed, hosted_disk,
+};
 use std::fs;
 use std::time::Duration;
-use xtask::linux::{Linux, XEN_COMMAND_LINE};
+use xtask::build::host::Program;
 
 /// How long a guest may take: two emulations deep.
 const SMALL: Duration = Duration::from_secs(600);
 const LOGIN: Duration = Duration::from_secs(1200);
 
-/// What the small Linux says at its end.
-const END: &str = "hosted-end";
-
 /// A guest of `kind` whose kernel the bootloader picks from the disk `disk`, a path in dom0.
 fn hosted(bed: &Bed, name: &str, kind: &str, disk: &str) -> Result<Guest> {
-    let bootloader = xtask::build::bootloader::file()?;
+    let bootloader = xtask::build::host::file(Program::Bootloader)?;
     fs::copy(&bootloader, bed.job().join("bootloader"))?;
     let disk = format!("format=raw,vdev=xvda,access=rw,backendtype=qdisk,target={disk}");
     Ok(Guest::new(name, &Loader::Stock)
@@ -52,38 +51,23 @@ pub fn the_bootloader_starts_debian_as_pvh(version: Version) -> Result<()> {
 
 /// The small Linux from each kind of disk: its initial RAM disk is in two files, which have to be joined.
 pub fn the_bootloader_reads_each_file_system(version: Version) -> Result<()> {
-    let linux = Linux::get()?;
     let kinds = [
         ("ext4", Layout::Logical, Fs::Ext4),
         ("xfs", Layout::Gpt, Fs::Xfs),
         ("btrfs", Layout::Mbr, Fs::Btrfs),
         ("fat", Layout::Gpt, Fs::Fat),
+        ("lvm", Layout::Lvm, Fs::Ext4),
         ("iso", Layout::Whole, Fs::Iso),
     ];
     for (index, (name, layout, fs)) in kinds.into_iter().enumerate() {
         let mut bed = bed(version)?;
         let kind = if index % 2 == 0 { "pv" } else { "pvh" };
         let directory = tempfile::tempdir()?;
-        let initrd = directory.path().join("initrd");
-        linux.initrd_with(&format!("cat /proc/cmdline; echo {END}"), &initrd)?;
-        let kernel = linux.kernel();
-        let config = format!(
-            "set default=second\nset timeout=1\nmenuentry first {{ linux /missing; }}\n\
-             menuentry second {{ linux /kernel {XEN_COMMAND_LINE} on={name}; initrd /initrd; }}\n"
-        );
-        let part = Part {
-            fs,
-            files: vec![
-                ("/boot/grub/grub.cfg", Content::Text(&config)),
-                ("/kernel", Content::Copy(&kernel)),
-                ("/initrd", Content::Copy(&initrd)),
-            ],
-        };
-        let image = disk(directory.path(), layout, &[part])?;
+        let image = hosted_disk(directory.path(), layout, fs, name)?;
         let file = format!("{name}.img");
         std::fs::copy(&image, bed.job().join(&file))?;
         let guest = hosted(&bed, name, kind, &format!("/job/{file}"))?;
-        let console = bed.boot(&guest, END, SMALL)?;
+        let console = bed.boot(&guest, HOSTED_END, SMALL)?;
         ensure!(console.contains(&format!("on={name}")), "{console}");
         bed.destroy_all()?;
         std::fs::remove_file(bed.job().join(&file))?;

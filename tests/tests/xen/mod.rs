@@ -14,6 +14,7 @@ mod linux;
 mod menu;
 mod power;
 mod tables;
+mod tool;
 pub use bootloader::*;
 pub use disk::*;
 pub use domain::*;
@@ -22,6 +23,7 @@ pub use linux::*;
 pub use menu::*;
 pub use power::*;
 pub use tables::*;
+pub use tool::*;
 
 /// The last thing a probe says before it ticks.
 const END: &str = "probe end";
@@ -368,6 +370,9 @@ macro_rules! tests {
             the_bootloader_starts_debian_paravirtualised
             the_bootloader_starts_debian_as_pvh
             the_bootloader_reads_each_file_system
+            the_tool_starts_a_paravirtual_domain
+            the_tool_starts_a_domain_with_a_bios
+            xl_reads_the_names_that_the_domain_has
         }
     };
 }

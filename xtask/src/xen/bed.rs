@@ -1,6 +1,6 @@
 //! The test bed at work: one QEMU that runs Xen and its dom0, in which any number of guests is started.
 
-use super::dom0::{self, Version};
+use super::dom0::{self, Toolstack, Version};
 use super::guest::Guest;
 use super::hypervisor;
 use super::instructions;
@@ -28,6 +28,7 @@ const INSTRUCTIONS: &str = "instructions.log";
 #[derive(Clone, Debug)]
 pub struct Config {
     version: Version,
+    toolstack: Toolstack,
     memory_mib: u32,
     disks: Vec<PathBuf>,
     console: bool,
@@ -39,11 +40,18 @@ impl Config {
     pub fn new(version: Version) -> Self {
         Self {
             version,
+            toolstack: Toolstack::default(),
             memory_mib: 4096,
             disks: Vec::new(),
             console: false,
             lifetime: Duration::from_secs(1800),
         }
+    }
+
+    /// What manages guests in dom0.
+    pub fn toolstack(mut self, toolstack: Toolstack) -> Self {
+        self.toolstack = toolstack;
+        self
     }
 
     /// The machine's memory in MiB.
@@ -76,7 +84,7 @@ impl Config {
     /// # Errors
     /// The images cannot be made, QEMU is not installed, or Xen or dom0 do not come up: the end of their log is in the error.
     pub fn start(&self) -> Result<Bed> {
-        let images = dom0::images(self.version)?;
+        let images = dom0::images(self.version, self.toolstack)?;
         let setup = Setup {
             disks: [&images.root]
                 .into_iter()

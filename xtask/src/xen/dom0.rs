@@ -16,6 +16,34 @@ pub enum Version {
     V4_20,
 }
 
+/// What manages guests in dom0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Toolstack {
+    /// Xen's own alone.
+    #[default]
+    Xl,
+    /// libvirt as well, with its Xen driver.
+    Libvirt,
+}
+
+impl Toolstack {
+    /// What the name of its images has.
+    fn suffix(self) -> &'static str {
+        match self {
+            Toolstack::Xl => "",
+            Toolstack::Libvirt => "-libvirt",
+        }
+    }
+
+    /// Its packages, beside those that every dom0 has.
+    fn packages(self) -> &'static str {
+        match self {
+            Toolstack::Xl => "",
+            Toolstack::Libvirt => ",libvirt-daemon,libvirt-daemon-driver-xen,libvirt-clients",
+        }
+    }
+}
+
 impl Version {
     /// The number as Debian's package names have it.
     pub fn number(self) -> &'static str {
@@ -46,13 +74,13 @@ impl Version {
 ///
 /// # Errors
 /// As [`Recipe::images`].
-pub fn images(version: Version) -> Result<Images> {
-    let number = version.number();
+pub fn images(version: Version, toolstack: Toolstack) -> Result<Images> {
+    let (number, suffix) = (version.number(), toolstack.suffix());
     Recipe {
-        name: &format!("xen-{number}.d"),
+        name: &format!("xen-{number}{suffix}.d"),
         title: &format!("Xen {number} and its dom0"),
         suite: version.suite(),
-        packages: &version.packages(),
+        packages: &(version.packages() + toolstack.packages()),
         services: INIT,
     }
     .images()

@@ -1,7 +1,8 @@
 //! Files of a guest, copied to a file of the host.
 
+use crate::newc;
 use crate::volumes::File;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs;
@@ -71,8 +72,26 @@ impl<'a> Copy<'a> {
     /// # Errors
     /// It is too long, cannot be read, or the copy cannot be written.
     pub fn append(&mut self, file: &dyn File) -> Result<()> {
+        self.begin(file.size())?;
+        self.content(file)
+    }
+
+    /// Adds an archive that has a file of the guest as `name`.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), or there is no such archive.
+    pub fn append_archived(&mut self, file: &dyn File, name: &str) -> Result<()> {
         let size = file.size();
-        self.begin(size)?;
+        let head = newc::head(name, size).context("the archive has no room for it")?;
+        let tail = newc::tail(size);
+        self.begin(size.saturating_add((head.len() + tail.len()) as u64))?;
+        self.write(&head)?;
+        self.content(file)?;
+        self.write(&tail)
+    }
+
+    fn content(&mut self, file: &dyn File) -> Result<()> {
+        let size = file.size();
         let mut done = 0;
         let mut chunk = Vec::new();
         while done < size {
@@ -167,5 +186,53 @@ impl<'a> Copy<'a> {
             len -= count;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A disk of 8,192 bytes, and an empty file.
+    fn files() -> (fs::File, fs::File, Vec<u8>) {
+        let bytes: Vec<u8> = (0..8192_u32).map(|at| ((at * 7) >> 3) as u8).collect();
+        let image = tempfile::tempfile().expect("a file");
+        (&image).write_all(&bytes).expect("a disk");
+        (image, tempfile::tempfile().expect("a file"), bytes)
+    }
+
+    fn row(at: u64, len: u64) -> Row {
+        Row { at, len }
+    }
+
+    #[test]
+    fn rows_are_joined_at_a_multiple_of_four_bytes() {
+        let (image, file, bytes) = files();
+        let mut copy = Copy::new(&image, &file, 4096);
+        copy.append_rows(&[row(4090, 9), row(1, 2)]).expect("room");
+        copy.append_rows(&[row(8000, 192)]).expect("room");
+        let mut content = vec![0; 300];
+        let count = file.read_at(&mut content, 0).expect("a copy");
+        let expected = [&bytes[4090..4099], &bytes[1..3], &[0], &bytes[8000..]];
+        assert_eq!(content[..count], expected.concat());
+    }
+
+    #[test]
+    fn what_is_asked_for_has_bounds() {
+        let (image, file, _) = files();
+        let refused = |rows: &[Row], limit, before: &[Row]| {
+            let mut copy = Copy::new(&image, &file, limit);
+            copy.append_rows(before).expect("room");
+            copy.append_rows(rows).expect_err("too much").to_string()
+        };
+        assert!(refused(&[row(0, 101)], 100, &[]).contains("allowed"));
+        assert!(refused(&[row(0, 50)], 100, &[row(0, 51)]).contains("allowed"));
+        let most = [row(0, u64::MAX), row(0, u64::MAX)];
+        assert!(refused(&most, u64::MAX, &[row(0, 1)]).contains("allowed"));
+        assert!(refused(&[row(8190, 3)], 100, &[]).contains("the disk ends"));
+        let mut late = Copy::new(&image, &file, 100);
+        late.until(Instant::now() - Duration::from_secs(1));
+        assert!(late.append_rows(&[row(0, 1)]).is_err());
     }
 }

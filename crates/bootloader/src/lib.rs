@@ -14,6 +14,7 @@ pub mod grub;
 pub mod kernel;
 pub mod legacy;
 pub mod menu;
+pub mod newc;
 pub mod notes;
 pub mod options;
 pub mod output;

@@ -10,6 +10,8 @@ pub struct Location {
     pub path: String,
     /// Only these bytes of the file are meant.
     pub part: Option<Part>,
+    /// The file is meant in an archive, in which it has this name: see [`crate::newc`].
+    pub newc: Option<String>,
 }
 
 /// Bytes of a file.
@@ -34,8 +36,12 @@ impl Location {
             }
         }
         let path = format!("/{}", names.join("/"));
-        let part = None;
-        Self { volume, path, part }
+        Self {
+            volume,
+            path,
+            part: None,
+            newc: None,
+        }
     }
 
     /// The directory in which this file is; the root's is the root.

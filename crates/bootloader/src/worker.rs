@@ -275,11 +275,12 @@ fn copy(
     let kernel = disk.open(&boot.kernel);
     let kernel = kernel.with_context(|| format!("kernel {name}"))?;
     kernel::check(kernel.as_ref()).map_err(|why| anyhow!("kernel {name}: {why}"))?;
-    let mut ramdisks = Vec::new();
+    let mut ramdisks: Vec<Ramdisk> = Vec::new();
     for place in &boot.initrds {
         let name = format!("initial RAM disk {}", printable(&place.path));
         let file = disk.open(place).with_context(|| name.clone())?;
-        ramdisks.push((file, name));
+        let newc = place.newc.as_deref();
+        ramdisks.push(Ramdisk { file, name, newc });
     }
     let Some((kernel_copy, ramdisk_copy)) = copies else {
         return Ok(());
@@ -295,19 +296,35 @@ fn copy(
         return Ok(());
     }
     let mut copy = Copy::new(image, ramdisk_copy, limit);
-    for (file, name) in &ramdisks {
+    for Ramdisk { file, name, newc } in &ramdisks {
         disk.allow(file.size());
-        copy.append(file.as_ref()).with_context(|| name.clone())?;
+        let copied = match newc {
+            Some(name) => copy.append_archived(file.as_ref(), name),
+            None => copy.append(file.as_ref()),
+        };
+        copied.with_context(|| name.clone())?;
     }
     Ok(())
 }
 
+/// An initial RAM disk, or a part of one.
+struct Ramdisk<'a> {
+    file: Box<dyn File + 'a>,
+    /// What it is called in messages.
+    name: String,
+    /// Its name in an archive, if it gets one.
+    newc: Option<&'a str>,
+}
+
 /// The rows in which all files lie, if the system can copy each of them.
-fn rows(disk: &Disk, files: &[(Box<dyn File + '_>, String)]) -> Result<Option<Vec<Vec<Row>>>> {
+fn rows(disk: &Disk, files: &[Ramdisk<'_>]) -> Result<Option<Vec<Vec<Row>>>> {
     let mut all = Vec::new();
-    for (file, name) in files {
+    for Ramdisk { file, name, newc } in files {
         disk.allow(file.size());
-        let rows = copy::rows(file.as_ref()).with_context(|| name.clone())?;
+        let rows = match newc {
+            Some(_) => None,
+            None => copy::rows(file.as_ref()).with_context(|| name.clone())?,
+        };
         let Some(rows) = rows else {
             return Ok(None);
         };

@@ -463,6 +463,30 @@ fn what_cannot_be_booted_is_refused_by_name() {
     });
 }
 
+/// A file that gets an archive of its own beside the initial RAM disk.
+#[test]
+fn an_initial_ram_disk_by_newc_keeps_its_name_in_the_archive() {
+    let config = "menuentry a { linux /k; initrd newc:etc/key:/keys/root /initrd; }\n\
+                  menuentry b { linux /k; initrd newc:x:/missing; }\n";
+    let files = [
+        ("/boot/grub/grub.cfg", config),
+        ("/k", "k"),
+        ("/keys/root", "1"),
+        ("/initrd", "i"),
+    ];
+    with_menu(Tree::with(&files), |machine, menu| {
+        let boot = find::default(machine, &menu).expect("it boots");
+        let names: Vec<_> = boot
+            .initrds
+            .iter()
+            .map(|place| place.newc.as_deref())
+            .collect();
+        assert_eq!(names, [Some("etc/key"), None]);
+        assert_eq!(booted(boot), expected("/k", &["/keys/root", "/initrd"], ""));
+        assert!(find::entry(machine, &menu, "b").is_err());
+    });
+}
+
 #[test]
 fn scripts_that_do_not_end_are_left() {
     for config in [

@@ -5,6 +5,7 @@ use super::env;
 use super::machine::{CONFIG, Executed, Loaded, Machine, Stop};
 use super::parser::Script;
 use crate::menu::{Action, Entry};
+use crate::volumes::Location;
 use std::rc::Rc;
 
 /// How many bytes an environment block may have.
@@ -262,15 +263,21 @@ impl Machine<'_> {
         false
     }
 
-    /// `initrd FILE…`. A file that is missing is an error that prevents the boot, as in GRUB's menu.
+    /// `initrd FILE…`, where FILE may be `newc:NAME:FILE`. A file that is missing is an error that prevents the boot, as in GRUB's menu.
     fn initrd(&mut self, words: &[String]) -> bool {
         if self.loaded.kernel.is_none() {
             return false;
         }
         let mut initrds = Vec::new();
-        for file in words {
+        for word in words {
+            let archived = word.strip_prefix("newc:");
+            let archived = archived.and_then(|word| word.split_once(':'));
+            let (newc, file) = match archived {
+                Some((name, file)) => (Some(name.to_owned()), file),
+                None => (None, word.as_str()),
+            };
             match self.existing(file) {
-                Ok(place) => initrds.push(place),
+                Ok(place) => initrds.push(Location { newc, ..place }),
                 Err(error) => return self.refuse(format!("initial RAM disk {error}")),
             }
         }

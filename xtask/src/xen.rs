@@ -128,10 +128,15 @@ fn configured(
     for disk in &transfer.disks {
         config = config.disk(disk);
     }
-    let mut guest = Guest::new("guest", loader)
-        .text(&transfer.text)
-        .unset("memory")
-        .unset("vcpus");
+    let mut guest = match transfer.paravirtual {
+        false => Guest::new("guest", loader),
+        // It has no serial port, and whoever picks its kernel is named in the file.
+        true => Guest::new("guest", &Loader::Stock)
+            .unset("type")
+            .unset("serial")
+            .pv_console(),
+    };
+    guest = guest.text(&transfer.text).unset("memory").unset("vcpus");
     for (path, name) in &transfer.files {
         guest = guest.file_of_host(path, name);
     }

@@ -209,7 +209,8 @@ impl Bed {
                  at=/local/domain/$(xl domid {name})/console/tty\n\
                  for i in $(seq 60); do tty=$(xenstore-read $at 2>/dev/null) && [ \"$tty\" ] && break; sleep 1; done\n\
                  [ \"$tty\" ] || exit 1\n\
-                 cat $tty >>/job/{log} 2>/dev/null </dev/null &"
+                 cat $tty >>/job/{log} 2>/dev/null </dev/null &\n\
+                 echo $! >/tmp/{name}.follower"
             ))?;
         }
         Ok(())
@@ -349,16 +350,21 @@ impl Bed {
         Ok(text)
     }
 
-    /// Connects a guest's serial port, configured as `pty`, with the terminal: see [`Config::console`]. Returns when the guest is
-    /// gone.
+    /// Connects a guest's serial port, configured as `pty`, or its paravirtual console with the terminal: see [`Config::console`].
+    /// Returns when the guest is gone.
     ///
     /// # Errors
     /// dom0 ends first.
     pub fn attach(&mut self, guest: &Guest) -> Result<()> {
         let name = guest.name();
+        let kind = match guest.has_pv_console() {
+            true => "pv",
+            false => "serial",
+        };
         let script = format!(
             "{}\
-             while xl domid {name} >/dev/null 2>&1; do xl console -t serial {name} <&4 >&4 2>&1; sleep 1; done\n",
+             kill $(cat /tmp/{name}.follower 2>/dev/null) 2>/dev/null\n\
+             while xl domid {name} >/dev/null 2>&1; do xl console -t {kind} {name} <&4 >&4 2>&1; sleep 1; done\n",
             bed::OPEN_CONSOLE
         );
         // A person decides when this ends.

@@ -17,6 +17,8 @@ pub struct Transfer {
     pub files: Vec<(PathBuf, String)>,
     /// The guest's memory in MiB.
     pub memory_mib: Option<u32>,
+    /// The guest is one of PV or PVH.
+    pub paravirtual: bool,
 }
 
 /// Replaces each path of a file of the host, relative to `base`, by its path in dom0.
@@ -67,6 +69,9 @@ pub fn transfer(text: &str, base: &Path) -> Result<Transfer> {
                 .split('=')
                 .nth(1)
                 .and_then(|value| value.trim().parse().ok());
+        }
+        if option == "type" {
+            transfer.paravirtual = !replaced.contains("hvm");
         }
         if option == "vif" {
             eprintln!("The test bed has no network; left out: {}", line.trim());
@@ -155,6 +160,7 @@ mod tests {
              boot=\"c\"\n"
         );
         assert_eq!(transfer.memory_mib, Some(2048));
+        assert!(!transfer.paravirtual);
         assert_eq!(
             transfer.disks,
             [base.path().join("a.img"), base.path().join("b.qcow2")]
@@ -163,6 +169,15 @@ mod tests {
             transfer.files,
             [(base.path().join("vmlinuz"), "0-vmlinuz".to_owned())]
         );
+    }
+
+    #[test]
+    fn a_paravirtual_guest_is_told_by_its_type() {
+        for (kind, paravirtual) in [("pv", true), ("pvh", true), ("hvm", false)] {
+            let text = format!("type = \"{kind}\"\n");
+            let transfer = transfer(&text, Path::new("/")).expect("no disks");
+            assert_eq!(transfer.paravirtual, paravirtual, "{kind}");
+        }
     }
 
     #[test]

@@ -95,11 +95,21 @@ impl Reader {
         }
         if let Some(model) = model {
             let model = model + &features;
+            let (by_xl, by_libvirt) = match node.attribute("mode") {
+                Some("host-passthrough") => (
+                    kept("the host's processor, as Xen shows it"),
+                    kept("the host's processor, as Xen shows it"),
+                ),
+                _ => (
+                    lost("the host's processor, as Xen shows it"),
+                    lost("the host's processor, as Xen shows it"),
+                ),
+            };
             let fates = [
                 kept(format!("-cpu {model}")),
                 kept("-cpu"),
-                lost("the host's processor, as Xen shows it"),
-                lost("the host's processor, as Xen shows it"),
+                by_xl,
+                by_libvirt,
             ];
             self.fate(node, model.clone(), fates);
             self.domain.guest.cpus.model = Some(model);

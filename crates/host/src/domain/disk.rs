@@ -329,7 +329,7 @@ impl Reader {
         let (bus, on_xen, by_libvirt) = match disk.bus {
             _ if paravirtual => ("Xen", kept("vdev="), kept("vdev=")),
             Bus::Ide => ("IDE", kept("vdev=hd*"), kept("vdev=hd*")),
-            Bus::Sata => ("SATA", kept("hdtype=ahci"), lost("an error")),
+            Bus::Sata => ("SATA", kept("hdtype=ahci"), lost("vdev=sd*, a SCSI disk")),
             Bus::Scsi if disk.controller != 0 => (
                 "SCSI",
                 lost("an error: Xen has one SCSI controller"),
@@ -345,7 +345,11 @@ impl Reader {
                 kept("vdev=xvd*, Xen's own disk"),
                 kept("vdev=xvd*"),
             ),
-            Bus::Usb => ("USB", kept("device_model_args_hvm="), lost("an error")),
+            Bus::Usb => (
+                "USB",
+                kept("device_model_args_hvm="),
+                lost("vdev=sd*, a SCSI disk"),
+            ),
             Bus::Nvme => ("NVMe", kept("device_model_args_hvm="), lost("an error")),
             Bus::Floppy => ("", kept("device_model_args_hvm="), lost("is dropped")),
         };

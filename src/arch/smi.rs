@@ -223,8 +223,10 @@ extern "C" fn serve() -> u32 {
     if let Some(before) = served.frame() {
         let mut frame = Frame { vector, ..before };
         let outcome = bridge::dispatch(&mut frame);
-        // A handler may have come between, and changed what is not the caller's own.
+        // A handler that was called meanwhile may have changed what is not the caller's own, as page tables are.
         let mut state = State::read();
+        (state.ds, state.es, state.ss) = (served.ds, served.es, served.ss);
+        (state.fs, state.gs) = (served.fs, served.gs);
         state.set(frame, &before);
         leave(&mut state, &frame, outcome);
         state.write();

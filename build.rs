@@ -1,8 +1,13 @@
 //! Hands the linker its script, linker.ld through the C preprocessor, which puts in the sizes below; and the assembler the font.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::{env, fs};
 
+/// What keys give, for the 16-bit code, too.
+#[allow(dead_code)]
+#[path = "src/bios/keyboard/keymap.rs"]
+mod keymap;
 /// What the firmware itself knows these sizes by.
 #[allow(dead_code)]
 #[path = "src/arch/sizes.rs"]
@@ -22,10 +27,12 @@ fn main() {
     fs::write(&path, script).expect("OUT_DIR is writable");
 
     fs::write(out.join("font.s"), font()).expect("OUT_DIR is writable");
+    fs::write(out.join("keys.s"), keys()).expect("OUT_DIR is writable");
 
     println!("cargo:rerun-if-changed=linker.ld");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/arch/sizes.rs");
+    println!("cargo:rerun-if-changed=src/bios/keyboard/keymap.rs");
     for arg in [
         &*format!("-Wl,-T,{}", path.display()),
         "-nostartfiles",
@@ -46,8 +53,42 @@ fn font() -> String {
         .iter()
         .map(|row| row.reverse_bits().to_string())
         .collect();
-    format!(
-        "    .macro font_rows\n    .byte {}\n    .endm\n",
-        rows.join(", ")
-    )
+    assembler_macro("font_rows", "byte", &rows)
+}
+
+/// An assembler macro of this name that puts `values` there.
+fn assembler_macro(name: &str, kind: &str, values: &[String]) -> String {
+    let values = values.join(", ");
+    format!("    .macro {name}\n    .{kind} {values}\n    .endm\n")
+}
+
+/// The macros `key_rows` and `extended_key_rows`, four words for each scan code of set 1 without a prefix and with E0h, their numbers
+/// `KEY_ROWS` and `EXTENDED_KEY_ROWS`, and `key_lock_bits`, which lock of 40:17 applies to a key.
+fn keys() -> String {
+    use keymap::Level;
+    const KEYS: Range<u8> = 0..0x59;
+    const EXTENDED: Range<u8> = 0x1c..0x54;
+    let words = |codes: Range<u8>, extended| -> Vec<String> {
+        let levels = [Level::Plain, Level::Shift, Level::Ctrl, Level::Alt];
+        let of_key = |code| levels.map(|level| keymap::word(code, extended, level).unwrap_or(0));
+        codes
+            .flat_map(of_key)
+            .map(|word| word.to_string())
+            .collect()
+    };
+    let lock = |code| match () {
+        () if keymap::is_letter(code) => "SHIFT_CAPS".to_owned(),
+        () if keymap::is_keypad(code) => "SHIFT_NUM".to_owned(),
+        () => "0".to_owned(),
+    };
+    let locks: Vec<String> = KEYS.map(lock).collect();
+    [
+        format!("    .set KEY_ROWS, {}\n", KEYS.len()),
+        format!("    .set EXTENDED_KEYS_FIRST, {}\n", EXTENDED.start),
+        format!("    .set EXTENDED_KEY_ROWS, {}\n", EXTENDED.len()),
+        assembler_macro("key_rows", "word", &words(KEYS, false)),
+        assembler_macro("extended_key_rows", "word", &words(EXTENDED, true)),
+        assembler_macro("key_lock_bits", "byte", &locks),
+    ]
+    .concat()
 }

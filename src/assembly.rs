@@ -6,8 +6,8 @@ use firstlight::arch::abi::{
     self, Call, Caller, Kind, Saved, State, Variables, control, page, pending, selector, smm, state,
 };
 use firstlight::arch::{RealRegs, sizes};
-use firstlight::bios::bda::Bda;
-use firstlight::bios::{apm, int14, ivt, pcibios, post};
+use firstlight::bios::bda::{self, Bda};
+use firstlight::bios::{apm, int09, int14, ivt, pcibios, post};
 use firstlight::devices::chipset::{self, Chipset};
 use firstlight::devices::{pci, pic, pit, ps2, reset, rtc, serial};
 use firstlight::logger;
@@ -96,6 +96,35 @@ assemble! {
         BDA_RESTART_POINTER = in_bda(Bda::restart_pointer().addr()),
         BDA_TICKS = in_bda(Bda::ticks().addr()),
         BDA_MIDNIGHT = in_bda(Bda::midnight().addr()),
+        BDA_SHIFT = in_bda(Bda::shift().addr()),
+        BDA_HELD = in_bda(Bda::held().addr()),
+        BDA_KEYBOARD_STATE = in_bda(Bda::keyboard_state().addr()),
+        BDA_KEYBOARD_HEAD = in_bda(Bda::keyboard_head().addr()),
+        BDA_KEYBOARD_TAIL = in_bda(Bda::keyboard_tail().addr()),
+        BDA_KEYBOARD_START = in_bda(Bda::keyboard_start().addr()),
+        BDA_KEYBOARD_END = in_bda(Bda::keyboard_end().addr()),
+        BDA_BREAK_FLAG = in_bda(Bda::break_flag().addr()),
+        BDA_RESET_FLAG = in_bda(Bda::reset_flag().addr()),
+        SHIFT_LEFT = bda::SHIFT_LEFT,
+        SHIFT_RIGHT = bda::SHIFT_RIGHT,
+        SHIFT_CTRL = bda::SHIFT_CTRL,
+        SHIFT_ALT = bda::SHIFT_ALT,
+        SHIFT_SCROLL = bda::SHIFT_SCROLL,
+        SHIFT_NUM = bda::SHIFT_NUM,
+        SHIFT_CAPS = bda::SHIFT_CAPS,
+        SHIFT_INSERT = bda::SHIFT_INSERT,
+        HELD_LEFT_CTRL = bda::HELD_LEFT_CTRL,
+        HELD_LEFT_ALT = bda::HELD_LEFT_ALT,
+        HELD_SYSREQ = bda::HELD_SYSREQ,
+        HELD_SCROLL = bda::HELD_SCROLL,
+        HELD_NUM = bda::HELD_NUM,
+        HELD_CAPS = bda::HELD_CAPS,
+        HELD_INSERT = bda::HELD_INSERT,
+        KEYBOARD_LAST_E0 = bda::KEYBOARD_LAST_E0,
+        KEYBOARD_LAST_E1 = bda::KEYBOARD_LAST_E1,
+        KEYBOARD_RIGHT_CTRL = bda::KEYBOARD_RIGHT_CTRL,
+        KEYBOARD_RIGHT_ALT = bda::KEYBOARD_RIGHT_ALT,
+        WARM_START = int09::WARM_START,
         BDA_DISK_INTERRUPT = in_bda(Bda::disk_interrupt().addr()),
         // The bridge's variables, by offset in segment EF00h.
         slot = offset_of!(Variables, caller),
@@ -206,6 +235,8 @@ assemble! {
         CMOS_ABOVE_16_MIB = rtc::ABOVE_16_MIB,
         PS2_DATA = ps2::DATA,
         PS2_COMMAND = ps2::COMMAND,
+        PS2_OUTPUT_FULL = ps2::OUTPUT_FULL,
+        PS2_FROM_MOUSE = ps2::FROM_MOUSE,
         PS2_RESET_CPU = ps2::RESET_CPU,
         SYSTEM_CONTROL_A = post::SYSTEM_CONTROL_A,
         A20_OPEN = post::A20_OPEN,
@@ -299,6 +330,8 @@ assemble! {
         "arch/protected.s",
         "arch/reset.s",
         "arch/pci32.s",
+        concat!(env!("OUT_DIR"), "/keys.s"),
+        "arch/virtual.s",
         concat!(env!("OUT_DIR"), "/font.s"),
         "arch/compat.s",
     }

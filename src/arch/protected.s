@@ -35,10 +35,11 @@ protected_caller:
     cmpw $F_SEGMENT, %ax
     popw %ax
     jne 1f
-    .irp vector, 0x11, 0x12
+    .irp vector, 0x11, 0x12, 0x16, 0x1a
     cmpw $\vector, V_VECTOR(%bp)
     je lone_\vector
     .endr
+lone_unknown:
     # CF, AH = 86h: function not supported.
 1:  orw $1, V_FLAGS(%bp)
     movb $0x86, %ah
@@ -51,8 +52,14 @@ lone_return:
     .set V_VECTOR, 2
     .set V_FLAGS, 8
 
-# The keyboard's byte is dropped, as is the mouse's; the clock's reason to interrupt is read, or none would follow.
+# The mouse's byte is dropped, and in 16-bit protected mode, which has no segment of the data area's, the keyboard's too; the clock's
+# reason to interrupt is read, or none would follow.
 lone_0x09:
+    pushw %ax
+    movw %cs, %ax
+    cmpw $F_SEGMENT, %ax
+    popw %ax
+    je lone_keyboard
     pushw %ax
     inb $PS2_DATA, %al
     jmp 2f
@@ -71,20 +78,6 @@ lone_0x74:
     outb %al, $PIC_MASTER
     popw %ax
     jmp lone_return
-# Equipment and memory size.
-lone_0x11:
-    pushw $BDA_EQUIPMENT
-    jmp 1f
-lone_0x12:
-    pushw $BDA_MEMORY_KB
-1:  popw %bp
-    pushw %ds
-    movw $BDA_SEGMENT, %ax
-    movw %ax, %ds
-    movw %ds:(%bp), %ax
-    popw %ds
-    jmp lone_return
-
 # Where a caller goes on that waits for an interrupt, its vector on the stack: not every monitor takes HLT.
     .set LOOKS, 0x400
     .globl smi_wait

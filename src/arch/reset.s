@@ -39,6 +39,7 @@ cold_start:
     movl %eax, %cr0
     ljmpl $CODE_32, $(reset32 - F000 + ROM_END)
 
+restart:
 2:  movw $RESET_CONTROL, %dx
     movb $HARD_RESET, %al
     outb %al, %dx

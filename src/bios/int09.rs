@@ -32,7 +32,7 @@ mod code {
 }
 
 /// What 40:72 holds when Ctrl-Alt-Del asked for the restart.
-const WARM_START: u16 = 0x1234;
+pub const WARM_START: u16 = 0x1234;
 
 /// What has to be done after a key besides storing it, in real mode or by waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -334,6 +334,25 @@ fn virtual_8086_mode_has_all_services() -> Result<()> {
     Ok(())
 }
 
+/// Where there is no system management mode, 16-bit code has the keyboard at least: the key comes, and INT 15h AH=4Fh sees it first.
+#[test]
+fn virtual_8086_mode_has_keys_by_16_bit_code() -> Result<()> {
+    let disk = disk(program!("v86"))?;
+    for (key, character) in [("a", "a"), ("shift-b", "B"), ("ctrl-c", "\u{3}")] {
+        let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+            .args(["-machine", "smm=off"])
+            .disk(&disk.path())
+            .start()?;
+        // The service before has no way in, which the 1 says.
+        guest.wait_for(Log::Debug, "1?")?;
+        guest.send_key(key)?;
+        let said = guest.wait_for(Log::Debug, "Z")?;
+        let heard = said.rsplit('?').next().unwrap_or("").replace('k', "");
+        ensure!(heard == format!("{character}Z"), "{key}: {said:?}");
+    }
+    Ok(())
+}
+
 /// QEMU makes its memory map anew with every write to a bridge, and the more there is in it the longer that takes.
 #[test]
 fn a_hundred_root_ports_take_less_than_under_seabios() -> Result<()> {

@@ -176,6 +176,65 @@ fn a_scsi_disk_can_go_away() -> Result<()> {
     Ok(())
 }
 
+/// The same for every bus, as far as a guest sees: from some moment on nothing can be read or written.
+#[test]
+fn a_disk_whose_host_takes_it_away_fails_and_leaves_the_others() -> Result<()> {
+    for bus in BUSES {
+        let mut script = Script::new();
+        read(&mut script, "before", SECOND, PATTERN_LBA, 1);
+        script.text("now\n");
+        script.wait_ticks("wait", 54);
+        read(&mut script, "read", SECOND, PATTERN_LBA, 1);
+        write(&mut script, "write", SECOND, PATTERN_LBA, 1);
+        read(&mut script, "other", FIRST, PATTERN_LBA, 1);
+        let boot = Disk::running(&script, DISK_BYTES)?;
+        let second = Disk::patterned(DISK_BYTES)?;
+        let mut guest = q35()
+            .attach(Drive::new(bus, &boot.path()).boot_index(1))
+            .attach(Drive::new(bus, &second.path()))
+            .start()?;
+        guest.wait_for(Log::Debug, "now")?;
+        guest.monitor("drive_del disk1")?;
+        let log = guest.wait_for(Log::Debug, BOOTED)?;
+        let report = Report::parse(&script, &log)?;
+        for (name, failed) in [
+            ("before", "0"),
+            ("read", "1"),
+            ("write", "1"),
+            ("other", "0"),
+        ] {
+            let said = report.value(&format!("{name}.cf"))?;
+            ensure!(said == failed, "{bus:?}: {name}: {said}");
+        }
+    }
+    Ok(())
+}
+
+/// A disk that answers to nothing that moves data: its host has used up all that it may read in the next minutes.
+#[test]
+fn the_next_disk_boots_after_silence() -> Result<()> {
+    let good = Disk::running(&Script::new(), DISK_BYTES)?;
+    for bus in BUSES {
+        let silent = Disk::running(&Script::new(), DISK_BYTES)?;
+        let mut guest = q35()
+            .attach(
+                Drive::new(bus, &silent.path())
+                    .drive_option("throttling.bps-total=1000")
+                    .boot_index(1),
+            )
+            .attach(Drive::new(bus, &good.path()).snapshot())
+            .arg("-S")
+            .start()?;
+        guest.monitor("qemu-io disk0 \"read 0 1M\"")?;
+        guest.monitor("cont")?;
+        let log = guest
+            .wait_for(Log::Debug, BOOTED)
+            .with_context(|| format!("{bus:?}"))?;
+        ensure!(!log.contains("firmware stopped"), "{bus:?}: a panic: {log}");
+    }
+    Ok(())
+}
+
 fn large(drive: Drive) -> Drive {
     drive
         .device_option("logical_block_size=4096")

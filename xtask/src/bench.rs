@@ -12,6 +12,7 @@ mod ioreq;
 pub mod kernel;
 mod kvm;
 mod measure;
+mod rows;
 pub mod tables;
 mod trace;
 mod way;
@@ -21,9 +22,11 @@ use crate::setup::{Consent, Need};
 use crate::xen::dom0::Version;
 use crate::{build, project, setup};
 use anyhow::{Context, Result, ensure};
-use firstlight_vm::Machine;
+use clap::ValueEnum;
+use firstlight_vm::{Bus, Machine};
 use kernel::{Costs, QBOOT};
 use measure::{Bench, Contestant, Guest};
+use rows::Rows;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,6 +44,12 @@ pub struct Args {
     /// Machines to measure on
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Machine::Pc, Machine::Q35])]
     machine: Vec<Machine>,
+    /// Measure only these parts
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::value_variants().to_vec())]
+    part: Vec<Part>,
+    /// Measure the parts `buses`, `many` and `debian` only on these buses: ide, sata, virtio, scsi, nvme
+    #[arg(long, value_delimiter = ',', value_parser = bus)]
+    bus: Vec<Bus>,
     /// Measure in guests of this version of Xen instead, beside the stock loader
     #[arg(long, num_args = 0..=1, default_missing_value = "4.17")]
     xen: Option<Version>,
@@ -56,6 +65,33 @@ pub struct Args {
     /// How often each firmware is timed; the median counts
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The way to a boot sector on the machine's own disk, and reads from there
+    Disk,
+    /// The same from the other buses
+    Buses,
+    /// What many disks and network cards add
+    Many,
+    /// The way to Debian's kernel through GRUB
+    Debian,
+    /// The way to a given kernel
+    Kernel,
+}
+
+/// Reads the name of a bus.
+fn bus(text: &str) -> Result<Bus, String> {
+    Ok(match text {
+        "ide" => Bus::Ide,
+        "sata" => Bus::Sata,
+        "virtio" => Bus::Virtio,
+        "scsi" => Bus::Scsi,
+        "nvme" => Bus::Nvme,
+        _ => return Err("no such bus".into()),
+    })
 }
 
 /// One line of the table.
@@ -134,34 +170,65 @@ pub fn main(args: Args) -> Result<()> {
         rom: Some(QBOOT.into()),
     };
     let directory = tempfile::tempdir()?;
-    let debian = way::disk(directory.path())?;
+    let has = |part| args.part.contains(&part);
+    let debian = match has(Part::Debian) {
+        true => Some(way::disk(directory.path())?),
+        false => None,
+    };
     let mut figures = Vec::new();
+    let mut failures = Vec::new();
     let mut details = BTreeMap::new();
     for &machine in &args.machine {
         let bench = Bench {
             machine,
             directory: directory.path(),
         };
-        let disk = disks::own(&bench, &firstlight, &seabios, args.runs)?;
-        let others = disks::others(&bench, &firstlight, &seabios)?;
-        let way = way::figures(&bench, &firstlight, &seabios, &debian)?;
-        let kernel = kernel_boot(&bench, &[&firstlight, &seabios, &qboot])?;
-        let screen = kernel_with_screen(&bench, [&firstlight, &seabios])?;
-        figures.extend(
-            [disk.figures, kernel.figures, screen.figures]
-                .into_iter()
-                .flatten(),
-        );
-        figures.extend(others.into_iter().chain(way));
-        let details_here = json!({
-            "disk": disk.details,
-            "kernel": kernel.details,
-            "kernel with a screen": screen.details,
-        });
-        details.insert(machine.name(), details_here);
+        let mut rows = Rows::new(machine, &firstlight, &seabios);
+        let mut details_here = BTreeMap::new();
+        let mut take = |rows: &mut Rows, what, result| {
+            if let Some(Results { figures, details }) = rows.keep(what, &firstlight, result) {
+                rows.figures.extend(figures);
+                details_here.insert(what, details);
+            }
+        };
+        if has(Part::Disk) {
+            let result = disks::own(&bench, &firstlight, &seabios, args.runs);
+            take(&mut rows, "disk", result);
+        }
+        if has(Part::Kernel) {
+            let result = kernel_boot(&bench, &[&firstlight, &seabios, &qboot]);
+            take(&mut rows, "kernel", result);
+            let result = kernel_with_screen(&bench, [&firstlight, &seabios]);
+            take(&mut rows, "kernel with a screen", result);
+        }
+        let own = disks::own_bus(machine);
+        let wanted = |bus: &Bus| args.bus.is_empty() || args.bus.contains(bus);
+        let others = [Bus::Virtio, Bus::Scsi, Bus::Nvme];
+        let others: Vec<Bus> = others.into_iter().filter(wanted).collect();
+        let mut all = others.clone();
+        if wanted(&own) {
+            all.insert(0, own);
+        }
+        if has(Part::Buses) {
+            disks::buses(&bench, &mut rows, &others);
+        }
+        if has(Part::Many) {
+            disks::many(&bench, &mut rows, &all);
+        }
+        if let Some(disk) = &debian {
+            way::rows(&bench, &mut rows, &all, disk);
+        }
+        figures.extend(rows.figures);
+        failures.extend(rows.failures);
+        details.insert(machine.name(), json!(details_here));
     }
     print_table(&figures);
-    write_json(&figures, &details)
+    write_json(&figures, &details)?;
+    for failure in &failures {
+        println!("Not measured: {failure}");
+    }
+    ensure!(failures.is_empty(), "not everything could be measured");
+    Ok(())
 }
 
 /// From reset to the first instruction of a kernel that QEMU gives, in a machine without a VGA card. The firmwares are Firstlight,

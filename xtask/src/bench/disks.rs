@@ -1,6 +1,7 @@
 //! The way to a boot sector on disks of every bus, and reads from there by INT 13h.
 
-use super::measure::{self, Bench, Contestant, Crowd, Guest};
+use super::measure::{self, Bench, Contestant, Counted, Crowd, Guest};
+use super::rows::Rows;
 use super::{Figure, Results, median, print_devices, print_steps, steps_as_json};
 use anyhow::Result;
 use firstlight_vm::{Bus, Machine};
@@ -114,52 +115,47 @@ pub fn name(bus: Bus) -> &'static str {
     }
 }
 
-/// The same from the other buses, and what many disks and cards add.
-///
-/// # Errors
-/// A guest does not start.
-pub fn others(bench: &Bench, firstlight: &Contestant, seabios: &Contestant) -> Result<Vec<Figure>> {
-    let machine = bench.machine;
-    let mut figures = Vec::new();
-    let mut add = |what: String, [firstlight, seabios]: [f64; 2], digits, more_is_better| {
-        figures.push(Figure {
-            machine,
-            what,
-            firstlight,
-            seabios: Some(seabios),
-            qboot: None,
-            digits,
-            more_is_better,
-        });
-    };
-    let both = [firstlight, seabios];
-    for bus in [Bus::Virtio, Bus::Scsi, Bus::Nvme] {
+/// The same from these buses.
+pub fn buses(bench: &Bench, rows: &mut Rows, buses: &[Bus]) {
+    for &bus in buses {
         let name = name(bus);
-        eprintln!("Measuring on {}: {name}", machine.name());
-        let mut instructions = [0.0; 2];
-        let mut accesses = [0.0; 2];
-        let mut reads = [0.0; 2];
-        let mut speeds = [Vec::new(), Vec::new()];
-        for (who, firmware) in both.into_iter().enumerate() {
-            instructions[who] = bench.instructions(firmware, Guest::Disk(bus, 0))? as f64;
-            let counted = bench.accesses(firmware, bus)?;
-            accesses[who] = counted.boot.values().sum::<u64>() as f64;
-            reads[who] = counted.a_read;
-        }
-        for _ in 0..RUNS {
-            for (who, firmware) in both.into_iter().enumerate() {
-                speeds[who].push(bench.times(firmware, bus)?.throughput / 1e6);
-            }
-        }
+        rows.begin(name);
         let to = "to the boot sector";
-        add(format!("{name}: instructions {to}"), instructions, 0, false);
-        add(format!("{name}: accesses {to}"), accesses, 0, false);
+        let what = format!("{name}: instructions {to}");
+        let disk = Guest::Disk(bus, 0);
+        let instructions = rows.both(&what, |firmware| bench.instructions(firmware, disk));
+        rows.add(what, instructions.map(as_figure), 0, false);
+        let what = format!("{name}: accesses {to}");
+        let counted = rows.both(&what, |firmware| bench.accesses(firmware, bus));
+        let boot = |counted: &Counted| counted.boot.values().sum::<u64>() as f64;
+        rows.add(
+            what,
+            counted.each_ref().map(|c| c.as_ref().map(boot)),
+            0,
+            false,
+        );
+        let reads = counted.map(|counted| counted.map(|counted| counted.a_read));
         let what = format!("{name}: accesses a read of 127 sectors");
-        add(what, reads, 1, false);
+        rows.add(what, reads, 1, false);
         let what = format!("{name}: MB/s by INT 13h");
-        add(what, speeds.map(median), 1, true);
+        let speeds = rows.in_turns(&what, RUNS, |firmware| {
+            Ok(bench.times(firmware, bus)?.throughput / 1e6)
+        });
+        rows.add(what, speeds, 1, true);
     }
-    for crowd in crowds(machine) {
+}
+
+fn as_figure(count: Option<u64>) -> Option<f64> {
+    count.map(|count| count as f64)
+}
+
+/// What many disks and cards add, on these buses.
+pub fn many(bench: &Bench, rows: &mut Rows, buses: &[Bus]) {
+    let crowds = crowds(bench.machine);
+    for crowd in crowds
+        .into_iter()
+        .filter(|crowd| buses.contains(&crowd.bus))
+    {
         let Crowd {
             bus, disks, nics, ..
         } = crowd;
@@ -168,13 +164,12 @@ pub fn others(bench: &Bench, firstlight: &Contestant, seabios: &Contestant) -> R
             "{}: instructions, {disks} disks, {nics} cards{strict}",
             name(bus)
         );
-        eprintln!("Measuring on {}: {what}", machine.name());
-        let count = |firmware| -> Result<f64> {
-            Ok(bench.instructions(firmware, Guest::Crowd(crowd))? as f64)
-        };
-        add(what, [count(firstlight)?, count(seabios)?], 0, false);
+        rows.begin(&what);
+        let count = rows.both(&what, |firmware| {
+            bench.instructions(firmware, Guest::Crowd(crowd))
+        });
+        rows.add(what, count.map(as_figure), 0, false);
     }
-    Ok(figures)
 }
 
 /// One disk and ten with five network cards, of each kind; and a guest with a hundred disks of which one may be booted.

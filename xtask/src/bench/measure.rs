@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 /// The guest's memory in MiB.
 const MEMORY: u64 = 256;
 /// How long one QEMU may take.
-const DEADLINE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_secs(90);
+/// How often instructions are counted: waiting for a device takes some that depend on what else the host does, so the least count.
+const COUNTS: u32 = 3;
 /// How many reads are made where device accesses are counted.
 const COUNTED_READS: u16 = 512;
 /// The same where each read is tens of thousands of accesses, as without DMA.
@@ -122,7 +124,12 @@ impl Bench<'_> {
     pub fn instructions(&self, firmware: &Contestant, guest: Guest) -> Result<u64> {
         let mut qemu = self.qemu(firmware, guest)?;
         qemu.arguments(["-icount", "shift=0,sleep=off"]);
-        Ok(Report::parse(&self.run(&qemu, firmware)?)?.start)
+        let count = || -> Result<u64> { Ok(Report::parse(&self.run(&qemu, firmware)?)?.start) };
+        let mut least = count()?;
+        for _ in 1..COUNTS {
+            least = least.min(count()?);
+        }
+        Ok(least)
     }
 
     /// The device accesses up to the boot sector, and those of each of the boot sector's reads.

@@ -1,8 +1,9 @@
 //! From reset to the first instruction of Debian's kernel, through GRUB: what a user waits for.
 
+use super::disks;
 use super::guest;
-use super::measure::{Bench, Contestant, Guest};
-use super::{Figure, disks, median};
+use super::measure::{Bench, Guest};
+use super::rows::Rows;
 use crate::command::run_quietly;
 use crate::image;
 use anyhow::{Context, Result, ensure};
@@ -17,7 +18,7 @@ const SETUP_SECTORS: usize = 0x1f1;
 /// File systems put a file's bytes at multiples of this.
 const BLOCK: usize = 4096;
 /// How often each firmware is timed.
-const RUNS: usize = 3;
+const RUNS: u32 = 3;
 
 /// A copy of the demo disk in `directory` whose kernel, at its first instruction, says so and ends QEMU.
 ///
@@ -65,56 +66,18 @@ fn find(disk: &File, wanted: &[u8]) -> Result<Option<u64>> {
     }
 }
 
-/// Measures each bus.
-///
-/// # Errors
-/// A guest does not start.
-pub fn figures(
-    bench: &Bench,
-    firstlight: &Contestant,
-    seabios: &Contestant,
-    disk: &Path,
-) -> Result<Vec<Figure>> {
-    let machine = bench.machine;
-    let mut figures = Vec::new();
-    for bus in [disks::own_bus(machine), Bus::Virtio, Bus::Scsi, Bus::Nvme] {
+/// Measures these buses.
+pub fn rows(bench: &Bench, rows: &mut Rows, buses: &[Bus], disk: &Path) {
+    for &bus in buses {
         let name = disks::name(bus);
-        eprintln!("Measuring on {}: Debian's kernel by {name}", machine.name());
-        let both = [firstlight, seabios];
         let guest = Guest::Image(bus, disk);
-        let mut instructions = [None; 2];
-        let mut seconds = [Vec::new(), Vec::new()];
-        for run in 0..RUNS {
-            for (who, firmware) in both.into_iter().enumerate() {
-                // Now and then SeaBIOS waits for ever for its disk; it has no figure then.
-                let mut measure = || -> Result<()> {
-                    if run == 0 {
-                        let count = bench.instructions(firmware, guest)?;
-                        instructions[who] = Some(count as f64 / 1e6);
-                    }
-                    seconds[who].push(bench.seconds(firmware, guest)?);
-                    Ok(())
-                };
-                match measure() {
-                    Err(error) if who == 1 => eprintln!("{error}"),
-                    result => result?,
-                }
-            }
-        }
-        let seconds = seconds.map(|times| (!times.is_empty()).then(|| median(times)));
-        let mut add = |what: &str, [firstlight, seabios]: [Option<f64>; 2], digits| {
-            figures.extend(firstlight.map(|firstlight| Figure {
-                machine,
-                what: format!("{name}: {what} to Debian's kernel"),
-                firstlight,
-                seabios,
-                qboot: None,
-                digits,
-                more_is_better: false,
-            }));
-        };
-        add("million instructions", instructions, 1);
-        add("seconds", seconds, 2);
+        rows.begin(&format!("Debian's kernel by {name}"));
+        let what = format!("{name}: million instructions to Debian's kernel");
+        let instructions = rows.both(&what, |firmware| bench.instructions(firmware, guest));
+        let millions = instructions.map(|count| count.map(|count| count as f64 / 1e6));
+        rows.add(what, millions, 1, false);
+        let what = format!("{name}: seconds to Debian's kernel");
+        let seconds = rows.in_turns(&what, RUNS, |firmware| bench.seconds(firmware, guest));
+        rows.add(what, seconds, 2, false);
     }
-    Ok(figures)
 }

@@ -59,7 +59,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     logger::step_done("given kernel");
     post::low_memory(&Pc, &bridge::entries());
     if bios.settings.console_port().is_some() {
-        console::follow_timer(&Pc, bridge::entries().int08_console);
+        console::begin(&Pc, bridge::entries().int08_console);
     }
     post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);

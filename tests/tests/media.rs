@@ -43,13 +43,25 @@ fn shows(image: &Path, text: &str) -> Result<()> {
 
 /// GRUB with a configuration that shows a file and then its menu: a CD that is a disk as well.
 fn grub(files: &TempDir) -> Result<PathBuf> {
+    grub_with(
+        files,
+        "cat /hello\nsleep 3\nset timeout=-1\nmenuentry 'An entry' { true }\n",
+    )
+}
+
+/// GRUB with a menu of two entries, of which the second says something.
+fn grub_with_two_entries(files: &TempDir) -> Result<PathBuf> {
+    grub_with(
+        files,
+        "set timeout=-1\nmenuentry 'An entry' { true }\nmenuentry 'Another entry' { echo the other one; sleep 60 }\n",
+    )
+}
+
+fn grub_with(files: &TempDir, configuration: &str) -> Result<PathBuf> {
     let tree = files.path().join("tree");
     std::fs::create_dir_all(tree.join("boot/grub"))?;
     std::fs::write(tree.join("hello"), "read from the medium\n")?;
-    std::fs::write(
-        tree.join("boot/grub/grub.cfg"),
-        "cat /hello\nsleep 3\nset timeout=-1\nmenuentry 'An entry' { true }\n",
-    )?;
+    std::fs::write(tree.join("boot/grub/grub.cfg"), configuration)?;
     let image = files.path().join("grub.iso");
     run(Command::new("grub-mkrescue")
         .args(["-d", "/usr/lib/grub/i386-pc", "-o"])
@@ -173,6 +185,44 @@ fn cds_come_and_go() -> Result<()> {
         guest.monitor(&format!("change {name} {} raw", first.display()))?;
         guest.send_key("ret")?;
         guest.wait_for(Log::Debug, "1")?;
+    }
+    Ok(())
+}
+
+/// A guest whose text is on a terminal, with a video card that nobody looks at, or with none.
+fn headless(video: &str, image: &Path) -> Config {
+    Config::new(Machine::Pc, Firmware::Firstlight)
+        .deadline_seconds(120)
+        .video(video)
+        .setting("serial-console", "yes")
+        .attach(Drive::cdrom(Bus::Ide, Some(image)))
+}
+
+/// Menus and prompts are used on a terminal as on a screen: by cursor keys, words and control characters.
+#[test]
+fn boot_programs_are_used_on_a_terminal() -> Result<()> {
+    for video in ["VGA", "none"] {
+        let files = tempfile::tempdir()?;
+        let mut guest = headless(video, &grub_with_two_entries(&files)?).start()?;
+        guest.wait_for(Log::Serial, "Another entry")?;
+        guest.type_serial("\x1b[B\r")?;
+        guest.wait_for(Log::Serial, "the other one")?;
+
+        let files = tempfile::tempdir()?;
+        let configuration = "prompt 1\ntimeout 0\nlabel other\nlinux memdisk\ninitrd floppy.img\n";
+        let mut guest = headless(video, &isolinux(&files, configuration)?).start()?;
+        guest.wait_for(Log::Serial, "boot:")?;
+        guest.type_serial("nothing\r")?;
+        guest.wait_for(Log::Serial, "No such file or directory")?;
+        guest.type_serial("other\r")?;
+        guest.wait_for(Log::Debug, "M")?;
+
+        let mut guest = headless(video, Path::new(IPXE)).start()?;
+        guest.wait_for(Log::Serial, "Ctrl-B")?;
+        guest.type_serial("\x02")?;
+        guest.wait_for(Log::Serial, "iPXE>")?;
+        guest.type_serial("echo $((6*7)) on a ${platform}\r")?;
+        guest.wait_for(Log::Serial, "on a pcbios")?;
     }
     Ok(())
 }

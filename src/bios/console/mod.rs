@@ -15,7 +15,7 @@ pub use keys::Decoder;
 pub use screen::Screen;
 
 use super::Bios;
-use super::bda::Bda;
+use super::bda::{self, Bda};
 use super::int10::Video;
 use super::ivt;
 use super::keyboard;
@@ -98,8 +98,10 @@ pub fn mirror<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame, card: 
     }
 }
 
-/// Lets the timer come here before its own handler, `entry` in segment F000h.
-pub fn follow_timer(hw: &impl PhysMem, entry: u16) {
+/// Begins a console: there is a text screen, whether or not there is a card, and the timer comes here before its own handler, `entry`
+/// in segment F000h.
+pub fn begin(hw: &impl PhysMem, entry: u16) {
+    bda::video_at_start(hw);
     ivt::set(hw, TIMER, ivt::SEGMENT, entry);
 }
 
@@ -226,7 +228,6 @@ pub fn poll_keys_of<H: Hardware>(bios: &Mutex<Bios>, hw: &H, port: Option<u8>) {
 mod tests {
     use super::*;
     use crate::arch::fake::Fake;
-    use crate::bios::bda;
     use crate::bios::tests::bios;
     use crate::settings::SerialConsole;
 

@@ -112,6 +112,12 @@ impl Screen {
         }
     }
 
+    /// Whether the terminal shows this cell at `at`.
+    fn shows(&self, at: Position, cell: u16) -> bool {
+        let index = usize::from(at.0) * COLUMNS + usize::from(at.1);
+        self.shown.get(index) == Some(&cell)
+    }
+
     /// The attribute of the cell at `at`, which a teletype keeps.
     fn attribute_at(&self, at: Position) -> u8 {
         let index = usize::from(at.0) * COLUMNS + usize::from(at.1);
@@ -258,6 +264,13 @@ impl Screen {
         let last = last_row(hw);
         let next_row = row.saturating_add(1).min(last);
         let attribute = attribute.unwrap_or(self.attribute_at(at));
+        let cell = u16::from_le_bytes([character, attribute]);
+        let behind = (row, column.saturating_add(1));
+        let moves = matches!(character, 0x07 | 0x08 | b'\n' | b'\r');
+        if !moves && self.cursor == Some(behind) && self.shows(at, cell) {
+            // It was drawn by AH=09h, as iPXE does to give it a colour.
+            return behind;
+        }
         if character != 0x07 {
             self.go_to(at, out);
         }
@@ -283,7 +296,7 @@ impl Screen {
             _ => {
                 self.set_attribute(attribute, out);
                 out.push(glyph(character));
-                self.note(at, [u16::from_le_bytes([character, attribute])].into_iter());
+                self.note(at, [cell].into_iter());
                 if column.saturating_add(1) >= columns(hw) {
                     out.push_str("\r\n");
                     self.line_feed(row, last, attribute);
@@ -445,6 +458,28 @@ mod tests {
             ..Frame::default()
         };
         assert_eq!(call(&mut screen, &hw, frame), "\x1b[5;10H\x1b[0;1;33;44m││");
+    }
+
+    /// A program that gives a character its colour first, and then writes it to move the cursor.
+    #[test]
+    fn what_is_drawn_twice_is_sent_once() {
+        let (hw, mut screen) = (Fake::default(), Screen::default());
+        call(&mut screen, &hw, ax(3));
+        let coloured = |character: u8| Frame {
+            eax: 0x0900 | u32::from(character),
+            ebx: 0x0f,
+            ecx: 1,
+            ..Frame::default()
+        };
+        let mut text = String::new();
+        for character in *b"iPXE\r\n" {
+            if character >= b' ' {
+                text += &call(&mut screen, &hw, coloured(character));
+            }
+            text += &call(&mut screen, &hw, ax(0x0e00 | u32::from(character)));
+        }
+        assert_eq!(text, "\x1b[0;1;37;40miPXE\r\n");
+        assert_eq!(cursor(&hw), (1, 0));
     }
 
     #[test]

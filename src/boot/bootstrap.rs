@@ -11,6 +11,7 @@ use super::network;
 use super::order::Order;
 use crate::arch::{Frame, Handle, Outcome, RealRegs};
 use crate::bios::Bios;
+use crate::bios::int13::FIRST_DISK;
 use crate::bios::ivt;
 use crate::devices::reset;
 use crate::low_memory;
@@ -196,7 +197,8 @@ fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut 
         let result = match target {
             Target::Drive(drive) => {
                 let drive = drives.lock().prefer(hw, drive);
-                load_boot_sector(bios, hw, drive).map(|()| Start {
+                let any = drive < FIRST_DISK && boot.lock().order.any_diskette;
+                load_boot_sector(bios, hw, drive, any).map(|()| Start {
                     segment: 0,
                     offset: BOOT_SECTOR,
                     drive,
@@ -234,7 +236,13 @@ fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut 
     }
 }
 
-fn load_boot_sector<H: Handle>(bios: &Mutex<Bios>, hw: &H, drive: u8) -> Result<(), Reason> {
+/// Loads the first sector of a drive, which has to have a signature unless `any` sector will do.
+fn load_boot_sector<H: Handle>(
+    bios: &Mutex<Bios>,
+    hw: &H,
+    drive: u8,
+    any: bool,
+) -> Result<(), Reason> {
     const READ_ONE_SECTOR: u32 = 0x0201;
     const FIRST_SECTOR: u32 = 0x0001;
     const SIGNATURE: u16 = 0xaa55;
@@ -269,7 +277,7 @@ fn load_boot_sector<H: Handle>(bios: &Mutex<Bios>, hw: &H, drive: u8) -> Result<
             false => Reason::Unreadable((eax >> 8) as u8),
         });
     }
-    if hw.read16(u64::from(BOOT_SECTOR) + 510) != SIGNATURE {
+    if !any && hw.read16(u64::from(BOOT_SECTOR) + 510) != SIGNATURE {
         return Err(Reason::NoSignature);
     }
     Ok(())

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 /// CMOS register with the first (3:0) and second (7:4) kind.
 pub const CMOS_FIRST: u8 = 0x3d;
-/// CMOS register with the third kind (7:4).
+/// CMOS register with the third kind (7:4) and whether diskettes boot without a signature (0).
 pub const CMOS_THIRD: u8 = 0x38;
 /// The word that makes an order strict, in `bootorder` and in the setting.
 const HALT: &str = "HALT";
@@ -63,12 +63,17 @@ pub struct Order {
     strict: bool,
     /// Kinds, first to last.
     kinds: Vec<Kind>,
+    /// Diskettes are booted whether or not their first sector has a signature.
+    pub any_diskette: bool,
 }
 
 impl Order {
     /// The order of a `bootorder` file, if there is one, and CMOS registers 3Dh and 38h.
     pub fn new(bootorder: Option<&[u8]>, cmos_first: u8, cmos_third: u8) -> Self {
-        let mut order = Self::default();
+        let mut order = Self {
+            any_diskette: cmos_third & 1 != 0,
+            ..Self::default()
+        };
         for line in bootorder.unwrap_or_default().split(|&byte| byte == b'\n') {
             let line = line.split(|&byte| byte == 0).next().unwrap_or_default();
             match core::str::from_utf8(line).map(str::trim) {

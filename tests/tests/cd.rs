@@ -3,6 +3,7 @@
 use anyhow::Result;
 use firstlight_tests::disk::Disk;
 use firstlight_tests::guest::{Bus, Config, Drive, Firmware, Log, Machine};
+use firstlight_tests::media;
 use firstlight_tests::script::Script;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -88,5 +89,32 @@ fn a_cd_without_a_boot_record_is_passed_over() -> Result<()> {
         .disk(&good.path())
         .start()?
         .wait_for(Log::Debug, "~E\n")?;
+    Ok(())
+}
+
+/// The cases of QEMU's own test of CDs (tests/qtest/cdrom-test.c) whose controllers are driven: the default drive of each machine,
+/// and a drive behind each of them.
+#[test]
+fn cds_boot_behind_each_controller() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let image = media::cdrom(directory.path(), 'D')?;
+    for machine in Machine::ALL {
+        let config = Config::new(machine, Firmware::Firstlight);
+        let mut guests = vec![
+            config.clone().args(["-cdrom".as_ref(), image.as_os_str()]),
+            config
+                .clone()
+                .args(["-cdrom".as_ref(), image.as_os_str()])
+                .args(["-boot", "once=d"]),
+        ];
+        for bus in [Bus::Ide, Bus::Sata, Bus::Scsi] {
+            let drive = Drive::cdrom(bus, Some(&image));
+            guests.push(config.clone().attach(drive.clone()));
+            guests.push(config.clone().attach(drive.boot_index(1)));
+        }
+        for config in guests {
+            config.start()?.wait_for(Log::Debug, "D")?;
+        }
+    }
     Ok(())
 }

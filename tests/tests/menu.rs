@@ -1,13 +1,16 @@
 //! The boot menu, the report and the serial console, as a user meets them: by keys, on the screen and on a terminal.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use firstlight_tests::disk::Disk;
 use firstlight_tests::guest::{Bus, Config, Drive, Firmware, Guest, Log, Machine, workspace};
 use firstlight_tests::media;
 use firstlight_tests::script::Script;
+use firstlight_vm::Chardev;
 use tempfile::TempDir;
 
 const PROMPT: &str = "for the boot menu";
@@ -376,26 +379,91 @@ fn what_is_drawn_without_the_bios_is_shown() -> Result<()> {
     Ok(())
 }
 
+/// COM2 to COM4, by the setting and by the file that SeaBIOS knows: what is shown goes there, keys come from there, and COM1 is left
+/// alone.
 #[test]
 fn the_console_on_another_port() -> Result<()> {
-    let files = tempfile::tempdir()?;
-    let second = files.path().join("com2");
-    let mut guest = with_menu(two_disks(Machine::Pc, &files)?, 60_000)
-        .setting("serial-console", "com2")
-        .args(["-serial", &format!("file:{}", second.display())])
-        .start()?;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let text = std::fs::read(&second).unwrap_or_default();
-        if String::from_utf8_lossy(&text).contains(PROMPT) {
-            break;
+    const PORTS: [u16; 3] = [0x2f8, 0x3e8, 0x2e8];
+    for (number, port) in (2..).zip(PORTS) {
+        for by_file in [false, true] {
+            let files = tempfile::tempdir()?;
+            let (socket, log) = (files.path().join("socket"), files.path().join("log"));
+            let mut config = with_menu(two_disks(Machine::Pc, &files)?, 60_000).with(|guest| {
+                let others = (2..number).map(|_| Chardev::Null);
+                guest.serial.extend(others);
+                guest
+                    .serial
+                    .push(Chardev::Socket(socket.clone(), log.clone()));
+            });
+            if by_file {
+                let file = files.path().join("port");
+                std::fs::write(&file, port.to_le_bytes())?;
+                let file = format!("name=etc/sercon-port,file={}", file.display());
+                config = config.args(["-fw_cfg", &file]);
+            } else {
+                config = config.setting("serial-console", &format!("com{number}"));
+            }
+            let mut guest = config.start()?;
+            let shows = |guest: &mut Guest, text: &str| {
+                guest.wait_until(&format!("{text:?} on COM{number}"), |_| {
+                    let shown = std::fs::read(&log).unwrap_or_default();
+                    String::from_utf8_lossy(&shown).contains(text).then_some(())
+                })
+            };
+            let type_keys = |keys: &[u8]| -> Result<()> {
+                let mut socket = UnixStream::connect(&socket)?;
+                socket.write_all(keys)?;
+                // QEMU reads what is left in the socket only while it is open.
+                std::thread::sleep(Duration::from_millis(300));
+                Ok(())
+            };
+            shows(&mut guest, PROMPT)?;
+            type_keys(b"\x1b")?;
+            shows(&mut guest, MENU)?;
+            type_keys(b"\x1b[B\r")?;
+            wait_said(&mut guest, "21")?;
+            let first = guest.log(Log::Serial);
+            ensure!(first.is_empty(), "COM1 has {first:?}");
         }
-        ensure!(Instant::now() < deadline, "nothing on COM2: {text:?}");
-        std::thread::sleep(Duration::from_millis(100));
     }
-    ensure!(guest.log(Log::Serial).is_empty(), "COM1 has text");
-    guest.send_key("esc")?;
-    guest.wait_for_screen(MENU)?;
+    Ok(())
+}
+
+/// A menu that is off costs nothing, and one with no time costs a few questions and no wait.
+#[test]
+fn what_the_menu_costs() -> Result<()> {
+    let cost = |options: &[&str]| -> Result<usize> {
+        let files = tempfile::tempdir()?;
+        let trace = files.path().join("trace");
+        let mut guest = two_disks(Machine::Pc, &files)?
+            .args(["-trace", "memory_region_ops_*", "-D"])
+            .arg(&trace)
+            .args(options)
+            // The clock counts instructions, so that runs are the same.
+            .args(["-icount", "shift=0,sleep=off", "-S"])
+            .start()?;
+        guest.monitor("cont")?;
+        // Up to the first boot program, whose letter is an access of its own.
+        guest.wait_for(Log::Debug, "1")?;
+        drop(guest);
+        let trace = std::fs::read_to_string(&trace)?;
+        let letter = trace
+            .lines()
+            .filter(|line| line.starts_with("memory_region_ops"))
+            .position(|line| line.contains("addr 0xe9 value 0x31"));
+        letter.context("the letter is in the trace")
+    };
+    let none = cost(&[])?;
+    let off = cost(&["-boot", "menu=off"])?;
+    let no_time = cost(&["-boot", "menu=on,splash-time=0"])?;
+    println!(
+        "accesses: {none} without a menu, {off} with one that is off, {no_time} with one that has no time"
+    );
+    // How often the disk is asked whether it has finished may differ by one.
+    ensure!(
+        off.abs_diff(none) < 3 && no_time < none + 8,
+        "{none} {off} {no_time}"
+    );
     Ok(())
 }
 

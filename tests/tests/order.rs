@@ -243,6 +243,64 @@ fn kinds_in_every_order() -> Result<()> {
     })
 }
 
+/// The cases of QEMU's own test of the order in CMOS (tests/qtest/boot-order-test.c): the order at the start, and that after a restart.
+#[test]
+fn the_order_after_a_restart_is_another_one() -> Result<()> {
+    for (options, first, then) in [
+        (&[][..], "CADN", "CADN"),
+        (&["c"], "CADN", "CADN"),
+        (&["nda"], "NDAC", "NDAC"),
+        (&["order="], "ADCN", "ADCN"),
+        (&["order=", "order=c"], "CADN", "CADN"),
+        (&["once=a"], "ADCN", "CADN"),
+        (&["once=a,order=c"], "ADCN", "CADN"),
+        (&["once=d", "order=nda"], "DACN", "NDAC"),
+        (&["once=a", "once=b", "once=c"], "CADN", "CADN"),
+    ] {
+        let files = tempfile::tempdir()?;
+        let mut config = product_guest(&files, [State::Bootable; 4], Way::Bootorder, "")?;
+        for option in options {
+            config = config.args(["-boot", option]);
+        }
+        let mut guest = config.start()?;
+        guest.wait_for(Log::Serial, "Press a key to restart")?;
+        guest.send_key("ret")?;
+        guest.wait_for_count(Log::Serial, NOTHING_BOOTS, 2)?;
+        let log = guest.log(Log::Debug);
+        let said: Vec<String> = log
+            .split("firstlight: nothing could be booted")
+            .filter_map(|part| part.rsplit('\n').next())
+            .map(|said| said.replace('I', "").replace('B', "N"))
+            .collect();
+        ensure!(said[..2] == [first, then], "{options:?}: {said:?}");
+    }
+    Ok(())
+}
+
+/// A diskette without a signature boots where the user does not want it looked at.
+#[test]
+fn a_diskettes_signature_is_not_looked_at_where_the_user_says_so() -> Result<()> {
+    for firmware in [Firmware::SeaBios, Firmware::Firstlight] {
+        for (check, expected) in [("on", 'C'), ("off", 'A')] {
+            let files = tempfile::tempdir()?;
+            let floppy = media::floppy(files.path(), 'A')?;
+            let file = std::fs::File::options().write(true).open(&floppy)?;
+            std::os::unix::fs::FileExt::write_all_at(&file, &[0, 0], 510)?;
+            let disk = media::disk(files.path(), 'C')?;
+            let mut guest = Config::new(Machine::Pc, firmware)
+                .attach(Drive::floppy(Some(&floppy)))
+                .attach(Drive::new(Bus::Ide, &disk))
+                .with(|guest| guest.machine_options.push(format!("fd-bootchk={check}")))
+                .args(["-boot", "order=ac"])
+                .start()?;
+            let said =
+                guest.wait_until("a letter", |guest| guest.log(Log::Debug).chars().next())?;
+            ensure!(said == expected, "{firmware} {check}: {said}");
+        }
+    }
+    Ok(())
+}
+
 /// What is booted first is what SeaBIOS boots first.
 #[test]
 fn the_first_is_seabios_first() -> Result<()> {

@@ -321,6 +321,10 @@ impl<H: Handle> Adapter<H> {
                 .map_err(error_of)?;
             let lists = (self.lists()..).step_by(FIRST_LEN as usize);
             for ((number, &target), list) in targets.iter().enumerate().zip(lists) {
+                let response = self.slot(number) + RESPONSE_AT + RESPONSE_RESPONSE;
+                if self.hw.read8(response) == response::BAD_TARGET {
+                    continue;
+                }
                 let luns = match self.ended(number) {
                     Err(DiskError::NotReady) => continue,
                     Ok(ended) if ended.status == Status::Good => {

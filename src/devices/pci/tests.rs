@@ -323,3 +323,14 @@ proptest! {
         setup(&pci, &input(Chipset::I440fx));
     }
 }
+
+#[test]
+fn addresses_are_shown_as_lspci_shows_them() {
+    for (bdf, text) in [
+        (Bdf::new(0, 0x1f, 2), "00:1f.2"),
+        (Bdf::new(0xab, 0, 7), "ab:00.7"),
+        (Bdf(0xffff), "ff:1f.7"),
+    ] {
+        assert_eq!(bdf.to_string(), text);
+    }
+}

@@ -159,17 +159,18 @@ impl<H: Handle> Queue<H> {
 
     /// Whether the used ring has each of the requests once, in whatever order, since there were `before`.
     fn all_ended(&self, before: u16, heads: &[u16]) -> bool {
-        let mut ended = 0u64;
-        for number in 0..heads.len() {
-            let at = self.used + 4 + 8 * self.slot(before.wrapping_add(number as u16));
-            let id = self.hw.read32(at);
-            let is = |head: &u16| u32::from(*head) == id;
-            let index = if is(&heads[number]) {
-                Some(number)
-            } else {
-                heads.iter().position(is)
-            };
-            match index {
+        let ended_at = |number: usize| {
+            let slot = self.slot(before.wrapping_add(number as u16));
+            self.hw.read32(self.used + 4 + 8 * slot)
+        };
+        // Most devices end them in order.
+        let in_order = (heads.iter().enumerate())
+            .take_while(|&(number, &head)| ended_at(number) == u32::from(head))
+            .count();
+        let mut ended = (1u64 << in_order) - 1;
+        for number in in_order..heads.len() {
+            let id = ended_at(number);
+            match heads.iter().position(|&head| u32::from(head) == id) {
                 Some(index) if ended & 1 << index == 0 => ended |= 1 << index,
                 _ => return false,
             }

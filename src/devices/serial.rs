@@ -96,16 +96,22 @@ impl<'a, H: Ports> Serial<'a, H> {
         })
     }
 
-    /// Sends `bytes`, waiting for room as long as the port shows that it still works.
+    /// Sends `bytes`. What is left when the port has taken nothing for a long time is dropped.
     pub fn send(&mut self, bytes: &[u8]) {
-        /// Polls for room: at a character time of 87 µs and 1 µs a poll, hundreds of times what a FIFO takes.
-        const MOST_POLLS: u32 = 100_000;
+        /// Looks for room in a row, at 1 µs and more each: hundreds of milliseconds, since whoever reads may be slow.
+        const MOST_POLLS: u32 = 50_000;
+        /// Between two of them: who polls without a break keeps QEMU from the work that makes room.
+        const BREAK: u32 = 100;
         let mut rest = bytes;
-        for _ in 0..MOST_POLLS {
+        let mut polls = 0;
+        while !rest.is_empty() && polls < MOST_POLLS {
             let sent = self.0.send_bytes(rest);
             rest = rest.get(sent..).unwrap_or(&[]);
-            if rest.is_empty() {
-                return;
+            if sent > 0 {
+                polls = 0;
+            } else {
+                polls += 1;
+                (0..BREAK).for_each(|_| core::hint::spin_loop());
             }
         }
     }

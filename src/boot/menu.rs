@@ -115,6 +115,9 @@ impl Menu {
             if last.is_some_and(|last| now.wrapping_sub(last) < REPEAT_TICKS) {
                 return Action::Draw;
             }
+        } else {
+            // Whoever presses another key does not hold this one down.
+            self.last_escape = None;
         }
         if let Some(pages) = &mut self.information {
             match step {
@@ -375,6 +378,10 @@ mod tests {
             assert_eq!(menu.key(key::ESC, tick), Action::Draw);
         }
         assert_eq!(menu.key(key::ESC, 49 + REPEAT_TICKS), Action::GoOn);
+        // One that comes soon after another key is a new one.
+        let mut menu = many(2);
+        assert_eq!(menu.key(0x1769, 1), Action::Information);
+        assert_eq!(menu.key(key::ESC, 2), Action::GoOn);
     }
 
     #[test]

@@ -61,8 +61,8 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     if bios.settings.console_port().is_some() {
         console::begin(&Pc, bridge::entries().int08_console);
     }
-    post::interrupts_and_time(&Pc);
     post::keyboard(&Pc);
+    post::interrupts_and_time(&Pc);
     post::ports(&Pc);
     logger::step_done("BIOS data and chips");
     let found = find::devices(&Pc, &bios.machine, &bios.settings);
@@ -91,10 +91,15 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     logger::step_done("option ROMs");
     let load = |kernel: Given| steps::load_kernel(&Pc, &kernel, &bios.lock().machine, true);
     if let Some(ready) = late.and_then(load) {
+        int10::show_text(bios, &Pc);
         bios.lock().drives.lock().quiesce();
         steps::enter_kernel(ready)
     }
-    bridge::start_guest_boot()
+    bridge::mark_booted();
+    match boot::at_once(boot, bios, &Pc) {
+        Some(program) => bridge::start_boot_program(&program),
+        None => bridge::start_guest_boot(),
+    }
 }
 
 /// Puts the state where [`dispatch`] finds it.

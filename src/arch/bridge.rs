@@ -21,6 +21,7 @@ unsafe extern "C" {
     static bridge_gdt: u8;
     static fseg_state: u8;
     static start_guest: u8;
+    static start_program: u8;
     static start_linux: u8;
     static awake: u8;
     fn bridge_call();
@@ -357,9 +358,21 @@ fn enter_real_mode(call: &mut Call, saved: u64) {
     }
 }
 
-/// Leaves the firmware's own thread of control for ever: real mode, INT 19h, on a stack below 0000:7C00.
+/// Leaves the firmware's own thread of control for ever: real mode, INT 19h, on a stack below 0000:7C00. The machine must be marked as
+/// set up before.
 pub fn start_guest_boot() -> ! {
     leave_to(addr_of!(start_guest), RealRegs::default())
+}
+
+/// Leaves the firmware's own thread of control for ever, for the boot program that `frame` was prepared for by [`Frame::start`].
+pub fn start_boot_program(frame: &Frame) -> ! {
+    let regs = RealRegs {
+        eax: frame.eax,
+        ecx: u32::from(frame.cs) << 16 | u32::from(frame.ip),
+        edx: frame.edx,
+        ..RealRegs::default()
+    };
+    leave_to(addr_of!(start_program), regs)
 }
 
 /// Lets a guest that wakes up go on at `vector`, an address below 1 MiB, once the call with `frame` returns.
@@ -372,6 +385,7 @@ pub fn go_on_awake(frame: &mut Frame, vector: u32) {
 
 /// Leaves for Linux setup code in real mode, which lies at `setup`, below 1 MiB. Its stack is in its segment.
 pub fn start_linux_setup(setup: u64, stack: u16) -> ! {
+    mark_booted();
     let regs = RealRegs {
         ds: segment(setup),
         ecx: stack.into(),
@@ -381,7 +395,6 @@ pub fn start_linux_setup(setup: u64, stack: u16) -> ! {
 }
 
 fn leave_to(code: *const u8, regs: RealRegs) -> ! {
-    mark_booted();
     let regs = RealRegs {
         cs: segment(F_SEGMENT.start),
         ip: fseg_offset(code),

@@ -15,6 +15,16 @@ start_guest:
     hlt
     jmp 1b
 
+# Likewise, into the boot program at ECX, segment in the high half, which finds ECX zero and a stack below 0000:7C00. What
+# else it finds is in its registers.
+    .globl start_program
+start_program:
+    movw $BOOT_SECTOR, %sp
+    pushl %ecx
+    xorl %ecx, %ecx
+    sti
+    lretw
+
 # Where the entry is in Linux setup code.
     .set LINUX_ENTRY, 0x200
 # Likewise, into Linux setup code in segment DS (boot protocol, "16-bit entry"), with CX as its stack pointer.

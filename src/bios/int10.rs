@@ -1,5 +1,9 @@
 //! INT 10h: video. The services are the VGA option ROM's; this starts it at the first call, so that a boot that never draws
-//! anything pays nothing for it. The card is in text mode before, and the start leaves it as the guest had it.
+//! anything pays nothing for it.
+//!
+//! A program that draws without INT 10h finds the card in text mode, which [`show_text`] sets when such a program could come to
+//! run; where it did, the ROM's start leaves the screen as the guest had it. Most boot sectors write by INT 10h before they do
+//! anything else, and then the ROM sets the mode once.
 //!
 //! The ROM hooks INT 10h itself. A guest that had hooked the vector before is left in front, and with a serial console we stay
 //! in front of the ROM, to see what is written.
@@ -10,9 +14,10 @@ use super::console;
 use super::ivt::{self, entry};
 use crate::arch::{Frame, Hardware, Outcome, RealRegs};
 use crate::devices::pci::Bdf;
-use crate::devices::vga::Vga;
+use crate::devices::vga::{self, Vga};
 use crate::platform::qemu::wishes;
 use crate::rom;
+use alloc::boxed::Box;
 use alloc::vec;
 use spin::Mutex;
 
@@ -25,8 +30,34 @@ pub struct VideoRom {
     pub bdf: Option<Bdf>,
     /// Offset in segment F000h of the Plug and Play header, zero without one.
     pub pnp_header: u16,
-    /// Its card, where that is in text mode without the ROM; a ROM whose card is not cannot wait for the first call.
-    pub card: Option<Vga>,
+    /// Its card, where that can be in text mode without the ROM; a ROM whose card cannot does not wait for the first call.
+    pub card: Option<TextCard>,
+}
+
+/// A card that needs no ROM for text mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextCard {
+    /// The card.
+    pub vga: Vga,
+    /// Physical address of its font, [`vga::FONT`] bytes in the ROM.
+    pub font: u64,
+    /// Whether it is in text mode.
+    pub shown: bool,
+}
+
+/// Puts a card that waits for its ROM's start into text mode, unless it is.
+pub fn show_text(bios: &Mutex<Bios>, hw: &impl Hardware) {
+    let Video::Waiting(VideoRom {
+        card: Some(card), ..
+    }) = &mut bios.lock().services.video
+    else {
+        return;
+    };
+    if !core::mem::replace(&mut card.shown, true) {
+        let mut font = Box::new([0; vga::FONT]);
+        hw.read(card.font, &mut *font);
+        card.vga.set_text_mode(hw, &font);
+    }
 }
 
 impl VideoRom {
@@ -46,6 +77,17 @@ pub enum Video {
     Waiting(VideoRom),
     /// A ROM's handler (offset, segment).
     Ready([u16; 2]),
+}
+
+impl Video {
+    /// Whether there is a screen with something on it.
+    pub fn shows(&self) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Waiting(rom) => rom.card.is_none_or(|card| card.shown),
+            Self::Ready(_) => true,
+        }
+    }
 }
 
 /// Vectors that a VGA ROM takes: video, its parameter and font pointers, the former video handler.
@@ -115,9 +157,8 @@ pub fn start_again(bios: &Mutex<Bios>, hw: &impl Hardware) {
 
 /// Runs a ROM's initialisation and sets text mode. What the guest has made of the screen and of the vectors stays.
 fn run_rom(hw: &impl Hardware, rom: VideoRom) -> Option<[u16; 2]> {
-    let saved = rom
-        .card
-        .map(|card| (card, card.save(hw), VideoState::read(hw)));
+    let shown = rom.card.filter(|card| card.shown);
+    let saved = shown.map(|card| (card.vga, card.vga.save(hw), VideoState::read(hw)));
     let before = ROM_VECTORS.map(|vector| ivt::get(hw, vector));
     let mut regs = rom.start();
     // Once a guest runs, its interrupts wait: the ROM has memory of the guest's as its stack.

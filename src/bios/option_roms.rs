@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use spin::Mutex;
 
 use super::bda::Bda;
-use super::int10::{self, Video, VideoRom};
+use super::int10::{self, TextCard, Video, VideoRom};
 use super::int13::{FIRST_DISK, MOST_DISKS};
 use super::pmm::Lends;
 use super::{Bios, Services, bda, ivt};
-use crate::arch::Hardware;
+use crate::arch::{Hardware, linear};
 use crate::devices::pci::Bdf;
 use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
@@ -30,7 +30,7 @@ const KERNEL_STARTERS: [&str; 5] = [
 const FONT_VECTOR: u8 = 0x43;
 
 impl Services {
-    /// Puts the VGA card's ROM to C0000h and the card into text mode, for the first INT 10h to start the ROM. `pnp_header` is
+    /// Puts the VGA card's ROM to C0000h, for the first INT 10h to start it. `pnp_header` is
     /// the offset in segment F000h of the Plug and Play header, zero without one. Comes before all other ROMs.
     pub fn place_video_rom(&mut self, hw: &impl Hardware, machine: &Machine, pnp_header: u16) {
         self.option_roms = OptionRoms::new(pnp_header);
@@ -42,12 +42,10 @@ impl Services {
             return;
         }
         let mut font = None;
-        let mut look = |code: &[u8]| {
-            font = vga::font_in(code).map(|(offset, font)| (offset, Box::new(*font)));
-        };
+        let mut look = |code: &[u8]| font = vga::font_in(code).map(|(offset, _)| offset);
         if let Some(rom) = self.option_roms.place_vga(hw, machine, &mut look) {
-            let card = font.and_then(|(offset, font)| text_mode(hw, machine, rom, offset, &font));
-            self.console.set_card(card);
+            let card = font.and_then(|offset| text_card(hw, machine, rom, offset));
+            self.console.set_card(card.map(|card| card.vga));
             let rom = VideoRom {
                 segment: rom.segment,
                 bdf: rom.bdf,
@@ -60,20 +58,22 @@ impl Services {
     }
 }
 
-/// Sets text mode with the font that the ROM has at `offset`, if the card is one that allows it.
-fn text_mode(
+/// The card of a ROM that has its font at `offset`, if it is one that needs no ROM for text mode. The data area says so already.
+fn text_card(
     hw: &impl Hardware,
     machine: &Machine,
     rom: PlacedRom,
     offset: usize,
-    font: &[u8; vga::FONT],
-) -> Option<Vga> {
+) -> Option<TextCard> {
     let card = machine.pci.iter().find(|card| Some(card.bdf) == rom.bdf)?;
     let vga = Vga::new(card)?;
-    vga.set_text_mode(hw, font);
     bda::video_at_start(hw);
     ivt::set(hw, FONT_VECTOR, rom.segment, offset as u16);
-    Some(vga)
+    Some(TextCard {
+        vga,
+        font: linear(rom.segment, offset as u16),
+        shown: false,
+    })
 }
 
 /// Runs all ROMs that have to run before the boot.

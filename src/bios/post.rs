@@ -39,7 +39,8 @@ pub const A20_OPEN: u8 = 1 << 1;
 /// Rises to reset the processor.
 pub const FAST_RESET: u8 = 1 << 0;
 
-/// Sets up the keyboard controller and the keyboard, and lets A20's gate show that it is open, which reset left it.
+/// Sets up the keyboard controller and the keyboard, and lets A20's gate show that it is open, which reset left it. Comes before the
+/// interrupt controllers: their initialisation forgets the interrupt of the controller's own answers.
 pub fn keyboard(hw: &impl Hardware) {
     hw.out8(SYSTEM_CONTROL_A, A20_OPEN);
     match ps2::init(hw) {

@@ -9,10 +9,11 @@ use super::cd;
 use super::dialog::{self, Choice, Dialog};
 use super::network;
 use super::order::Order;
+use super::sector::works_alone;
 use crate::arch::{Frame, Handle, Outcome, RealRegs};
 use crate::bios::Bios;
 use crate::bios::int13::FIRST_DISK;
-use crate::bios::ivt;
+use crate::bios::{int10, ivt};
 use crate::devices::reset;
 use crate::low_memory;
 use alloc::collections::VecDeque;
@@ -22,6 +23,9 @@ use spin::Mutex;
 
 /// Where a boot sector is loaded and entered: 0000:7C00.
 pub const BOOT_SECTOR: u16 = low_memory::BOOT_SECTOR as u16;
+
+/// Bytes of a boot sector.
+const SECTOR: usize = 512;
 
 /// How far the boot has come.
 #[derive(Debug, Default)]
@@ -81,6 +85,11 @@ impl Boot {
         let index = self.queue.pop_front()?;
         let candidate = self.candidates.get(index)?;
         Some((index, candidate.target.clone()))
+    }
+
+    /// Whether a guest has the machine.
+    pub fn has_booted(&self) -> bool {
+        self.current.is_some()
     }
 
     /// The candidate gets the machine.
@@ -198,21 +207,27 @@ fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut 
             Target::Drive(drive) => {
                 let drive = drives.lock().prefer(hw, drive);
                 let any = drive < FIRST_DISK && boot.lock().order.any_diskette;
-                load_boot_sector(bios, hw, drive, any).map(|()| Start {
-                    segment: 0,
-                    offset: BOOT_SECTOR,
-                    drive,
+                load_boot_sector(bios, hw, drive, any).map(|sector| {
+                    if works_alone(&sector) {
+                        int10::show_text(bios, hw);
+                    }
+                    Start {
+                        segment: 0,
+                        offset: BOOT_SECTOR,
+                        drive,
+                    }
                 })
             }
             Target::Cd(drive) => {
                 let drive = drives.lock().prefer(hw, drive);
-                cd::load(bios, hw, drive)
+                cd::load(bios, hw, drive).inspect(|_| int10::show_text(bios, hw))
             }
             Target::Rom(vector) => {
                 let pnp_header = bios.lock().services.option_roms.pnp_header();
                 let mut entry = vector.entry(pnp_header);
                 // It comes back when it cannot, or calls INT 18h. What it boots may call INT 19h, and never comes back here.
                 drop(vector);
+                int10::show_text(bios, hw);
                 boot.lock().hand_over(index);
                 bios.lock().machine.close_shadow(hw);
                 hw.call_rom(&mut entry);
@@ -236,16 +251,16 @@ fn go_on<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, frame: &mut 
     }
 }
 
-/// Loads the first sector of a drive, which has to have a signature unless `any` sector will do.
+/// Reads the first sector of a drive to its place, and returns it. It has to have a signature unless `any` sector will do.
 fn load_boot_sector<H: Handle>(
     bios: &Mutex<Bios>,
     hw: &H,
     drive: u8,
     any: bool,
-) -> Result<(), Reason> {
+) -> Result<[u8; SECTOR], Reason> {
     const READ_ONE_SECTOR: u32 = 0x0201;
     const FIRST_SECTOR: u32 = 0x0001;
-    const SIGNATURE: u16 = 0xaa55;
+    const SIGNATURE: [u8; 2] = [0x55, 0xaa];
     let (eax, flags) = if ivt::is_ours(hw, 0x13, ivt::entry::INT_13) {
         // The way through real mode would be some twenty exits to a hypervisor.
         let mut frame = Frame {
@@ -277,10 +292,11 @@ fn load_boot_sector<H: Handle>(
             false => Reason::Unreadable((eax >> 8) as u8),
         });
     }
-    if !any && hw.read16(u64::from(BOOT_SECTOR) + 510) != SIGNATURE {
+    let sector: [u8; SECTOR] = hw.read_as(BOOT_SECTOR.into());
+    if !any && !sector.ends_with(&SIGNATURE) {
         return Err(Reason::NoSignature);
     }
-    Ok(())
+    Ok(sector)
 }
 
 /// Where a boot program was loaded.

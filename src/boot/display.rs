@@ -1,12 +1,12 @@
 //! Shows a [`Canvas`] on the screen and on a terminal behind a serial port, both at once, and sends only what has changed.
 //!
-//! A card that still waits for its ROM's start is in text mode, so the picture goes straight into its memory and the ROM keeps
+//! A card that still waits for its ROM's start is put into text mode, the picture goes straight into its memory, and the ROM keeps
 //! waiting. On any other card INT 10h draws.
 
 use super::canvas::{COLUMNS, Canvas, cell, colour};
 use crate::arch::{Hardware, RealRegs};
 use crate::bios::bda::Bda;
-use crate::bios::int10::{Video, VideoRom};
+use crate::bios::int10::{self, Video, VideoRom};
 use crate::bios::{Bios, console};
 use crate::devices::serial::PORTS;
 use crate::devices::vga::Vga;
@@ -47,14 +47,15 @@ pub struct Display {
 impl Display {
     /// Takes the screen and the terminal over.
     pub fn open<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Self {
+        int10::show_text(bios, hw);
         let (screen, port) = {
             let bios = &mut *bios.lock();
             // What INT 10h draws now goes to the terminal from here.
             bios.services.console.mute(true);
             let screen = match bios.services.video {
                 Video::Waiting(VideoRom {
-                    card: Some(vga), ..
-                }) => Screen::Memory(vga),
+                    card: Some(card), ..
+                }) => Screen::Memory(card.vga),
                 Video::Nobody => Screen::None,
                 _ => Screen::Calls,
             };
@@ -175,6 +176,7 @@ fn draw_by_call(hw: &impl Hardware, row: usize, column: usize, cells: &[u16]) {
 mod tests {
     use super::*;
     use crate::arch::fake::Fake;
+    use crate::bios::int10::TextCard;
     use crate::bios::tests::bios;
     use crate::devices::pci::Bdf;
 
@@ -204,7 +206,11 @@ mod tests {
             segment: 0xc000,
             bdf: Some(Bdf(0x10)),
             pnp_header: 0,
-            card: Some(vga),
+            card: Some(TextCard {
+                vga,
+                font: 0xc_1000,
+                shown: true,
+            }),
         });
         let mut display = Display::open(&bios, &hw);
         let mut canvas = Canvas::new();

@@ -18,9 +18,10 @@ pub mod menu;
 pub mod network;
 pub mod order;
 mod report;
+mod sector;
 
 use crate::arch::{Frame, Handle, Outcome};
-use crate::bios::{self, Bios};
+use crate::bios::{self, Bios, int10, ivt};
 use bootstrap::Boot;
 use spin::Mutex;
 
@@ -34,6 +35,31 @@ pub fn dispatch<H: Handle>(
     match frame.vector {
         0x18 => bootstrap::next(boot, bios, hw, frame),
         0x19 => bootstrap::start(boot, bios, hw, frame),
-        _ => bios::dispatch(bios, hw, frame),
+        vector => {
+            if SERVICES.contains(&vector) && boot.lock().has_booted() {
+                int10::show_text(bios, hw);
+            }
+            bios::dispatch(bios, hw, frame)
+        }
     }
 }
+
+/// Serves INT 19h for the firmware itself, where no option ROM has put itself in front. Gives how the boot program starts; `None`
+/// where the machine has to go on by way of real mode, since an option ROM serves the interrupt or the user is being waited for.
+///
+/// The way through real mode would be some ten exits to a hypervisor.
+pub fn at_once<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) -> Option<Frame> {
+    const BOOTSTRAP: u16 = 0x19;
+    if !ivt::is_ours(hw, BOOTSTRAP as u8, ivt::entry::INT_19) {
+        return None;
+    }
+    let mut frame = Frame {
+        vector: BOOTSTRAP,
+        ..Frame::default()
+    };
+    let outcome = dispatch(boot, bios, hw, &mut frame);
+    (outcome == Outcome::Return).then_some(frame)
+}
+
+/// The services that a program calls which may draw on the screen next, without INT 10h.
+const SERVICES: [u16; 9] = [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x1a, 0x40];

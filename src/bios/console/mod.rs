@@ -16,7 +16,6 @@ pub use screen::Screen;
 
 use super::Bios;
 use super::bda::{self, Bda};
-use super::int10::Video;
 use super::ivt;
 use super::keyboard;
 use crate::arch::{Frame, Hardware, Outcome, PhysMem};
@@ -117,10 +116,10 @@ pub fn tick<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Outcome {
 
 fn show_drawn<H: Hardware>(bios: &mut Bios, hw: &H) {
     let port = bios.settings.console_port();
-    let card = bios.services.video != Video::Nobody;
+    let shows = bios.services.video.shows();
     let console = &mut bios.services.console;
     let busy = core::mem::take(&mut console.busy);
-    if busy || console.muted || !card {
+    if busy || console.muted || !shows {
         return;
     }
     let Some(cells) = text_screen(hw, console.card) else {
@@ -228,6 +227,7 @@ pub fn poll_keys_of<H: Hardware>(bios: &Mutex<Bios>, hw: &H, port: Option<u8>) {
 mod tests {
     use super::*;
     use crate::arch::fake::Fake;
+    use crate::bios::int10::Video;
     use crate::bios::tests::bios;
     use crate::settings::SerialConsole;
 

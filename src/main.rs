@@ -57,6 +57,16 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
         }
     }
     logger::step_done("given kernel");
+    bios.services.routing_table = tables.routing_table;
+    serve_and_boot(bios, tables.pnp_header, late)
+}
+
+/// The way of all guests that need a BIOS. `pnp_header` is the offset in segment F000h of the Plug and Play header, zero without one;
+/// `late` is the kernel that was given, if it needs a BIOS.
+///
+/// A function of its own, so that a kernel that does without has not to fetch its pages from the ROM.
+#[inline(never)]
+fn serve_and_boot(mut bios: Bios, pnp_header: u16, late: Option<Given>) -> ! {
     post::low_memory(&Pc, &bridge::entries());
     if bios.settings.console_port().is_some() {
         console::begin(&Pc, bridge::entries().int08_console);
@@ -70,9 +80,8 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     bios.drives = Arc::new(Mutex::new(found.drives));
     let boot = Boot::new(found.candidates, found.order);
     logger::step_done("disks");
-    bios.services.routing_table = tables.routing_table;
     bios.services
-        .place_video_rom(&Pc, &bios.machine, tables.pnp_header);
+        .place_video_rom(&Pc, &bios.machine, pnp_header);
     logger::step_done("video ROM");
     bridge::set_last_pci_bus(bios.machine.last_pci_bus());
     bridge::set_pm1_control(reset::pm1_control(bios.machine.pm_timer).unwrap_or(0));

@@ -21,7 +21,7 @@ start_guest:
 start_program:
     movw $BOOT_SECTOR, %sp
     pushl %ecx
-    xorl %ecx, %ecx
+    movl $0, %ecx
     sti
     lretw
 

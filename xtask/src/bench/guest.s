@@ -27,6 +27,11 @@ _start:
     mov     reads, %bp
     test    %bp, %bp
     jz      finish
+    # As boot loaders do first; what a firmware puts off to the first call is no part of a read.
+    mov     $0x41, %ah
+    mov     $0x55AA, %bx
+    mov     $0x80, %dl
+    int     $0x13
     mov     $'B', %al
     call    put
     # The drive that the firmware started is in DL no more: it is the first hard disk of a machine that has one.

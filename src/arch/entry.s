@@ -153,8 +153,8 @@ entry32:
 5:  popl %eax
     movl %eax, %cr3
     movl $MSR_EFER, %ecx
-    rdmsr
-    btsl $EFER_LME, %eax
+    movl $(1 << EFER_LME), %eax
+    xorl %edx, %edx
     wrmsr
     popl %edi
     popl %ebx

@@ -33,9 +33,8 @@ reset16:
 1:
 cold_start:
     lgdtl %cs:(rom_gdtr - F000)
-    movl %cr0, %eax
-    andl $CR0_CACHED, %eax
-    orb $CR0_PE, %al
+    # Reset leaves nothing that is worth a read, which is an exit to a hypervisor.
+    movl $(CR0_REAL | CR0_PE), %eax
     movl %eax, %cr0
     ljmpl $CODE_32, $(reset32 - F000 + ROM_END)
 

@@ -53,6 +53,19 @@ fn debian_on_q35_with_1_cpu_and_6_gib() -> Result<()> {
     boots(Machine::Q35, Firmware::Firstlight, 1, 6144)
 }
 
+/// The two above with as much memory as guests have in the KVM test bed.
+#[test]
+#[ignore = "of `cargo xtask test --kvm`"]
+fn debian_on_pc_with_2_cpus_and_1_gib() -> Result<()> {
+    boots(Machine::Pc, Firmware::Firstlight, 2, 1024)
+}
+
+#[test]
+#[ignore = "of `cargo xtask test --kvm`"]
+fn debian_on_q35_with_1_cpu_and_1_gib() -> Result<()> {
+    boots(Machine::Q35, Firmware::Firstlight, 1, 1024)
+}
+
 #[test]
 fn debian_on_q35_with_2_cpus_and_128_mib() -> Result<()> {
     boots(Machine::Q35, Firmware::Firstlight, 2, 128)

@@ -122,6 +122,15 @@ fn debian_kernel_on_q35_with_8_cpus_and_6_gib() -> Result<()> {
     reaches_initrd(config, &debian.initrd(), COMMAND_LINE, 8).map(drop)
 }
 
+/// The same with as much memory as guests have in the KVM test bed.
+#[test]
+#[ignore = "of `cargo xtask test --kvm`"]
+fn debian_kernel_on_q35_with_8_cpus_and_1_gib() -> Result<()> {
+    let debian = Debian::extract()?;
+    let config = config(Machine::Q35, &debian.kernel(), COMMAND_LINE).memory_mib(1024);
+    reaches_initrd(config, &debian.initrd(), COMMAND_LINE, 8).map(drop)
+}
+
 #[test]
 fn long_command_line_with_quotes_and_utf_8() -> Result<()> {
     let debian = Debian::extract()?;

@@ -27,15 +27,16 @@ const DEFAULT: &[Group] = &[
     ("state", &["pc_services_keep_all_state"]),
 ];
 
-/// What runs on KVM with nested paging.
+/// What runs on KVM with nested paging. Guests have memory below 4 GiB only: with more, QEMU's emulation of SVM stops the bed, under
+/// SeaBIOS too.
 const ALL: &[Group] = &[
     (
         "debian",
         &[
             "grub_writes_to_the_screen_and_starts_a_kernel",
             "debian_on_pc_with_1_cpu_and_128_mib",
-            "debian_on_pc_with_2_cpus_and_6_gib",
-            "debian_on_q35_with_1_cpu_and_6_gib",
+            "debian_on_pc_with_2_cpus_and_1_gib",
+            "debian_on_q35_with_1_cpu_and_1_gib",
             "debian_on_q35_with_2_cpus_and_128_mib",
         ],
     ),
@@ -43,7 +44,7 @@ const ALL: &[Group] = &[
         "direct",
         &[
             "debian_kernel_on_pc_with_1_cpu_and_512_mib",
-            "debian_kernel_on_q35_with_8_cpus_and_6_gib",
+            "debian_kernel_on_q35_with_8_cpus_and_1_gib",
             "small_pvh_kernel_is_told_everything",
         ],
     ),
@@ -220,7 +221,9 @@ impl Runner<'_> {
             script.push_str(&format!("export {name}={value}\n"));
         }
         let program = quoted(&file.display().to_string());
-        script.push_str(&format!("{program} --exact --test-threads=1 {test}"));
+        script.push_str(&format!(
+            "{program} --exact --include-ignored --test-threads=1 {test}"
+        ));
         let before = summary.count();
         let status = bed.run_with(&script, LIMIT * scale, |line| {
             println!("{line}");

@@ -69,6 +69,15 @@ const PAM_CLOSED: [u32; 2] = [0x1111_1111, 0x3111_1111];
 const _: () = assert!(WRITABLE.start == 0xe_c000 && WRITABLE.end == 0xf_0000);
 
 impl Chipset {
+    /// What [`Chipset::detect`] has read of the host bridge: device and vendor.
+    pub fn host_id(self) -> Option<u32> {
+        match self {
+            Self::None => None,
+            Self::I440fx => Some(I440FX_ID),
+            Self::Q35 => Some(Q35_ID),
+        }
+    }
+
     /// Asks the host bridge what it is.
     pub fn detect(hw: &(impl Ports + PhysMem)) -> Self {
         match ConfigAccess::Ports.read32(hw, HOST, 0) {

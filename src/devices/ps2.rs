@@ -157,8 +157,13 @@ pub fn init(hw: &(impl Ports + Clock)) -> Result<(), Error> {
         write_mode(hw, SYSTEM | MOUSE_OFF | TRANSLATE)?;
         reset_keyboard(hw)
     };
-    // The controller is of use to the guest even where no keyboard is plugged in.
-    write_mode(hw, KEYBOARD_INTERRUPT | SYSTEM | MOUSE_OFF | TRANSLATE)?;
+    // The controller is of use to the guest even where no keyboard is plugged in. One that has just
+    // answered takes a command.
+    if !fresh {
+        wait_input(hw)?;
+    }
+    hw.out8(COMMAND, WRITE_MODE);
+    send(hw, KEYBOARD_INTERRUPT | SYSTEM | MOUSE_OFF | TRANSLATE)?;
     keyboard
 }
 

@@ -126,10 +126,16 @@ impl Known {
 /// Finds all functions and numbers all buses. `extra_roots` is how many root buses there are beside bus 0.
 ///
 /// A bridge comes before the functions behind it.
-pub fn scan(hw: &(impl Ports + PhysMem), config: ConfigAccess, extra_roots: u64) -> Vec<PciDevice> {
+pub fn scan(
+    hw: &(impl Ports + PhysMem),
+    config: ConfigAccess,
+    extra_roots: u64,
+    host_id: Option<u32>,
+) -> Vec<PciDevice> {
     let mut scan = Scan {
         hw,
         config,
+        host_id,
         devices: Vec::new(),
         last_bus: 0,
         root: 0,
@@ -149,6 +155,8 @@ pub fn scan(hw: &(impl Ports + PhysMem), config: ConfigAccess, extra_roots: u64)
 struct Scan<'a, H> {
     hw: &'a H,
     config: ConfigAccess,
+    /// What function 00:00.0 is, until it has been looked at.
+    host_id: Option<u32>,
     devices: Vec<PciDevice>,
     last_bus: u8,
     /// The root bus that is looked at, counted from 0.
@@ -174,7 +182,9 @@ impl<H: Ports + PhysMem> Scan<'_, H> {
 
     /// Looks at one function; tells whether it has siblings, where it is there at all.
     fn function(&mut self, bdf: Bdf, parent: Option<usize>) -> Option<bool> {
-        let id = self.config.read32(self.hw, bdf, reg::ID);
+        // The host bridge comes first.
+        let read = || self.config.read32(self.hw, bdf, reg::ID);
+        let id = self.host_id.take().unwrap_or_else(read);
         if matches!(id as u16, 0 | 0xffff) || !self.has_room() {
             return None;
         }

@@ -41,18 +41,29 @@ pub struct Input {
     pub access: Access,
     /// Root buses beside bus 0.
     pub extra_roots: u64,
+    /// The host bridge's device and vendor, where they have been read.
+    pub host_id: Option<u32>,
     /// The addresses that functions may have.
     pub windows: Windows,
 }
 
 /// Finds every function, gives each its addresses and its interrupt, and turns its decoders on.
 pub fn setup(hw: &(impl Ports + PhysMem), input: &Input) -> Vec<PciDevice> {
-    install(hw, find(hw, input.access.config, input.extra_roots), input)
+    install(
+        hw,
+        find(hw, input.access.config, input.extra_roots, input.host_id),
+        input,
+    )
 }
 
-/// Finds every function; none has an address yet but those that belong at a fixed one.
-pub fn find(hw: &(impl Ports + PhysMem), config: ConfigAccess, extra_roots: u64) -> Vec<PciDevice> {
-    let mut devices = scan(hw, config, extra_roots);
+/// Finds every function, where `host_id` is what the host bridge is if that has been read; none has an address yet but those that belong at a fixed one.
+pub fn find(
+    hw: &(impl Ports + PhysMem),
+    config: ConfigAccess,
+    extra_roots: u64,
+    host_id: Option<u32>,
+) -> Vec<PciDevice> {
+    let mut devices = scan(hw, config, extra_roots, host_id);
     for device in &mut devices {
         if let Some((index, address)) = chipset::fixed_bar(device) {
             device.bars[index].address = Some(address);

@@ -40,6 +40,7 @@ fn input(chipset: Chipset) -> Input {
     Input {
         access: Access::of_qemu(config(chipset), chipset),
         extra_roots: 0,
+        host_id: None,
         windows: windows_of(chipset, 36),
     }
 }

@@ -82,6 +82,7 @@ pub fn set_up_pci(hw: &(impl Ports + PhysMem + Clock), machine: &mut Machine, ph
     let input = Input {
         access: machine.pci_access(),
         extra_roots: extra_roots.unwrap_or(0),
+        host_id: machine.chipset.host_id(),
         windows: windows(
             machine.chipset,
             machine.config,

@@ -38,7 +38,7 @@ pub fn set_up<H: Ports + PhysMem, X: Hypercalls>(
     machine: &mut Machine,
     phys_bits: u8,
 ) {
-    let mut devices = find(hw, ACCESS.config, 0);
+    let mut devices = find(hw, ACCESS.config, 0, None);
     let start = hole_start(&devices, guest, &machine.e820);
     if start < guest.info.low_ram_end {
         relocate(hw, xen, guest, machine, start);
@@ -49,6 +49,7 @@ pub fn set_up<H: Ports + PhysMem, X: Hypercalls>(
     let input = Input {
         access: ACCESS,
         extra_roots: 0,
+        host_id: None,
         windows: windows(
             hole.clone(),
             &machine.e820,

@@ -315,7 +315,11 @@ impl<H: Hardware> Channel<H> {
             polls += 1;
             let stopped = polls % BUS_MASTER_LOOK == 0
                 && self.hw.in8(bus_master + 2) & (ACTIVE | BUS_ERROR) != ACTIVE;
-            stopped.then_some(Err(DiskError::Controller))
+            // It also stops when all is done, which may have come between the two reads.
+            stopped.then(|| match self.get(7) {
+                status if status & (BUSY | DATA_REQUEST) == 0 => Ok(status),
+                _ => Err(DiskError::Controller),
+            })
         });
         self.hw.out8(bus_master, direction);
         done.unwrap_or(Err(DiskError::Timeout))
@@ -471,5 +475,31 @@ impl<H: Hardware> Channel<H> {
         self.set(6, DEVICE | u8::from(second) << 4);
         self.wait(READY_US)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::PORTS;
+    use super::*;
+    use crate::arch::fake::Fake;
+
+    const BUS_MASTER: u16 = 0xc000;
+
+    /// What comes of a transfer whose bus master has stopped when it is looked at, after which the drive's status is `then`.
+    fn stopped(then: u32) -> Result<u8, DiskError> {
+        let hw = Fake::default();
+        let mut statuses = vec![0x58; BUS_MASTER_LOOK as usize];
+        statuses.push(then);
+        hw.script_port(PORTS.command + 7, &statuses);
+        hw.script_port(BUS_MASTER + 2, &[0x60]);
+        Channel { hw, ports: PORTS }.move_by_dma(BUS_MASTER, false, 1_000_000)
+    }
+
+    #[test]
+    fn a_bus_master_that_stops_is_done_or_broken() {
+        assert_eq!(stopped(0x50), Ok(0x50));
+        assert_eq!(stopped(0x51), Ok(0x51));
+        assert_eq!(stopped(0x58), Err(DiskError::Controller));
     }
 }

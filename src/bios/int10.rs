@@ -47,13 +47,23 @@ pub struct TextCard {
 
 /// Puts a card that waits for its ROM's start into text mode, unless it is.
 pub fn show_text(bios: &Mutex<Bios>, hw: &impl Hardware) {
+    show(bios, hw, |_| true);
+}
+
+/// The same for a guest that runs: one that has set the card up by itself keeps what it shows.
+pub fn show_text_to_guest(bios: &Mutex<Bios>, hw: &impl Hardware) {
+    show(bios, hw, |vga| vga.is_fresh(hw));
+}
+
+fn show(bios: &Mutex<Bios>, hw: &impl Hardware, wanted: impl FnOnce(Vga) -> bool) {
     let Video::Waiting(VideoRom {
         card: Some(card), ..
     }) = &mut bios.lock().services.video
     else {
         return;
     };
-    if !core::mem::replace(&mut card.shown, true) {
+    let shown = core::mem::replace(&mut card.shown, true);
+    if !shown && wanted(card.vga) {
         let mut font = Box::new([0; vga::FONT]);
         hw.read(card.font, &mut *font);
         card.vga.set_text_mode(hw, &font);

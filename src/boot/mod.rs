@@ -36,8 +36,9 @@ pub fn dispatch<H: Handle>(
         0x18 => bootstrap::next(boot, bios, hw, frame),
         0x19 => bootstrap::start(boot, bios, hw, frame),
         vector => {
-            if SERVICES.contains(&vector) && boot.lock().has_booted() {
-                int10::show_text(bios, hw);
+            let of_guest = || boot.try_lock().is_some_and(|boot| boot.has_booted());
+            if SERVICES.contains(&vector) && of_guest() {
+                int10::show_text_to_guest(bios, hw);
             }
             bios::dispatch(bios, hw, frame)
         }

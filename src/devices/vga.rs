@@ -257,10 +257,15 @@ impl Vga {
         hw.out16(port::CRTC, if on { 0x0d0a } else { 0x200a });
     }
 
+    /// Whether nobody has set the card up since its reset.
+    pub fn is_fresh(self, hw: &impl Ports) -> bool {
+        hw.in8(port::MISC_READ) == 0
+    }
+
     /// Sets text mode 3 with an empty screen. `font` has 16 bytes for each of 256 characters.
     pub fn set_text_mode(self, hw: &(impl Ports + PhysMem), font: &[u8; FONT]) {
         let registers = Registers::text_mode();
-        if hw.in8(port::MISC_READ) == 0 {
+        if self.is_fresh(hw) {
             registers.write_to_fresh(hw);
         } else {
             let dac = (0..64).flat_map(ega_colour).collect();

@@ -3,10 +3,11 @@ use crate::arch::PhysMem;
 use crate::arch::fake::Fake;
 use crate::arch::linear;
 use crate::bios::bda::{self, Bda};
-use crate::bios::int10::Video;
+use crate::bios::int10::{TextCard, Video, VideoRom};
 use crate::bios::keyboard;
 use crate::bios::tests::bios;
 use crate::boot::candidate::Kind;
+use crate::devices::vga::Vga;
 use crate::settings::{Menu, Timeout};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -286,4 +287,53 @@ fn information_and_a_restart() {
     assert!(machine.screen().contains("Choose what"));
     machine.keys(&[0x1372]);
     assert!(machine.has_reset());
+}
+
+/// A machine whose card waits for its ROM; `misc` is its Miscellaneous Output register, zero after a reset.
+fn with_waiting_card(misc: u32) -> Machine {
+    let machine = Machine::new();
+    machine.bios.lock().services.video = Video::Waiting(VideoRom {
+        segment: 0xc000,
+        bdf: None,
+        pnp_header: 0,
+        card: Some(TextCard {
+            vga: Vga::at(0xe000_0000),
+            font: 0xc_1000,
+            shown: false,
+        }),
+    });
+    machine.hw.script_port(0x3cc, &[misc]);
+    machine
+}
+
+/// Whether a card that waits for its ROM is in text mode.
+fn shows_text(machine: &Machine) -> bool {
+    machine.bios.lock().services.video.shows()
+}
+
+#[test]
+fn text_mode_is_set_for_a_guest_that_could_draw() {
+    let machine = with_waiting_card(0);
+    // Equipment, before anything is booted: an option ROM may ask.
+    machine.call(0x11);
+    assert!(!shows_text(&machine));
+    assert_eq!(machine.keys(&[]), Some(0x82));
+    assert!(!shows_text(&machine));
+    machine.call(0x11);
+    assert!(shows_text(&machine));
+    let writes = machine.hw.port_writes.borrow().len();
+    assert!(writes > 80, "{writes} writes");
+    machine.call(0x12);
+    assert_eq!(machine.hw.port_writes.borrow().len(), writes);
+}
+
+#[test]
+fn a_guest_keeps_what_it_has_made_of_the_card() {
+    let machine = with_waiting_card(0x67);
+    assert_eq!(machine.keys(&[]), Some(0x82));
+    let before = machine.hw.port_writes.borrow().len();
+    machine.call(0x11);
+    assert_eq!(machine.hw.port_writes.borrow().len(), before);
+    // What it shows is kept when the ROM starts.
+    assert!(shows_text(&machine));
 }

@@ -2,13 +2,7 @@
 #
 # It runs at 0000:7C00 as a boot sector, as the start of a CD's boot image and as a network boot program.
 
-.intel_syntax noprefix
-.code16
-.section .text
-.global _start
-_start:
-    mov al, '?'                     # LETTER_OFFSET in src/media.rs is that of the character
-    out 0xe9, al
+.include "letter.inc"
     int 0x18
 1:  hlt
     jmp 1b

@@ -3,13 +3,7 @@
 #
 # It runs at 0000:7C00 as a boot sector.
 
-.intel_syntax noprefix
-.code16
-.section .text
-.global _start
-_start:
-    mov al, '?'                     # LETTER_OFFSET in src/media.rs is that of the character
-    out 0xe9, al
+.include "letter.inc"
     xor cx, cx
     mov ds, cx
     mov es, cx

@@ -1,6 +1,7 @@
 //! What a guest draws without the BIOS looks as it does under SeaBIOS: the VGA ROM may not have been started by then.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::disk::Disk;
@@ -9,6 +10,8 @@ use firstlight_tests::script::{Call, Script};
 
 const SCREEN: u32 = 0xb_8000;
 const CRTC: u16 = 0x3d4;
+/// The display is redrawn now and then.
+const REDRAWN: Duration = Duration::from_millis(500);
 
 /// Every character and most colours, straight into video memory, with the blinking cursor off.
 fn draw(script: &mut Script) {
@@ -29,8 +32,7 @@ fn picture(machine: Machine, card: &str, firmware: Firmware, script: &Script) ->
         .disk(&disk.path())
         .start()?;
     guest.wait_for(Log::Debug, "~H")?;
-    // The display is redrawn now and then.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(REDRAWN);
     guest.picture()
 }
 
@@ -79,4 +81,40 @@ fn text_is_drawn_without_the_bios() -> Result<()> {
 #[test]
 fn text_is_drawn_on_a_card_without_pci() -> Result<()> {
     drawn(Machine::Pc, "isa-vga")
+}
+
+/// A boot sector that fills the screen and hides the cursor, and calls no service at all.
+#[test]
+fn a_boot_sector_draws_without_any_service() -> Result<()> {
+    const SECTOR: [u8; 28] = [
+        0xfc, // cld
+        0xb8, 0x00, 0xb8, 0x8e, 0xc0, // mov ax, 0xb800; mov es, ax
+        0x31, 0xff, 0xb8, 0x41, 0x1f, // xor di, di; mov ax, 0x1f41
+        0xb9, 0xd0, 0x07, 0xf3, 0xab, // mov cx, 2000; rep stosw
+        0xba, 0xd4, 0x03, 0xb8, 0x0a, 0x20, 0xef, // mov dx, 0x3d4; mov ax, 0x200a; out dx, ax
+        0xe6, 0xe9, // out 0xe9, al
+        0xf4, 0xeb, 0xfd, // hlt; jmp -3
+    ];
+    let mut disk = vec![0; 1 << 20];
+    disk[..SECTOR.len()].copy_from_slice(&SECTOR);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let files = tempfile::tempdir()?;
+    let file = files.path().join("disk");
+    std::fs::write(&file, disk)?;
+    let picture = |firmware| -> Result<Vec<u8>> {
+        let mut guest = Config::new(Machine::Pc, firmware)
+            .video("VGA")
+            .disk(&file)
+            .start()?;
+        guest.wait_for(Log::Debug, "\n")?;
+        std::thread::sleep(REDRAWN);
+        guest.picture()
+    };
+    let (ours, expected) = (picture(Firmware::Firstlight)?, picture(Firmware::SeaBios)?);
+    if ours != expected {
+        let ours = keep("sector-firstlight.ppm", &ours)?;
+        let expected = keep("sector-seabios.ppm", &expected)?;
+        ensure!(false, "compare {ours} and {expected}");
+    }
+    Ok(())
 }

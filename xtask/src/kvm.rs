@@ -4,9 +4,10 @@
 
 pub mod bed;
 
+use crate::bed::Bed;
 use crate::{build, image, project};
 use anyhow::{Result, bail};
-use bed::{Bed, Config, quoted};
+use bed::{Config, quoted};
 use firstlight_vm::{Accelerator, Bus, Chardev, Disk, Guest, Machine, qemu};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ pub fn main(args: Args) -> Result<()> {
         config = config.console().lifetime(Duration::from_secs(7 * 86400));
         let mut bed = start(&args, &config)?;
         guest.push_str(" -serial mon:stdio");
-        return bed.attach(&guest);
+        return bed::attach(&mut bed, &guest);
     }
     let mut bed = start(&args, &config)?;
     eprintln!("Starting the guest");
@@ -59,7 +60,7 @@ pub fn main(args: Args) -> Result<()> {
 fn start(args: &Args, config: &Config) -> Result<Bed> {
     let mut bed = config.start()?;
     if args.no_nested_paging {
-        bed.nested_paging(false)?;
+        bed::nested_paging(&mut bed, false)?;
     }
     Ok(bed)
 }

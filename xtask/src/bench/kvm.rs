@@ -3,7 +3,8 @@
 use super::exits::{self, Counts, Summary};
 use super::guest;
 use super::kernel::QBOOT;
-use crate::kvm::bed::{Bed, Config, quoted};
+use crate::bed::Bed;
+use crate::kvm::bed::{Config, quoted};
 use crate::{build, project};
 use anyhow::{Context, Result, ensure};
 use firstlight_vm::{Accelerator, Bus, Chardev, Disk, Guest, Kernel, Machine, qemu, wait};

@@ -3,11 +3,10 @@
 //! QEMU's translator emulates AMD's SVM with nested paging, so that KVM works in it as on a processor of AMD, however slowly.
 
 use crate::bed::image::{Images, Recipe};
-use crate::bed::{self, Setup};
+use crate::bed::{self, Bed, Setup};
 use crate::project;
 use anyhow::{Context, Result};
 use firstlight_vm::{Kernel, Machine};
-use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -85,8 +84,7 @@ impl Config {
             console: self.console,
             lifetime: self.lifetime,
         };
-        let bed = bed::Bed::start(&setup, |_| Ok(self.machine(&images)))?;
-        let mut bed = Bed { bed };
+        let mut bed = Bed::start(&setup, |_| Ok(self.machine(&images)))?;
         for (index, directory) in self.shares.iter().enumerate() {
             bed.check(&format!(
                 "mkdir -p {0} && mount -t 9p -o trans=virtio,version=9p2000.L,msize=131072,cache=none {1} {0}",
@@ -131,47 +129,25 @@ pub fn images() -> Result<Images> {
     .images()
 }
 
-/// A running test bed. Dropping it ends it and removes its files.
-#[derive(Debug)]
-pub struct Bed {
-    bed: bed::Bed,
+/// Loads KVM anew, with nested paging or without, as processors of old are.
+///
+/// # Errors
+/// A guest still runs.
+pub fn nested_paging(bed: &mut Bed, on: bool) -> Result<()> {
+    let npt = u8::from(on);
+    bed.check(&format!("rmmod kvm_amd && modprobe kvm_amd npt={npt}"))
+        .map(drop)
 }
 
-impl Deref for Bed {
-    type Target = bed::Bed;
-
-    fn deref(&self) -> &bed::Bed {
-        &self.bed
-    }
-}
-
-impl DerefMut for Bed {
-    fn deref_mut(&mut self) -> &mut bed::Bed {
-        &mut self.bed
-    }
-}
-
-impl Bed {
-    /// Loads KVM anew, with nested paging or without, as processors of old are.
-    ///
-    /// # Errors
-    /// A guest still runs.
-    pub fn nested_paging(&mut self, on: bool) -> Result<()> {
-        let npt = u8::from(on);
-        self.check(&format!("rmmod kvm_amd && modprobe kvm_amd npt={npt}"))
-            .map(drop)
-    }
-
-    /// Runs a guest whose console is the terminal's: see [`Config::console`]. Returns when it ends.
-    ///
-    /// # Errors
-    /// The bed ends first.
-    pub fn attach(&mut self, guest: &str) -> Result<()> {
-        let script = format!("{}{guest} <&4 >&4 2>&1", bed::OPEN_CONSOLE);
-        // A person decides when this ends.
-        self.run_with(&script, Duration::from_secs(1 << 30), |_| ())?;
-        Ok(())
-    }
+/// Runs a guest whose console is the terminal's: see [`Config::console`]. Returns when it ends.
+///
+/// # Errors
+/// The bed ends first.
+pub fn attach(bed: &mut Bed, guest: &str) -> Result<()> {
+    let script = format!("{}{guest} <&4 >&4 2>&1", bed::OPEN_CONSOLE);
+    // A person decides when this ends.
+    bed.run_with(&script, Duration::from_secs(1 << 30), |_| ())?;
+    Ok(())
 }
 
 /// A word for the shell.

@@ -3,7 +3,8 @@
 //! A test program that was built here runs in the KVM test bed, where its guests have KVM for their accelerator.
 
 use super::Summary;
-use crate::kvm::bed::{Bed, Config, quoted};
+use crate::bed::Bed;
+use crate::kvm::bed::{self, Config, quoted};
 use crate::project;
 use anyhow::{Context, Result, ensure};
 use firstlight_vm::wait;
@@ -167,7 +168,7 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn groups(&mut self, groups: &[Group], nested_paging: bool, out: &mut Summary) -> Result<()> {
         if let Some(bed) = self.bed.as_mut().filter(|_| !nested_paging) {
-            bed.nested_paging(false)?;
+            bed::nested_paging(bed, false)?;
         }
         for (program, tests) in groups {
             let wanted = |test: &&&str| self.name.is_none_or(|name| test.contains(name));
@@ -201,7 +202,7 @@ impl Runner<'_> {
         }
         let mut bed = config.start()?;
         if !nested_paging {
-            bed.nested_paging(false)?;
+            bed::nested_paging(&mut bed, false)?;
         }
         Ok(bed)
     }

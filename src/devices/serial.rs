@@ -96,24 +96,27 @@ impl<'a, H: Ports> Serial<'a, H> {
         })
     }
 
-    /// Sends `bytes`. What is left when the port has taken nothing for a long time is dropped.
-    pub fn send(&mut self, bytes: &[u8]) {
+    /// Sends `bytes` and returns whether all have gone. What is left when the port has taken nothing for a long time is dropped, or at
+    /// once where the caller does not want to wait for a first byte to go.
+    pub fn send(&mut self, bytes: &[u8], wait: bool) -> bool {
         /// Looks for room in a row, at 1 µs and more each: hundreds of milliseconds, since whoever reads may be slow.
         const MOST_POLLS: u32 = 50_000;
         /// Between two of them: who polls without a break keeps QEMU from the work that makes room.
         const BREAK: u32 = 100;
         let mut rest = bytes;
         let mut polls = 0;
-        while !rest.is_empty() && polls < MOST_POLLS {
+        let mut most = if wait { MOST_POLLS } else { 1 };
+        while !rest.is_empty() && polls < most {
             let sent = self.0.send_bytes(rest);
             rest = rest.get(sent..).unwrap_or(&[]);
             if sent > 0 {
-                polls = 0;
+                (polls, most) = (0, MOST_POLLS);
             } else {
                 polls += 1;
                 (0..BREAK).for_each(|_| core::hint::spin_loop());
             }
         }
+        rest.is_empty()
     }
 
     /// The next byte that has come, if there is one.
@@ -127,6 +130,24 @@ impl<'a, H: Ports> Serial<'a, H> {
 mod tests {
     use super::*;
     use crate::arch::fake::Fake;
+
+    #[test]
+    fn who_takes_nothing_is_waited_for_once() {
+        let hw = Fake::default();
+        hw.script_port(PORTS[0] + register::LINE_STATUS, &[0]);
+        let mut serial = Serial::new(&hw, PORTS[0]);
+        assert!(!serial.send(b"text", true));
+        let waited = hw.port_accesses.get();
+        assert!(waited > 10_000, "{waited} accesses");
+        assert!(!serial.send(b"text", false));
+        let more = hw.port_accesses.get() - waited;
+        assert!(more < 10, "{more} accesses");
+        // A byte at a time, since nobody turned the FIFO on.
+        let room = TRANSMIT_EMPTY.into();
+        hw.script_port(PORTS[0] + register::LINE_STATUS, &[room]);
+        hw.script_port(PORTS[0] + register::MODEM_STATUS, &[0xff]);
+        assert!(serial.send(b"text", false));
+    }
 
     #[test]
     fn an_absent_port_costs_one_access() {

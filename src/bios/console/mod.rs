@@ -37,6 +37,8 @@ pub struct Console {
     ready: Option<u8>,
     /// The port that could not be set up.
     failed: Option<u8>,
+    /// Nobody took what was sent last.
+    stalled: bool,
     /// The firmware draws by itself, and what INT 10h draws for it is not for the terminal.
     muted: bool,
     /// INT 10h was called since the last tick, and may not have finished.
@@ -67,6 +69,14 @@ impl Console {
         Some(serial)
     }
 
+    /// Sends `text` to port number `port`. Where nobody takes it, it is dropped after a wait, and what follows without one, until somebody
+    /// does again.
+    fn send<H: Hardware>(&mut self, hw: &H, port: Option<u8>, text: &str) {
+        if let Some(mut serial) = self.port(hw, port).filter(|_| !text.is_empty()) {
+            self.stalled = !serial.send(text.as_bytes(), !self.stalled);
+        }
+    }
+
     /// Takes note of the video card.
     pub fn set_card(&mut self, card: Option<Vga>) {
         self.card = card;
@@ -89,12 +99,7 @@ pub fn mirror<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame, card: 
     console.busy = true;
     let mut out = String::new();
     console.screen.call(hw, frame, card, &mut out);
-    if out.is_empty() {
-        return;
-    }
-    if let Some(mut serial) = console.port(hw, port) {
-        serial.send(out.as_bytes());
-    }
+    console.send(hw, port, &out);
 }
 
 /// Begins a console: there is a text screen, whether or not there is a card, and the timer comes here before its own handler, `entry`
@@ -127,11 +132,7 @@ fn show_drawn<H: Hardware>(bios: &mut Bios, hw: &H) {
     };
     let mut out = String::new();
     console.screen.follow(hw, &cells, &mut out);
-    if !out.is_empty()
-        && let Some(mut serial) = console.port(hw, port)
-    {
-        serial.send(out.as_bytes());
-    }
+    console.send(hw, port, &out);
 }
 
 /// The cells of the screen, where it is in a text mode of 80 columns.
@@ -170,26 +171,20 @@ pub fn draw<H: Hardware>(
     parts: &[(usize, usize, &[u16])],
 ) {
     let console = &mut bios.lock().services.console;
-    let Some(mut serial) = console.port(hw, port) else {
-        return;
-    };
     let mut out = String::new();
     for (row, column, cells) in parts {
         let at = (*row as u8, *column as u8);
         console.screen.draw(at, cells, &mut out);
     }
-    serial.send(out.as_bytes());
+    console.send(hw, port, &out);
 }
 
 /// Empties the terminal behind `port`, with or without a cursor.
 pub fn clear<H: Hardware>(bios: &Mutex<Bios>, hw: &H, port: Option<u8>, cursor: bool) {
     let console = &mut bios.lock().services.console;
-    let Some(mut serial) = console.port(hw, port) else {
-        return;
-    };
     let mut out = String::new();
     console.screen.clear_all(cursor, &mut out);
-    serial.send(out.as_bytes());
+    console.send(hw, port, &out);
 }
 
 /// Types what has come on the console's port on the keyboard, as far as its buffer has room.

@@ -96,7 +96,8 @@ impl<'a> Copy<'a> {
         let mut chunk = Vec::new();
         while done < size {
             let left = size - done;
-            if let Some((at, len)) = file.stretch(done, left)? {
+            let stretch = file.stretch(done, left)?;
+            if let Some((at, len)) = stretch.filter(|(_, len)| (1..=left).contains(len)) {
                 self.row(Row { at, len })?;
                 done += len;
                 continue;

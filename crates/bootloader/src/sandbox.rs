@@ -131,7 +131,7 @@ fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
         libc::SYS_write,
         libc::SYS_writev,
         libc::SYS_pwrite64,
-        libc::SYS_sendfile,
+        libc::SYS_splice,
         libc::SYS_fallocate,
         libc::SYS_lseek,
         libc::SYS_close,

@@ -3,7 +3,7 @@
 //! It reads nothing of the guest's disk. All it takes from the process in the sandbox are a few short messages, which it checks:
 //! what that process has read may have taken it over.
 
-use crate::copy::{Copy, Row};
+use crate::copy::{Copy, Pipe, Row};
 use crate::options::Options;
 use crate::output::{self, Output};
 use crate::worker::{self, Files};
@@ -340,7 +340,8 @@ fn delegate(
         files.push(copies.ramdisk.as_file().as_fd());
     }
     let ramdisk = copies.map(|copies| copies.ramdisk.as_file());
-    let ramdisk = ramdisk.map(|file| Copy::new(disk, file, worker::file_limit()));
+    let pipe = Pipe::new()?;
+    let ramdisk = ramdisk.map(|file| Copy::new(disk, file, &pipe, worker::file_limit()));
     let said = channel
         .give(&files)
         .and_then(|()| listen(&channel, options.menu, ramdisk));

@@ -1,6 +1,6 @@
 //! The process in the sandbox: reads the disk, lets the user choose, and copies what is chosen.
 
-use crate::copy::{self, Copy, Row};
+use crate::copy::{self, Copy, Pipe, Row};
 use crate::disk::Disk;
 use crate::find::{self, EntryError};
 use crate::grub::{Machine, Opened};
@@ -43,6 +43,7 @@ pub fn main(options: &Options) -> Result<()> {
     let channel = Channel::inside();
     let files = channel.receive(!options.not_really && !options.only_shows())?;
     let limit = file_limit();
+    let pipe = Pipe::new()?;
     let mut image = fs::File::from(files.disk);
     let data = match options.isconfig {
         true => None,
@@ -79,7 +80,7 @@ pub fn main(options: &Options) -> Result<()> {
         return channel.send(&Message::Shown);
     };
     let copies = files.copies.as_ref();
-    copy(&disk, &boot, &image, copies, limit, &channel)?;
+    copy(&disk, &boot, &image, copies, &pipe, limit, &channel)?;
     channel.send(&Message::Boot {
         kernel: boot.kernel.path,
         ramdisk: boot.initrds.first().map(|place| place.path.clone()),
@@ -267,6 +268,7 @@ fn copy(
     boot: &Boot,
     image: &fs::File,
     copies: Option<&(fs::File, fs::File)>,
+    pipe: &Pipe,
     limit: u64,
     channel: &Channel,
 ) -> Result<()> {
@@ -290,12 +292,12 @@ fn copy(
         channel.send(&Message::Copy(rows.clone()))?;
     }
     disk.allow(kernel.size());
-    let copied = Copy::new(image, kernel_copy, limit).append(kernel.as_ref());
+    let copied = Copy::new(image, kernel_copy, pipe, limit).append(kernel.as_ref());
     copied.with_context(|| format!("kernel {name}"))?;
     if rows.is_some() {
         return Ok(());
     }
-    let mut copy = Copy::new(image, ramdisk_copy, limit);
+    let mut copy = Copy::new(image, ramdisk_copy, pipe, limit);
     for Ramdisk { file, name, newc } in &ramdisks {
         disk.allow(file.size());
         let copied = match newc {

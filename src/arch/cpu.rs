@@ -53,7 +53,7 @@ pub fn halt() -> ! {
 }
 
 /// Leaves that several steps ask for.
-const ASKED_OFTEN: [u32; 3] = [1, 0x8000_0000, 0x8000_0008];
+const ASKED_OFTEN: [u32; 2] = [1, 0x8000_0008];
 
 /// CPUID: EAX, EBX, ECX, EDX of `leaf`, `subleaf`. Each is an exit to a hypervisor, so some are asked for once.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {

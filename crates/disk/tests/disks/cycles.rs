@@ -2,7 +2,7 @@
 
 use crate::{make, tree};
 use firstlight_disk::{
-    Error, FileSystem, btrfs::Btrfs, ext::Ext, fat::Fat, iso::Iso, path, read_file,
+    Error, FileSystem, btrfs::Btrfs, ext::Ext, fat::Fat, iso::Iso, path, read_file, xfs::Xfs,
 };
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
@@ -100,6 +100,55 @@ fn a_tree_of_btrfs_that_contains_itself_is_an_error() {
     image[node + 118..][..8].copy_from_slice(&root.to_le_bytes());
     let error = Btrfs::open(make::bytes(image)).err();
     assert_eq!(error, Some(Error::Corrupt("a node of a btrfs tree")));
+}
+
+#[test]
+fn an_extent_tree_of_xfs_that_contains_itself_is_an_error() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (files, image) = (
+        directory.path().join("files"),
+        directory.path().join("image"),
+    );
+    fs::create_dir(&files).expect("a directory");
+    let content = tree::noise(8192, 9);
+    fs::write(files.join("file"), &content).expect("a file");
+    crate::xfs::xfs(&files, &image, "300M", "");
+    let fs = Xfs::open(make::image(&image)).expect("a file system");
+    let file = path::open(&fs, b"/file").expect("a file");
+    assert_eq!(read_file(&fs, file, 1 << 20), Ok(content.clone()));
+
+    let mut bytes = fs::read(&image).expect("the image");
+    // The file's first block becomes a node of the level above the leaves, with one key, zero, that leads here.
+    let place = bytes
+        .chunks(4096)
+        .position(|block| *block == content[..4096]);
+    let place = place.expect("the content");
+    let group_blocks = u32::from_be_bytes(bytes[84..88].try_into().expect("four bytes"));
+    let (group, within) = (place / group_blocks as usize, place % group_blocks as usize);
+    let pointer = ((group << bytes[124] | within) as u64).to_be_bytes();
+    let node = &mut bytes[place * 4096..][..4096];
+    node.fill(0);
+    node[..4].copy_from_slice(b"BMA3");
+    node[4..8].copy_from_slice(&[0, 1, 0, 1]);
+    let most = (4096 - 72) / 16;
+    node[72 + most * 8..][..8].copy_from_slice(&pointer);
+    // The inode's root, a level above, leads there.
+    let size = 8192u64.to_be_bytes();
+    let inode = bytes
+        .chunks_mut(512)
+        .find(|inode| inode.starts_with(b"IN") && inode[56..64] == size);
+    let inode = inode.expect("the inode");
+    inode[5] = 3;
+    let fork = &mut inode[176..];
+    fork[..4].copy_from_slice(&[0, 2, 0, 1]);
+    let most = (fork.len() - 4) / 16;
+    fork[4..12].fill(0);
+    fork[4 + most * 8..][..8].copy_from_slice(&pointer);
+    let fs = Xfs::open(make::bytes(bytes)).expect("a file system");
+    assert_eq!(
+        read_file(&fs, file, 1 << 20),
+        Err(Error::Corrupt("the extents of an XFS file"))
+    );
 }
 
 /// Where one directory leads to itself, each path ends with its last name, and a walk with its depth.

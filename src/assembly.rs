@@ -7,6 +7,7 @@ use firstlight::arch::abi::{
 };
 use firstlight::arch::{RealRegs, sizes};
 use firstlight::bios::bda::{self, Bda};
+use firstlight::bios::ebda::{self, Ebda};
 use firstlight::bios::{apm, int09, int14, ivt, pcibios, post};
 use firstlight::devices::chipset::{self, Chipset};
 use firstlight::devices::{pci, pic, pit, ps2, reset, rtc, serial};
@@ -72,9 +73,12 @@ assemble! {
         POINTERS = sizes::page_tables::POINTERS as u64 * PAGE,
         DIRECTORIES = sizes::page_tables::DIRECTORIES as u64 * PAGE,
         IMAGE_TABLES = sizes::page_tables::IMAGE as u64 * PAGE,
+        HEAP = sizes::HEAP,
         // The first MiB.
         BDA_SEGMENT = segment(BDA.start),
         EARLY_STACK = low_memory::EARLY_STACK_TOP,
+        FIRST_FREE = low_memory::FIRST_FREE,
+        EBDA = low_memory::EBDA.start,
         BOOT_SECTOR = low_memory::BOOT_SECTOR,
         HVM_INFO_LOW_MEM_PGEND = low_memory::HVM_INFO + 20,
         DATA = VARIABLES.start,
@@ -88,6 +92,7 @@ assemble! {
         HANDLER_STACK_SHARE = abi::HANDLER_STACK_SHARE,
         ROM_STACK_SIZE = low_memory::ROM_STACK.end - low_memory::ROM_STACK.start,
         // The BIOS data area.
+        BDA_EBDA_SEGMENT = in_bda(Bda::ebda_segment().addr()),
         BDA_EQUIPMENT = in_bda(Bda::equipment().addr()),
         BDA_MEMORY_KB = in_bda(Bda::memory_kb().addr()),
         BDA_FLOPPY_RECALIBRATE = in_bda(Bda::floppy_recalibrate().addr()),
@@ -126,6 +131,12 @@ assemble! {
         KEYBOARD_RIGHT_ALT = bda::KEYBOARD_RIGHT_ALT,
         WARM_START = int09::WARM_START,
         BDA_DISK_INTERRUPT = in_bda(Bda::disk_interrupt().addr()),
+        // The extended BIOS data area, by offset in its segment.
+        EBDA_MOUSE_HANDLER = Ebda::mouse_handler().addr(),
+        EBDA_MOUSE_INDEX = Ebda::mouse_index().addr(),
+        EBDA_MOUSE_FLAGS = Ebda::mouse_flags().addr(),
+        EBDA_MOUSE_DATA = Ebda::mouse_data().addr(),
+        MOUSE_HANDLER_SET = ebda::MOUSE_HANDLER_SET,
         // The bridge's variables, by offset in segment EF00h.
         slot = offset_of!(Variables, caller),
         S_EAX = offset_of!(Variables, caller.frame.eax),

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::units::MIB;
+use crate::units::{KIB, MIB};
 use firstlight_tables::e820::{E820Map, Full, Kind};
 
 /// Interrupt vector table.
@@ -77,6 +77,13 @@ pub const fn f_offset(addr: u64) -> u16 {
     (addr - F_SEGMENT.start) as u16
 }
 
+/// KiB of RAM from address zero on that `map` gives the guest, as INT 12h tells.
+pub fn conventional_kb(map: &E820Map) -> u16 {
+    let first = map.entries().first();
+    let ram = first.filter(|entry| entry.start == 0 && entry.kind == Kind::Ram);
+    ram.map_or(0, |entry| (entry.end.min(VIDEO.start) / KIB) as u16)
+}
+
 /// Takes from the RAM in `map` what the guest may not have of the first MiB.
 ///
 /// # Errors
@@ -85,4 +92,21 @@ pub fn keep(map: &mut E820Map) -> Result<(), Full> {
     map.remove(VIDEO.start..WRITABLE.end)?;
     map.insert(EBDA, Kind::Reserved)?;
     map.insert(F_SEGMENT, Kind::Reserved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conventional_memory_ends_where_the_first_ram_does() {
+        let mut map = E820Map::new();
+        assert_eq!(conventional_kb(&map), 0);
+        map.insert(0..64 * MIB, Kind::Ram).unwrap();
+        assert_eq!(conventional_kb(&map), 640);
+        keep(&mut map).unwrap();
+        assert_eq!(conventional_kb(&map), 639);
+        map.insert(0x1_2800..EBDA.start, Kind::Reserved).unwrap();
+        assert_eq!(conventional_kb(&map), 74);
+    }
 }

@@ -13,6 +13,7 @@ use firstlight::bios::{Bios, console, int10, option_roms, post};
 use firstlight::boot::bootstrap::Boot;
 use firstlight::boot::direct::Given;
 use firstlight::boot::{self, find};
+use firstlight::devices::chipset::Chipset;
 use firstlight::devices::reset;
 use firstlight::{logger, steps};
 use spin::{Mutex, Once};
@@ -34,6 +35,10 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
     logger::step_done("machine, memory and PCI");
     logger::set_level(settings.log);
     machine.log();
+    if machine.chipset == Chipset::None {
+        // There the F segment, which is written from here on, may be the ROM.
+        cpu::read_image();
+    }
     bridge::install(dispatch);
     steps::start_processors(&Pc, &machine);
     logger::step_done("processors");
@@ -67,7 +72,7 @@ extern "C" fn firstlight_main(start_info: u32) -> ! {
 /// A function of its own, so that a kernel that does without has not to fetch its pages from the ROM.
 #[inline(never)]
 fn serve_and_boot(mut bios: Bios, pnp_header: u16, late: Option<Given>) -> ! {
-    post::low_memory(&Pc, &bridge::entries());
+    post::low_memory(&Pc, &bios.machine.e820, &bridge::entries());
     if bios.settings.console_port().is_some() {
         console::begin(&Pc, bridge::entries().int08_console);
     }

@@ -14,6 +14,7 @@ use crate::low_memory::TABLES;
 use crate::platform::xen::{self, payload};
 use crate::platform::{Described, Installed, Machine, Platform, qemu, wake};
 use crate::settings::Settings;
+use crate::units::MIB;
 use firstlight_tables::e820::{E820Map, Kind};
 use firstlight_tables::place::Placer;
 
@@ -97,6 +98,8 @@ pub fn serve_protected_callers(board: &impl Board, machine: &mut Machine) {
     const KVM: u32 = u32::from_le_bytes(*b"KVMK");
     let by_qemu = matches!(machine.platform, Platform::Qemu);
     machine.serves_protected = by_qemu
+        // What such a caller's page tables show of the first MiB would hide the firmware.
+        && machine.resident.start >= MIB
         && board.cpuid(0x4000_0000)[1] != KVM
         && smm::enable(board.hw(), machine.chipset, machine.config, &machine.pci)
         && board.enter_smm();

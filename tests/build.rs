@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The boot sectors of `guest/hostile`.
-const HOSTILE: [&str; 12] = [
+const HOSTILE: [&str; 13] = [
     "apm",
     "breakpoint",
     "deadlines",
+    "little",
     "longjump",
     "nmi",
     "overwrite",

@@ -13,7 +13,7 @@ use x86_64::registers::model_specific::Msr;
 
 unsafe extern "C" {
     static image_start: u8;
-    static heap_extra: u32;
+    static heap_extra: i32;
     #[link_name = "page_tables"]
     static page_tables_start: u8;
     #[link_name = "stack_top"]
@@ -27,11 +27,20 @@ pub fn resident() -> Range<u64> {
     addr_of!(image_start) as u64..heap().end
 }
 
+/// Touches every page of the image, so that none has to be copied from the ROM any more.
+pub fn read_image() {
+    let image = addr_of!(image_start) as u64..addr_of!(page_tables_start) as u64;
+    for page in image.step_by(PAGE as usize) {
+        Pc.read8(page);
+    }
+}
+
 /// Physical addresses of the heap while the firmware starts.
 pub fn heap() -> Range<u64> {
     // SAFETY: `entry.s` has written it, and nothing does later.
     let extra = unsafe { addr_of!(heap_extra).read() };
-    addr_of!(heap_start) as u64..addr_of!(heap_end) as u64 + u64::from(extra)
+    let end = addr_of!(heap_end) as u64;
+    addr_of!(heap_start) as u64..end.saturating_add_signed(extra.into())
 }
 
 /// Physical address of the PML4 table, below 4 GiB.

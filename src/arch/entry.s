@@ -14,6 +14,8 @@
 # While the firmware finds out what to boot, its heap takes this part of RAM beside the least, and not more than there is use for.
     .set HEAP_SHARE_SHIFT, 5
     .set HEAP_MOST_EXTRA, 2 << 20
+# Where there is not more than the first MiB, all of the image goes below the EBDA, and the heap is smaller by this.
+    .set HEAP_SPARED, HEAP - (64 << 10)
     .set PAGE_SHIFT, 12
     .set LARGE_PAGE_SHIFT, 21
     .set LARGE_PAGE, 1 << LARGE_PAGE_SHIFT
@@ -90,6 +92,13 @@ entry32:
     andl $-PAGE, %edi
     cmpl $ONE_MIB, %edi
     jae 2f
+    subl %ecx, %eax
+    movl $-HEAP_SPARED, %ecx
+    addl %ecx, %eax
+    movl $(EBDA & -PAGE), %edi
+    subl %eax, %edi
+    cmpl $FIRST_FREE, %edi
+    jge 2f
     leal (too_little_memory - 1b)(%ebp), %esi
     jmp cannot_run
 2:
@@ -211,7 +220,7 @@ cannot_run:
 no_long_mode:
     .asciz "firstlight: cannot run: the processor has no 64-bit mode (QEMU: -cpu qemu64)\r\n"
 too_little_memory:
-    .asciz "firstlight: cannot run: too little memory (QEMU: -m 2 at least)\r\n"
+    .asciz "firstlight: cannot run: too little memory (QEMU: -m 1 at least)\r\n"
 
 # Page directory entries of the first 4 MiB, and the distance to the next ones.
     .balign 16
@@ -220,7 +229,7 @@ first_pages:
 next_pages:
     .long 2 * LARGE_PAGE, 0, 2 * LARGE_PAGE, 0
 
-# Bytes of the heap behind its end. This and what follows is neither copied nor cleared.
+# Bytes of the heap behind its end, less than none where memory is little. This and what follows is neither copied nor cleared.
     .pushsection .noinit, "aw", @nobits
     .balign 8
     .globl heap_extra

@@ -52,14 +52,17 @@ lone_return:
     .set V_VECTOR, 2
     .set V_FLAGS, 8
 
-# The mouse's byte is dropped, and in 16-bit protected mode, which has no segment of the data area's, the keyboard's too; the clock's
+# In 16-bit protected mode, which has no segment of the data areas', bytes of the keyboard and of the mouse are dropped; the clock's
 # reason to interrupt is read, or none would follow.
-lone_0x09:
+    .macro in_virtual_8086_mode then
     pushw %ax
     movw %cs, %ax
     cmpw $F_SEGMENT, %ax
     popw %ax
-    je lone_keyboard
+    je \then
+    .endm
+lone_0x09:
+    in_virtual_8086_mode lone_keyboard
     pushw %ax
     inb $PS2_DATA, %al
     jmp 2f
@@ -70,6 +73,7 @@ lone_0x70:
     inb $CMOS_DATA, %al
     jmp 1f
 lone_0x74:
+    in_virtual_8086_mode lone_mouse
     pushw %ax
     inb $PS2_DATA, %al
 1:  movb $PIC_END_OF_INTERRUPT, %al

@@ -1,5 +1,5 @@
-# What callers in virtual-8086 mode get where there is no way to 64-bit code: the keyboard, equipment, memory size and ticks, by
-# what is in the BIOS data area. As in int09.rs, int16.rs and int1a.rs, but for Pause, SysReq, Print Screen, numbers typed with Alt, and
+# What callers in virtual-8086 mode get where there is no way to 64-bit code: the keyboard, the mouse, equipment, memory size and ticks,
+# by what is in the BIOS data areas. As in int09.rs, int16.rs, int1a.rs and int15/mouse.rs, but for Pause, SysReq, Print Screen, numbers typed with Alt, and
 # the keyboard's lamps.
 #
 # Entered from `protected_caller` with BP on the stack and pointing there; V_VECTOR and V_FLAGS go by it.
@@ -151,6 +151,59 @@ lone_store:
     movw %bx, BDA_KEYBOARD_TAIL
     clc
 1:  popw %si
+    retw
+
+# The mouse's interrupt: the guest's handler hears of whole packets.
+lone_mouse:
+    enter_data
+    pushaw
+    inb $PS2_COMMAND, %al
+    notb %al
+    testb $(PS2_OUTPUT_FULL | PS2_FROM_MOUSE), %al
+    jnz 4f
+    inb $PS2_DATA, %al
+    movw BDA_EBDA_SEGMENT, %cx
+    movw %cx, %ds
+    movzbw EBDA_MOUSE_FLAGS, %cx
+    testb $MOUSE_HANDLER_SET, %cl
+    jz 4f
+    andw $7, %cx                        # CX = the last byte's number
+    movzbw EBDA_MOUSE_INDEX, %si
+    andw $7, %si
+    movb %al, EBDA_MOUSE_DATA(%si)
+    andb $~7 & 0xff, EBDA_MOUSE_INDEX
+    cmpw %cx, %si
+    jb 3f
+    callw end_of_slave_interrupt
+    cmpw $7, %cx
+    je 5f
+    xorw %si, %si
+1:  xorw %ax, %ax
+    cmpw %cx, %si
+    ja 2f
+    movb EBDA_MOUSE_DATA(%si), %al
+2:  pushw %ax
+    incw %si
+    cmpw $4, %si
+    jb 1b
+    jmp 6f
+5:  .irp at, 0, 2, 4, 6                 # eight bytes are four words
+    pushw EBDA_MOUSE_DATA + \at
+    .endr
+6:  lcallw *EBDA_MOUSE_HANDLER
+    addw $8, %sp
+    jmp 7f
+3:  incw %si
+    movw %si, %ax
+    orb %al, EBDA_MOUSE_INDEX
+4:  call end_of_slave_interrupt
+7:  popaw
+    leave_data
+
+end_of_slave_interrupt:
+    movb $PIC_END_OF_INTERRUPT, %al
+    outb %al, $PIC_SLAVE
+    outb %al, $PIC_MASTER
     retw
 
 # The keyboard's interrupt.

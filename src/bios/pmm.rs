@@ -103,7 +103,11 @@ impl Pmm {
     /// Physical address of the memory, 0 where there is none; for no paragraphs, how many there are in one piece.
     fn allocate(&mut self, map: &mut E820Map, paragraphs: u32, handle: u32, flags: u16) -> u32 {
         let permanent = flags & FLAG_PERMANENT != 0;
-        let low = if permanent { LENT_FOR_GOOD } else { LENT };
+        let low = match permanent {
+            true => LENT_FOR_GOOD,
+            false if map.ram_in(LENT) == LENT.end - LENT.start => LENT,
+            false => 0..0,
+        };
         let zones = [(FLAG_LOW, low), (FLAG_HIGH, high_zone(map))];
         let kept = self.lends == Lends::Kept;
         let zones = zones
@@ -217,6 +221,7 @@ mod tests {
 
     fn map() -> E820Map {
         let mut map = E820Map::new();
+        map.insert(0..0x9_fc00, Kind::Ram).unwrap();
         map.insert(0x10_0000..0xff0_0000, Kind::Ram).unwrap();
         map.insert(1 << 32..5 << 30, Kind::Ram).unwrap();
         map

@@ -6,6 +6,8 @@ use super::layout::Field;
 use super::{bios32, ebda, int1a, ivt, pmm, pnp};
 use crate::arch::{Entries, Hardware, PhysMem, linear};
 use crate::devices::{parallel, pic, pit, ps2, serial};
+use crate::low_memory::conventional_kb;
+use firstlight_tables::e820::E820Map;
 use firstlight_tables::place::{Placer, Zone};
 
 /// Lines that are let through from the start: those whose handlers we have.
@@ -17,12 +19,11 @@ const ENABLED_IRQS: u16 = 1 << pic::irq::TIMER
     | 1 << pic::irq::FPU
     | 1 << pic::irq::IDE_PRIMARY;
 
-/// Writes the vector table and both data areas. Option ROMs and drivers add to them afterwards.
-pub fn low_memory(hw: &impl PhysMem, entries: &Entries) {
-    let memory_kb = 640 - u16::from(ebda::SIZE_KB);
+/// Writes the vector table and both data areas, on a machine with the memory `map`. Option ROMs and drivers add to them afterwards.
+pub fn low_memory(hw: &impl PhysMem, map: &E820Map, entries: &Entries) {
     ivt::init(hw, entries);
     ebda::init(hw);
-    bda::init(hw, ebda::SEGMENT, memory_kb);
+    bda::init(hw, ebda::SEGMENT, conventional_kb(map));
 }
 
 /// Sets up the interrupt controllers, the timer and the clock, and takes the time of day over.

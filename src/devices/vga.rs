@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::pci::PciDevice;
-use crate::arch::{PhysMem, Ports};
+use crate::arch::{PhysMem, Ports, room_for};
 
 /// Ports of the card in its colour setting: each index register is followed by its data register.
 mod port {
@@ -289,9 +289,12 @@ impl Vga {
         }
     }
 
-    /// Takes a copy of what the start of a ROM changes.
+    /// Takes a copy of what the start of a ROM changes; without the text where there is no memory for it.
     pub fn save(self, hw: &(impl Ports + PhysMem)) -> Saved {
-        let mut memory = vec![0; TEXT_MEMORY];
+        let mut memory = match room_for(TEXT_MEMORY) {
+            true => vec![0; TEXT_MEMORY],
+            false => Vec::new(),
+        };
         hw.read(self.memory, &mut memory);
         let mut registers = Registers::read(hw);
         registers.complete_palette();

@@ -16,7 +16,7 @@ use core::fmt;
 
 use crate::arch::frame::INTERRUPT;
 use crate::arch::frame::STARTED_BY_A_BIOS;
-use crate::arch::{Hardware, PhysMem, Ports, RealMode, RealRegs, linear};
+use crate::arch::{Hardware, PhysMem, Ports, RealMode, RealRegs, linear, room_for};
 use crate::devices::pci::{Bdf, ConfigAccess, PciDevice, ROM_BAR, reg};
 use crate::low_memory::{F_SEGMENT, OPTION_ROMS};
 use crate::platform::Machine;
@@ -288,7 +288,9 @@ impl OptionRoms {
             let to = self.room(size)?;
             hw.copy(to, start, size);
             let rom = check(hw, to, size, self.check_sums)?;
-            if let Some(look) = look {
+            if let Some(look) = look
+                && room_for(rom.size as usize)
+            {
                 let mut code = vec![0; rom.size as usize];
                 hw.read(to, &mut code);
                 look(&code);

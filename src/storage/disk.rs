@@ -2,7 +2,7 @@
 //! retries, lasting writes, a view in sectors of 512 bytes, and what the log says.
 
 use super::{BlockDevice, DiskError, DiskInfo, Dma, Medium, Op, Request};
-use crate::arch::{DmaMemory, PhysMem};
+use crate::arch::{DmaMemory, PhysMem, room_for};
 use alloc::boxed::Box;
 use core::ops::Range;
 
@@ -30,16 +30,22 @@ impl Bounce {
     /// None, for a device that reaches all memory.
     pub const NONE: Self = Self { start: 0, len: 0 };
     const LEN: usize = 32 * 1024;
+    /// Where memory is little. No sector is larger.
+    const SHORT: usize = 4096;
 
     /// Takes the memory. Without any left, requests that need it fail.
     pub fn new(hw: &impl DmaMemory) -> Self {
-        let start = hw.dma_buffer(Self::LEN, 4096);
+        let len = match room_for(2 * Self::LEN) {
+            true => Self::LEN,
+            false => Self::SHORT,
+        };
+        let start = hw.dma_buffer(len, 4096);
         if start.is_none() {
             log::warn!("no memory for transfers to where a device does not reach");
         }
         Self {
             start: start.unwrap_or(0),
-            len: start.map_or(0, |_| Self::LEN as u64),
+            len: start.map_or(0, |_| len as u64),
         }
     }
 }

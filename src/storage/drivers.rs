@@ -144,7 +144,7 @@ fn drivers<H: Handle>() -> &'static [Driver<H>] {
     }
 }
 
-/// Memory that there has to be for a controller: its rings, its drives, and what comes after.
+/// Memory that there has to be for a controller but the first: its rings, its drives, and what comes after.
 const ROOM: usize = 160 << 10;
 
 /// A controller that is not looked at, since there is no memory for it.
@@ -195,12 +195,13 @@ pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
         }
     }
     let mut found = Vec::new();
+    let mut is_first = true;
     for driver in drivers::<H>() {
         match driver {
             Driver::Machine { probe } => found.extend(probe(around)),
             Driver::Pci { serves, probe, .. } => {
                 for function in served(*serves) {
-                    if room_for(ROOM) {
+                    if core::mem::take(&mut is_first) || room_for(ROOM) {
                         found.extend(probe(&function));
                     } else {
                         found.push(left_out(&function));

@@ -155,21 +155,54 @@ fn non_maskable_interrupts_reach_the_guest() -> Result<()> {
 #[test]
 fn machines_that_cannot_run_it_are_told_why() -> Result<()> {
     let no_long_mode = "the processor has no 64-bit mode";
-    let cases = [
-        (["-cpu", "qemu32"], no_long_mode),
-        (["-cpu", "486"], no_long_mode),
-        (["-cpu", "pentium3"], no_long_mode),
-        (["-cpu", "qemu64,-lm"], no_long_mode),
-        (["-m", "1"], "too little memory"),
+    let machines: [&[&str]; 5] = [
+        &["-cpu", "qemu32"],
+        &["-cpu", "486"],
+        &["-cpu", "pentium3"],
+        &["-cpu", "qemu64,-lm"],
+        &["-machine", "isapc", "-cpu", "486"],
     ];
-    for (arguments, reason) in cases {
+    for arguments in machines {
         let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+            .video("none")
             .args(arguments)
             .start()?;
         for log in [Log::Debug, Log::Serial] {
-            let text = guest.wait_for(log, reason)?;
-            ensure!(text.matches(reason).count() == 1, "{arguments:?}: {text}");
+            let text = guest.wait_for(log, no_long_mode)?;
+            let count = text.matches(no_long_mode).count();
+            ensure!(count == 1, "{arguments:?}: {text}");
         }
+    }
+    Ok(())
+}
+
+/// All of the firmware is in the first MiB then, and the guest has what is below.
+#[test]
+fn one_mib_of_memory_is_enough() -> Result<()> {
+    let disk = disk(program!("little"))?;
+    for machine in Machine::ALL {
+        let said = says_the_same(machine, |config| config.memory_mib(1).disk(&disk.path()))?;
+        ensure!(said == "r3mcZ", "{machine}: {said:?}");
+    }
+    Ok(())
+}
+
+/// On machines without a known chip set the memory below 1 MiB that the firmware writes to is its own ROM.
+#[test]
+fn machines_whose_rom_is_ram_are_told_that_nothing_boots() -> Result<()> {
+    let machines: [&[&str]; 2] = [
+        &["-machine", "microvm"],
+        &["-machine", "isapc", "-cpu", "qemu64"],
+    ];
+    for arguments in machines {
+        let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+            .video("none")
+            .args(arguments)
+            .start()?;
+        // The last line of the report.
+        guest.wait_for(Log::Serial, "boot menu")?;
+        let log = guest.log(Log::Debug);
+        ensure!(!log.contains("stopped"), "{arguments:?}: {log}");
     }
     Ok(())
 }
@@ -313,12 +346,16 @@ fn a_guest_cannot_break_its_firmware() -> Result<()> {
     Ok(())
 }
 
-/// What a guest in virtual-8086 mode says, with the key A pressed when it waits for one.
-fn in_virtual_8086_mode(config: Config) -> Result<String> {
+/// What a guest in virtual-8086 mode says until it waits for a key, then with that key pressed, and then with the mouse moved.
+fn in_virtual_8086_mode(config: Config, key: &str) -> Result<[String; 3]> {
     let mut guest = config.start()?;
-    guest.wait_for(Log::Debug, "?")?;
-    guest.send_key("a")?;
-    guest.wait_for(Log::Debug, "Z")
+    guest.wait_for(Log::Debug, "#")?;
+    guest.send_key(key)?;
+    guest.wait_for(Log::Debug, "!")?;
+    guest.monitor("mouse_move 5 3")?;
+    let log = guest.wait_for(Log::Debug, "Z")?;
+    let parts: Vec<_> = log.split(['#', '!']).map(String::from).collect();
+    parts.try_into().ok().context("not three parts")
 }
 
 #[test]
@@ -326,29 +363,49 @@ fn virtual_8086_mode_has_all_services() -> Result<()> {
     let disk = disk(program!("v86"))?;
     for machine in Machine::ALL {
         let under =
-            |firmware| in_virtual_8086_mode(Config::new(machine, firmware).disk(&disk.path()));
+            |firmware| in_virtual_8086_mode(Config::new(machine, firmware).disk(&disk.path()), "a");
         let seabios = under(Firmware::SeaBios)?;
         let ours = under(Firmware::Firstlight)?;
-        ensure!(ours == seabios, "SeaBIOS {seabios:?}, Firstlight {ours:?}");
+        // A busy host is a slow disk.
+        let same = seabios
+            .iter()
+            .zip(&ours)
+            .all(|(seabios, ours)| seabios.replace('T', "") == ours.replace('T', ""));
+        ensure!(same, "SeaBIOS {seabios:?}, Firstlight {ours:?}");
     }
     Ok(())
 }
 
-/// Where there is no system management mode, 16-bit code has the keyboard at least: the key comes, and INT 15h AH=4Fh sees it first.
+/// The read in virtual-8086 mode waits for the one before it, of 20 KiB in one piece, to have been slow enough.
 #[test]
-fn virtual_8086_mode_has_keys_by_16_bit_code() -> Result<()> {
+fn time_goes_on_in_virtual_8086_mode() -> Result<()> {
+    let disk = disk(program!("v86"))?;
+    let drive = format!("file={},throttling.bps-total=4096", disk.path().display());
+    for machine in Machine::ALL {
+        let config = Config::new(machine, Firmware::Firstlight).drive(&drive);
+        let [services, ..] = in_virtual_8086_mode(config, "a")?;
+        ensure!(services.contains('T'), "{machine}: {services}");
+    }
+    Ok(())
+}
+
+/// Where there is no system management mode, 16-bit code has the keyboard and the mouse at least: the key comes, and INT 15h AH=4Fh
+/// sees it first.
+#[test]
+fn virtual_8086_mode_has_keys_and_mouse_by_16_bit_code() -> Result<()> {
+    /// Status (Y is negative), X, Y and Z, the digits after 9 being those characters that follow.
+    const MOVED: &str = "0028000500?=0000Z";
     let disk = disk(program!("v86"))?;
     for (key, character) in [("a", "a"), ("shift-b", "B"), ("ctrl-c", "\u{3}")] {
-        let mut guest = Config::new(Machine::Pc, Firmware::Firstlight)
+        let config = Config::new(Machine::Pc, Firmware::Firstlight)
             .args(["-machine", "smm=off"])
-            .disk(&disk.path())
-            .start()?;
+            .disk(&disk.path());
+        let said = in_virtual_8086_mode(config, key)?;
+        let [services, typed, moved] = &said;
         // The service before has no way in, which the 1 says.
-        guest.wait_for(Log::Debug, "1?")?;
-        guest.send_key(key)?;
-        let said = guest.wait_for(Log::Debug, "Z")?;
-        let heard = said.rsplit('?').next().unwrap_or("").replace('k', "");
-        ensure!(heard == format!("{character}Z"), "{key}: {said:?}");
+        ensure!(services.ends_with('1'), "{key}: {said:?}");
+        ensure!(typed.replace('k', "") == character, "{key}: {said:?}");
+        ensure!(moved == MOVED, "{key}: {said:?}");
     }
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! What a guest is told about its machine, judged by the programs that read it: Linux, dmidecode and iasl.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use firstlight_tests::disk::Disk;
 use firstlight_tests::guest::{Config, Firmware, Log, Machine};
 use firstlight_tests::linux::{self, Ended, dmidecode_says, strings};
+use firstlight_tests::media;
 
 const UUID: &str = "3cd90213-12e3-4f46-a14e-390253fd9535";
 
@@ -46,6 +49,44 @@ fn linux_takes_the_machine_for_as_old_as_under_seabios() -> Result<()> {
             "SeaBIOS {theirs:#?}, Firstlight {ours:#?}"
         );
     }
+    Ok(())
+}
+
+/// The slots of bus 0 in the PCI interrupt routing table, and what each of their four pins is wired to.
+fn routed(firmware: Firmware) -> Result<BTreeMap<u8, Vec<u8>>> {
+    const F_SEGMENT: (u64, u64) = (0xf_0000, 0x1_0000);
+    const HEADER: usize = 32;
+    const SLOT: usize = 16;
+    let disk = Disk::blank(1 << 20)?;
+    disk.write(0, &media::program('R'))?;
+    let mut guest = Config::new(Machine::Pc, firmware)
+        .disk(&disk.path())
+        .start()?;
+    guest.wait_for(Log::Debug, "R")?;
+    let file = disk.directory().join("f-segment");
+    let (start, len) = F_SEGMENT;
+    let save = format!("pmemsave {start:#x} {len:#x} \"{}\"", file.display());
+    let answer = guest.monitor(&save)?;
+    let bytes = fs::read(&file).context(answer)?;
+    let table = bytes.chunks(16).position(|row| row.starts_with(b"$PIR"));
+    let table = &bytes[16 * table.context("no $PIR")?..];
+    let size = usize::from(u16::from_le_bytes([table[6], table[7]]));
+    let slots = table[HEADER..size].chunks_exact(SLOT);
+    let wired = |slot: &[u8]| [2, 5, 8, 11].map(|at| slot[at]).to_vec();
+    Ok(slots.map(|slot| (slot[1], wired(slot))).collect())
+}
+
+/// SeaBIOS has six slots, whatever is in them.
+#[test]
+fn all_slots_are_routed_as_under_seabios() -> Result<()> {
+    let [theirs, ours] = [routed(Firmware::SeaBios)?, routed(Firmware::Firstlight)?];
+    let same = theirs
+        .iter()
+        .all(|(slot, wired)| ours.get(slot) == Some(wired));
+    ensure!(
+        theirs.len() == 6 && same,
+        "SeaBIOS {theirs:x?}, Firstlight {ours:x?}"
+    );
     Ok(())
 }
 

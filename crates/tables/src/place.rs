@@ -1,6 +1,6 @@
 //! Where tables go: memory that the guest keeps for them, given out by whoever owns the memory map.
 
-use crate::units::PAGE;
+use crate::units::{MIB, PAGE};
 use core::ops::Range;
 
 use super::e820::{E820Map, Kind};
@@ -8,7 +8,7 @@ use super::e820::{E820Map, Kind};
 /// Which part of memory a table has to be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zone {
-    /// RAM below 4 GiB that the memory map keeps from the guest's allocator.
+    /// RAM between 1 MiB and 4 GiB that the memory map keeps from the guest's allocator.
     High,
     /// 0xf0000 to 0xfffff, where guests scan for entry points.
     FSegment,
@@ -71,9 +71,11 @@ impl<'a> Space<'a> {
         }
         let pages = size.checked_next_multiple_of(PAGE)?;
         let align_pages = align.max(PAGE);
-        let start = self
-            .map
-            .take_ram_top(self.limit, pages, align_pages, Kind::Reserved)?;
+        let start = self.map.find_ram_top(self.limit, pages, align_pages)?;
+        if start < MIB {
+            return None;
+        }
+        self.map.insert(start..start + pages, Kind::Reserved).ok()?;
         let end = if start + pages == self.pool.start {
             self.pool.end
         } else {
@@ -174,6 +176,15 @@ mod tests {
         assert_eq!(space.find(Zone::FSegment, 0xa000, 16), None);
         let taken = map.entries().last().unwrap();
         assert_eq!((taken.start, taken.kind), (0xfff_d000, Kind::Reserved));
+    }
+
+    #[test]
+    fn conventional_memory_is_the_guests() {
+        let mut map = E820Map::new();
+        map.insert(0..0x9_fc00, Kind::Ram).unwrap();
+        let mut space = Space::new(&mut map, 1 << 32, 0..0);
+        assert_eq!(space.find(Zone::High, 36, 16), None);
+        assert_eq!(map.entries().len(), 1);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 # A small memory manager: virtual-8086 mode with paging, every interrupt reflected, HLT carried out. The page at D000:0 is other memory.
-# What runs there says of each service CF and, where all BIOSes agree, AX; then it waits for a key, which INT 15h AH=4Fh sees first.
+# What runs there says of each service CF and, where all BIOSes agree, AX; then it waits for a key, which INT 15h AH=4Fh sees first, and
+# for the mouse.
 .include "hostile/common.inc"
 .equ STUBS_IDT, 0x60000
 .equ PAGE_DIRECTORY, 0x70000
 .equ PAGE_TABLE, 0x71000
 .equ ELSEWHERE, 0x300000
-.equ MONITOR_STACK, 0x9000
+.equ MONITOR_STACK, STUBS_IDT
 .equ SECTORS, 40
     mov si, offset packet
     mov ah, 0x42
@@ -18,6 +19,18 @@ packet:
     boot_signature
 
 main:
+    # A mouse of three bytes a packet, its handler, and reports.
+    mov ax, 0xc205
+    mov bx, 0x0300
+    int 0x15
+    xor ax, ax
+    mov es, ax
+    mov ax, 0xc207
+    mov bx, offset moved
+    int 0x15
+    mov ax, 0xc200
+    mov bx, 0x0100
+    int 0x15
     cli
     mov ax, STUBS_IDT >> 4
     mov es, ax
@@ -154,7 +167,15 @@ guest:
     service 0x11, 0, 0, 0, 0
     mov ax, 0xd000
     mov es, ax
+    mov eax, [0x46c]
+    mov [began], eax
     answer 0x13, 0x0201, 0, 1, 0x80
+    mov eax, ds:[0x46c]
+    sub eax, [began]
+    cmp eax, 20
+    jb 1f
+    put 'T'                         # it took its time, and time went on
+1:
     mov ax, es:[510]
     call say
     mov bp, ds
@@ -192,11 +213,31 @@ guest:
     mov word ptr [4 * 0x15], offset intercept
     mov word ptr [4 * 0x15 + 2], 0
     sti
-    put '?'
+    put '#'
     mov ah, 0
     int 0x16
     out 0xe9, al
+    put '!'
+1:  cmp byte ptr cs:[has_moved], 0
+    je 1b
     finish
+
+# The mouse's handler, which has a packet of four words above its return address: status first, then X, Y and Z downwards.
+moved:
+    push bp
+    mov bp, sp
+    cmp byte ptr cs:[has_moved], 0
+    jne 1f
+    push ax
+    .irp offset, 12, 10, 8, 6
+    mov ax, [bp + \offset]
+    call say
+    .endr
+    pop ax
+    mov byte ptr cs:[has_moved], 1
+1:  pop bp
+    retf
+has_moved: .byte 0
 
 intercept:
     cmp ah, 0x4f
@@ -206,6 +247,7 @@ intercept:
     put 'k'
 1:  ljmp cs:[before]
 before: .long 0
+began: .long 0
 
 say_carry:
     push ax

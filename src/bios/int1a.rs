@@ -32,31 +32,9 @@ pub fn serve<H: Hardware>(bios: &Mutex<Bios>, hw: &H, frame: &mut Frame) -> Outc
             true
         }
         0x02 => read_time(hw, frame),
-        0x03 => {
-            rtc::set_time(
-                hw,
-                Time {
-                    hours: frame.ch(),
-                    minutes: frame.cl(),
-                    seconds: frame.dh(),
-                    daylight_saving: frame.dl() & 1 != 0,
-                },
-            );
-            true
-        }
+        0x03 => set_time(hw, frame),
         0x04 => read_date(hw, frame),
-        0x05 => {
-            rtc::set_date(
-                hw,
-                Date {
-                    century: frame.ch(),
-                    year: frame.cl(),
-                    month: frame.dh(),
-                    day: frame.dl(),
-                },
-            );
-            true
-        }
+        0x05 => set_date(hw, frame),
         0x06 => {
             let set = rtc::set_alarm(hw, frame.ch(), frame.cl(), frame.dh()).is_ok();
             if set {
@@ -94,6 +72,19 @@ fn read_time(hw: &impl Hardware, frame: &mut Frame) -> bool {
     true
 }
 
+fn set_time(hw: &impl Hardware, frame: &Frame) -> bool {
+    rtc::set_time(
+        hw,
+        Time {
+            hours: frame.ch(),
+            minutes: frame.cl(),
+            seconds: frame.dh(),
+            daylight_saving: frame.dl() & 1 != 0,
+        },
+    );
+    true
+}
+
 fn read_date(hw: &impl Hardware, frame: &mut Frame) -> bool {
     let Ok(date) = rtc::date(hw) else {
         return false;
@@ -103,6 +94,19 @@ fn read_date(hw: &impl Hardware, frame: &mut Frame) -> bool {
     frame.set_dh(date.month);
     frame.set_dl(date.day);
     frame.set_al(date.century);
+    true
+}
+
+fn set_date(hw: &impl Hardware, frame: &Frame) -> bool {
+    rtc::set_date(
+        hw,
+        Date {
+            century: frame.ch(),
+            year: frame.cl(),
+            month: frame.dh(),
+            day: frame.dl(),
+        },
+    );
     true
 }
 

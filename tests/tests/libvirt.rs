@@ -40,56 +40,13 @@ fn meaning(arguments: &[String]) -> BTreeMap<String, BTreeSet<String>> {
     for pair in arguments.windows(2) {
         let [option, value] = pair else { continue };
         match option.as_str() {
-            "-bios" | "-uuid" | "-smbios" | "-fw_cfg" | "-kernel" | "-initrd" | "-append" => {
-                say(option, value.clone())
-            }
-            "-boot" => value
-                .split(',')
-                .for_each(|part| say(option, part.to_owned())),
-            "-cpu" => value
-                .split(',')
-                .for_each(|part| say(option, part.to_owned())),
-            "-acpitable" => {
-                let file = value.split(',').find(|part| part.starts_with("file="));
-                say(option, file.unwrap_or_default().to_owned());
-            }
-            "-rtc" => say(
-                option,
-                value.split(',').next().unwrap_or_default().to_owned(),
-            ),
-            "-m" => say(
-                option,
-                value
-                    .trim_start_matches("size=")
-                    .trim_end_matches(['M', 'k'])
-                    .to_owned(),
-            ),
-            "-smp" => {
-                // One thread of one core of a socket each, unless something else is said.
-                let parts = value.split(',');
-                let parts = parts.filter(|part| {
-                    !["cores=1", "threads=1", "dies=1", "clusters=1", "sockets=2"].contains(part)
-                });
-                parts.for_each(|part| say(option, part.to_owned()));
-            }
-            "-machine" => {
-                for part in value.split(',').filter(|part| {
-                    ["graphics=off", "hpet=off", "acpi=off", "vmport=off"].contains(part)
-                }) {
-                    say(option, part.to_owned());
-                }
-            }
-            "-global" if value.contains("disable_s") => say(option, value.clone()),
             // A floppy drive's place, which our tool gives to the drive.
             "-global" if value.starts_with("isa-fdc.bootindex") => {
                 floppy = value.rsplit('=').next().map(str::to_owned);
             }
-            "-device" => {
-                if let Some(device) = device(value) {
-                    say(option, device);
-                }
-            }
-            _ => {}
+            _ => values(option, value)
+                .into_iter()
+                .for_each(|value| say(option, value)),
         }
     }
     if arguments.iter().any(|argument| argument == "-no-acpi") {
@@ -109,6 +66,36 @@ fn meaning(arguments: &[String]) -> BTreeMap<String, BTreeSet<String>> {
         .entry("-rtc".into())
         .or_insert_with(|| ["base=utc".into()].into());
     meaning
+}
+
+/// The parts of an option's value that a guest's firmware can see.
+fn values(option: &str, value: &str) -> Vec<String> {
+    let parts = |wanted: fn(&str) -> bool| -> Vec<String> {
+        let parts = value.split(',').filter(|part| wanted(part));
+        parts.map(str::to_owned).collect()
+    };
+    match option {
+        "-bios" | "-uuid" | "-smbios" | "-fw_cfg" | "-kernel" | "-initrd" | "-append" => {
+            vec![value.to_owned()]
+        }
+        "-boot" | "-cpu" => parts(|_| true),
+        "-acpitable" => parts(|part| part.starts_with("file=")),
+        "-rtc" => parts(|part| part.starts_with("base=")),
+        "-m" => {
+            let size = value.trim_start_matches("size=");
+            vec![size.trim_end_matches(['M', 'k']).to_owned()]
+        }
+        // One thread of one core of a socket each, unless something else is said.
+        "-smp" => parts(|part| {
+            !["cores=1", "threads=1", "dies=1", "clusters=1", "sockets=2"].contains(&part)
+        }),
+        "-machine" => {
+            parts(|part| ["graphics=off", "hpet=off", "acpi=off", "vmport=off"].contains(&part))
+        }
+        "-global" if value.contains("disable_s") => vec![value.to_owned()],
+        "-device" => device(value).into_iter().collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// What of a device a guest's firmware can see: not how its parts are called, and not in which slot it is.

@@ -153,25 +153,9 @@ pub fn main(args: Args) -> Result<()> {
     if let Some(version) = args.xen {
         return xen::main(version, args.runs);
     }
-    let firstlight = Contestant {
-        name: "Firstlight",
-        rom: Some(build::firmware()?.rom),
-    };
-    let seabios = Contestant {
-        name: "SeaBIOS",
-        rom: None,
-    };
-    ensure!(
-        Path::new(QBOOT).exists(),
-        "there is no {QBOOT} (package qemu-system-data)"
-    );
-    let qboot = Contestant {
-        name: "qboot",
-        rom: Some(QBOOT.into()),
-    };
+    let contestants = contestants()?;
     let directory = tempfile::tempdir()?;
-    let has = |part| args.part.contains(&part);
-    let debian = match has(Part::Debian) {
+    let debian = match args.part.contains(&Part::Debian) {
         true => Some(way::disk(directory.path())?),
         false => None,
     };
@@ -183,41 +167,7 @@ pub fn main(args: Args) -> Result<()> {
             machine,
             directory: directory.path(),
         };
-        let mut rows = Rows::new(machine, &firstlight, &seabios);
-        let mut details_here = BTreeMap::new();
-        let mut take = |rows: &mut Rows, what, result| {
-            if let Some(Results { figures, details }) = rows.keep(what, &firstlight, result) {
-                rows.figures.extend(figures);
-                details_here.insert(what, details);
-            }
-        };
-        if has(Part::Disk) {
-            let result = disks::own(&bench, &firstlight, &seabios, args.runs);
-            take(&mut rows, "disk", result);
-        }
-        if has(Part::Kernel) {
-            let result = kernel_boot(&bench, &[&firstlight, &seabios, &qboot]);
-            take(&mut rows, "kernel", result);
-            let result = kernel_with_screen(&bench, [&firstlight, &seabios]);
-            take(&mut rows, "kernel with a screen", result);
-        }
-        let own = disks::own_bus(machine);
-        let wanted = |bus: &Bus| args.bus.is_empty() || args.bus.contains(bus);
-        let others = [Bus::Virtio, Bus::Scsi, Bus::Nvme];
-        let others: Vec<Bus> = others.into_iter().filter(wanted).collect();
-        let mut all = others.clone();
-        if wanted(&own) {
-            all.insert(0, own);
-        }
-        if has(Part::Buses) {
-            disks::buses(&bench, &mut rows, &others);
-        }
-        if has(Part::Many) {
-            disks::many(&bench, &mut rows, &all);
-        }
-        if let Some(disk) = &debian {
-            way::rows(&bench, &mut rows, &all, disk);
-        }
+        let (rows, details_here) = parts(&bench, &args, &contestants, debian.as_deref());
         figures.extend(rows.figures);
         failures.extend(rows.failures);
         details.insert(machine.name(), json!(details_here));
@@ -229,6 +179,68 @@ pub fn main(args: Args) -> Result<()> {
     }
     ensure!(failures.is_empty(), "not everything could be measured");
     Ok(())
+}
+
+/// Firstlight, SeaBIOS and qboot.
+fn contestants() -> Result<[Contestant; 3]> {
+    let contestant = |name, rom| Contestant { name, rom };
+    ensure!(
+        Path::new(QBOOT).exists(),
+        "there is no {QBOOT} (package qemu-system-data)"
+    );
+    Ok([
+        contestant("Firstlight", Some(build::firmware()?.rom)),
+        contestant("SeaBIOS", None),
+        contestant("qboot", Some(QBOOT.into())),
+    ])
+}
+
+/// All that `args` asks for on one machine, and the details by what was measured.
+fn parts<'a>(
+    bench: &Bench,
+    args: &Args,
+    contestants: &'a [Contestant; 3],
+    debian: Option<&Path>,
+) -> (Rows<'a>, BTreeMap<&'static str, Value>) {
+    let machine = bench.machine;
+    let [firstlight, seabios, qboot] = contestants;
+    let mut rows = Rows::new(machine, firstlight, seabios);
+    let mut details = BTreeMap::new();
+    let mut take = |rows: &mut Rows, what, result: Result<Results>| {
+        if let Some(results) = rows.keep(what, firstlight, result) {
+            rows.figures.extend(results.figures);
+            details.insert(what, results.details);
+        }
+    };
+    let has = |part| args.part.contains(&part);
+    if has(Part::Disk) {
+        let result = disks::own(bench, firstlight, seabios, args.runs);
+        take(&mut rows, "disk", result);
+    }
+    if has(Part::Kernel) {
+        let result = kernel_boot(bench, &[firstlight, seabios, qboot]);
+        take(&mut rows, "kernel", result);
+        let result = kernel_with_screen(bench, [firstlight, seabios]);
+        take(&mut rows, "kernel with a screen", result);
+    }
+    let own = disks::own_bus(machine);
+    let wanted = |bus: &Bus| args.bus.is_empty() || args.bus.contains(bus);
+    let others = [Bus::Virtio, Bus::Scsi, Bus::Nvme];
+    let others: Vec<Bus> = others.into_iter().filter(wanted).collect();
+    let mut all = others.clone();
+    if wanted(&own) {
+        all.insert(0, own);
+    }
+    if has(Part::Buses) {
+        disks::buses(bench, &mut rows, &others);
+    }
+    if has(Part::Many) {
+        disks::many(bench, &mut rows, &all);
+    }
+    if let Some(disk) = debian {
+        way::rows(bench, &mut rows, &all, disk);
+    }
+    (rows, details)
 }
 
 /// From reset to the first instruction of a kernel that QEMU gives, in a machine without a VGA card. The firmwares are Firstlight,

@@ -102,6 +102,62 @@ struct Inode {
     body: Body,
 }
 
+/// What follows the common fields, by the type of the inode.
+impl Inode {
+    fn directory(bytes: &[u8; 16]) -> Result<Self> {
+        let fields = Fields(bytes);
+        Ok(Self {
+            size: fields.le16(8)?.into(),
+            body: Body::Directory {
+                block: fields.le32(0)?,
+                offset: fields.le16(10)?,
+            },
+        })
+    }
+
+    fn extended_directory(bytes: &[u8; 24]) -> Result<Self> {
+        let fields = Fields(bytes);
+        Ok(Self {
+            size: fields.le32(4)?.into(),
+            body: Body::Directory {
+                block: fields.le32(8)?,
+                offset: fields.le16(18)?,
+            },
+        })
+    }
+
+    fn file(bytes: &[u8; 16]) -> Result<Self> {
+        let fields = Fields(bytes);
+        Ok(Self {
+            size: fields.le32(12)?.into(),
+            body: Body::File {
+                start: fields.le32(0)?.into(),
+                fragment: fields.le32(4)?,
+                offset: fields.le32(8)?,
+            },
+        })
+    }
+
+    fn extended_file(bytes: &[u8; 40]) -> Result<Self> {
+        let fields = Fields(bytes);
+        Ok(Self {
+            size: fields.le64(8)?,
+            body: Body::File {
+                start: fields.le64(0)?,
+                fragment: fields.le32(28)?,
+                offset: fields.le32(32)?,
+            },
+        })
+    }
+
+    fn link(bytes: &[u8; 8]) -> Result<Self> {
+        Ok(Self {
+            size: Fields(bytes).le32(4)?.into(),
+            body: Body::Link,
+        })
+    }
+}
+
 impl Inode {
     fn metadata(&self) -> Metadata {
         Metadata {
@@ -195,59 +251,11 @@ impl Squashfs {
         let common: [u8; 16] = cursor.array()?;
         let kind = u16::from_le_bytes([common[0], common[1]]);
         let inode = match kind {
-            1 => {
-                let bytes: [u8; 16] = cursor.array()?;
-                let fields = Fields(&bytes);
-                Inode {
-                    size: fields.le16(8)?.into(),
-                    body: Body::Directory {
-                        block: fields.le32(0)?,
-                        offset: fields.le16(10)?,
-                    },
-                }
-            }
-            8 => {
-                let bytes: [u8; 24] = cursor.array()?;
-                let fields = Fields(&bytes);
-                Inode {
-                    size: fields.le32(4)?.into(),
-                    body: Body::Directory {
-                        block: fields.le32(8)?,
-                        offset: fields.le16(18)?,
-                    },
-                }
-            }
-            2 => {
-                let bytes: [u8; 16] = cursor.array()?;
-                let fields = Fields(&bytes);
-                Inode {
-                    size: fields.le32(12)?.into(),
-                    body: Body::File {
-                        start: fields.le32(0)?.into(),
-                        fragment: fields.le32(4)?,
-                        offset: fields.le32(8)?,
-                    },
-                }
-            }
-            9 => {
-                let bytes: [u8; 40] = cursor.array()?;
-                let fields = Fields(&bytes);
-                Inode {
-                    size: fields.le64(8)?,
-                    body: Body::File {
-                        start: fields.le64(0)?,
-                        fragment: fields.le32(28)?,
-                        offset: fields.le32(32)?,
-                    },
-                }
-            }
-            3 | 10 => {
-                let bytes: [u8; 8] = cursor.array()?;
-                Inode {
-                    size: Fields(&bytes).le32(4)?.into(),
-                    body: Body::Link,
-                }
-            }
+            1 => Inode::directory(&cursor.array()?)?,
+            8 => Inode::extended_directory(&cursor.array()?)?,
+            2 => Inode::file(&cursor.array()?)?,
+            9 => Inode::extended_file(&cursor.array()?)?,
+            3 | 10 => Inode::link(&cursor.array()?)?,
             4..=7 | 11..=14 => Inode {
                 size: 0,
                 body: Body::Other,

@@ -4,7 +4,8 @@ use crate::domain::{Domain, Kind, SmbiosMode};
 use crate::smbios;
 use anyhow::{Context, Result, bail, ensure};
 use firstlight_vm::{
-    Accelerator, BootDevice, Chardev, Guest, NicBackend, Rom, Tpm, TpmBackend, Virtualization, qemu,
+    Accelerator, BootDevice, Chardev, Guest, Nic, NicBackend, Rom, Tpm, TpmBackend, Virtualization,
+    qemu,
 };
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,15 +42,7 @@ pub fn guest(domain: &Domain, options: &Options) -> Result<(Guest, Vec<String>)>
     if options.display && guest.video.is_none() {
         guest.video = Some("VGA".into());
     }
-    guest.accelerator = match (options.accelerator, domain.kind) {
-        (Some(given), _) => given,
-        (None, Kind::Kvm) if !kvm_works() => {
-            notes.push("there is no KVM that this user may use: QEMU translates the guest's instructions, which is slower".into());
-            Accelerator::Tcg
-        }
-        (None, Kind::Kvm) => Accelerator::Kvm,
-        (None, Kind::Qemu | Kind::Xen) => Accelerator::Tcg,
-    };
+    guest.accelerator = accelerator(options.accelerator, domain.kind, &mut notes);
     if guest.accelerator == Accelerator::Tcg
         && let Some(model) = &mut guest.cpus.model
         && let Some(features) = model.strip_prefix("host")
@@ -72,15 +65,8 @@ pub fn guest(domain: &Domain, options: &Options) -> Result<(Guest, Vec<String>)>
         });
     }
     for (index, nic) in guest.nics.iter_mut().enumerate() {
-        let boots = nic.boot_index.is_some() || boots_by_network && index == 0;
-        if boots && nic.rom == Rom::Default {
-            nic.rom = boot_rom(&nic.model, &mut notes);
-        }
-        if let NicBackend::User(options) = &nic.backend
-            && boots
-            && options.is_empty()
-        {
-            notes.push("QEMU's user network has no server to boot from; give one with -- -set netdev.net0.tftp=DIRECTORY -set netdev.net0.bootfile=FILE".into());
+        if nic.boot_index.is_some() || boots_by_network && index == 0 {
+            make_bootable(nic, &mut notes);
         }
     }
     // The first port that a person could read is this terminal.
@@ -94,6 +80,31 @@ pub fn guest(domain: &Domain, options: &Options) -> Result<(Guest, Vec<String>)>
     }
     guest.arguments(&options.arguments);
     Ok((guest, notes))
+}
+
+/// What runs the guest: what the user chose, or the next best to what the domain asks for.
+fn accelerator(chosen: Option<Accelerator>, kind: Kind, notes: &mut Vec<String>) -> Accelerator {
+    match (chosen, kind) {
+        (Some(chosen), _) => chosen,
+        (None, Kind::Kvm) if !kvm_works() => {
+            notes.push("there is no KVM that this user may use: QEMU translates the guest's instructions, which is slower".into());
+            Accelerator::Tcg
+        }
+        (None, Kind::Kvm) => Accelerator::Kvm,
+        (None, Kind::Qemu | Kind::Xen) => Accelerator::Tcg,
+    }
+}
+
+/// Gives a network card what a BIOS boots from it with.
+fn make_bootable(nic: &mut Nic, notes: &mut Vec<String>) {
+    if nic.rom == Rom::Default {
+        nic.rom = boot_rom(&nic.model, notes);
+    }
+    if let NicBackend::User(options) = &nic.backend
+        && options.is_empty()
+    {
+        notes.push("QEMU's user network has no server to boot from; give one with -- -set netdev.net0.tftp=DIRECTORY -set netdev.net0.bootfile=FILE".into());
+    }
 }
 
 /// Whether this process may use KVM.

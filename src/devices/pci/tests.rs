@@ -1,3 +1,5 @@
+use core::ops::Range;
+
 use proptest::prelude::*;
 
 use super::fake::{FakePci, Function};
@@ -225,9 +227,20 @@ fn machine_strategy() -> impl Strategy<Value = Vec<PciDevice>> {
     })
 }
 
+/// Where a BAR or a bridge's window is.
+#[derive(Debug)]
+struct Placed {
+    io: bool,
+    range: Range<u64>,
+    /// The device whose it is.
+    device: usize,
+    /// Whether it is a bridge's window, in which other ranges may be.
+    window: bool,
+}
+
 /// Everything that has an address is aligned, inside every bridge above it and the machine's windows, and alone there.
 fn check(devices: &[PciDevice], windows: &Windows) -> Result<(), TestCaseError> {
-    let mut ranges = Vec::new();
+    let mut placed = Vec::new();
     for (index, device) in devices.iter().enumerate() {
         for bar in device.bars.iter().filter(|bar| bar.size != 0) {
             let Some(start) = bar.address else { continue };
@@ -235,50 +248,81 @@ fn check(devices: &[PciDevice], windows: &Windows) -> Result<(), TestCaseError> 
             let io = bar.kind == BarKind::Io;
             prop_assert_eq!(start % bar.size, 0);
             prop_assert!(start >> 32 == 0 || bar.kind == BarKind::Memory64);
-            let mut at = device.parent;
-            while let Some(parent) = at {
-                let bridge = devices[parent].bridge.unwrap();
-                let of_kind = if io {
-                    [bridge.io, None]
-                } else {
-                    [bridge.memory, bridge.pref]
-                };
-                let inside = |w: &Window| w.is_some_and(|(a, b)| a <= start && range.end - 1 <= b);
-                prop_assert!(of_kind.iter().any(inside), "{device:?} in {bridge:?}");
-                if bridge.pref.is_some_and(|(a, b)| a <= start && start <= b) && !io {
-                    prop_assert!(bar.prefetchable);
-                }
-                at = devices[parent].parent;
-            }
-            let allowed = if io {
-                windows.io.clone()
-            } else {
-                let mut all = windows.memory.clone();
-                all.push(windows.high.clone());
-                all
+            check_bridges_above(devices, device, bar, &range)?;
+            let mut allowed = match io {
+                true => windows.io.clone(),
+                false => windows.memory.clone(),
             };
-            prop_assert!(
-                allowed
-                    .iter()
-                    .any(|w| w.start <= start && range.end <= w.end)
-            );
-            ranges.push((io, range.start, range.end, index, false));
+            allowed.extend((!io).then(|| windows.high.clone()));
+            let inside = |window: &Range<u64>| window.start <= start && range.end <= window.end;
+            prop_assert!(allowed.iter().any(inside));
+            placed.push(Placed {
+                io,
+                range,
+                device: index,
+                window: false,
+            });
         }
         if let Some(bridge) = device.bridge {
-            for (io, window) in [
-                (true, bridge.io),
-                (false, bridge.memory),
-                (false, bridge.pref),
-            ] {
-                if let Some((start, last)) = window {
-                    prop_assert!(start <= last);
-                    prop_assert_eq!(start & if io { 0xfff } else { 0xf_ffff }, 0);
-                    prop_assert!(io || bridge.pref64 || last >> 32 == 0);
-                    ranges.push((io, start, last + 1, index, true));
-                }
-            }
+            placed.extend(check_windows(index, &bridge)?);
         }
     }
+    check_apart(devices, &placed)
+}
+
+/// A BAR is in a window for its kind of every bridge above its device.
+fn check_bridges_above(
+    devices: &[PciDevice],
+    device: &PciDevice,
+    bar: &Bar,
+    range: &Range<u64>,
+) -> Result<(), TestCaseError> {
+    let io = bar.kind == BarKind::Io;
+    let mut at = device.parent;
+    while let Some(parent) = at {
+        let bridge = devices[parent].bridge.unwrap();
+        let of_kind = if io {
+            [bridge.io, None]
+        } else {
+            [bridge.memory, bridge.pref]
+        };
+        let inside = |w: &Window| w.is_some_and(|(a, b)| a <= range.start && range.end - 1 <= b);
+        prop_assert!(of_kind.iter().any(inside), "{device:?} in {bridge:?}");
+        let starts_in = |(a, b)| (a..=b).contains(&range.start);
+        if bridge.pref.is_some_and(starts_in) && !io {
+            prop_assert!(bar.prefetchable);
+        }
+        at = devices[parent].parent;
+    }
+    Ok(())
+}
+
+/// The windows of a bridge are such as its registers can hold (PCI-to-PCI Bridge Architecture Specification 1.2, section 3.2.5).
+fn check_windows(device: usize, bridge: &Bridge) -> Result<Vec<Placed>, TestCaseError> {
+    let mut placed = Vec::new();
+    for (io, window) in [
+        (true, bridge.io),
+        (false, bridge.memory),
+        (false, bridge.pref),
+    ] {
+        let Some((start, last)) = window else {
+            continue;
+        };
+        prop_assert!(start <= last);
+        prop_assert_eq!(start & if io { 0xfff } else { 0xf_ffff }, 0);
+        prop_assert!(io || bridge.pref64 || last >> 32 == 0);
+        placed.push(Placed {
+            io,
+            range: start..last + 1,
+            device,
+            window: true,
+        });
+    }
+    Ok(placed)
+}
+
+/// Only what is behind a bridge is in the bridge's window, and nothing else overlaps.
+fn check_apart(devices: &[PciDevice], placed: &[Placed]) -> Result<(), TestCaseError> {
     let behind = |mut index: usize, bridge: usize| loop {
         match devices[index].parent {
             Some(parent) if parent == bridge => return true,
@@ -286,13 +330,12 @@ fn check(devices: &[PciDevice], windows: &Windows) -> Result<(), TestCaseError> 
             None => return false,
         }
     };
-    for (n, a) in ranges.iter().enumerate() {
-        for b in &ranges[n + 1..] {
-            let nested = a.4 && behind(b.3, a.3) || b.4 && behind(a.3, b.3);
-            prop_assert!(
-                a.0 != b.0 || nested || a.2 <= b.1 || b.2 <= a.1,
-                "{a:?} {b:?}"
-            );
+    for (n, a) in placed.iter().enumerate() {
+        for b in &placed[n + 1..] {
+            let nested =
+                a.window && behind(b.device, a.device) || b.window && behind(a.device, b.device);
+            let apart = a.range.end <= b.range.start || b.range.end <= a.range.start;
+            prop_assert!(a.io != b.io || nested || apart, "{a:?} {b:?}");
         }
     }
     Ok(())

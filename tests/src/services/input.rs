@@ -92,6 +92,18 @@ pub fn keys(script: &mut Script) {
         script.dump(&format!("key.{name}.buffer"), 0x41a, 4, View::Bytes);
         script.poke(0x41a, &[0x1e, 0, 0x1e, 0]);
     }
+    shift_states(script);
+    press(script, &[0x3a, 0xba, 0x1e, 0x9e, 0x3a, 0xba]);
+    script.call("key.caps-a", keyboard(0x1000));
+    press(script, &[0x45, 0xc5, 0x47, 0xc7, 0x45, 0xc5]);
+    script.call("key.num-7", keyboard(0x1000));
+    break_and_print_screen(script);
+    script.unhook_any("key.int15-calls", 0x15, 1);
+    script.poke(0x41a, &[0x1e, 0, 0x1e, 0]);
+}
+
+/// What the BIOS data area and AH=12h say while a key is down and when it is up again.
+fn shift_states(script: &mut Script) {
     for (name, down, up) in [
         ("left-shift", &[0x2a][..], &[0xaa][..]),
         ("right-shift", &[0x36], &[0xb6]),
@@ -114,10 +126,10 @@ pub fn keys(script: &mut Script) {
         press(script, up);
         script.poke(0x41a, &[0x1e, 0, 0x1e, 0]);
     }
-    press(script, &[0x3a, 0xba, 0x1e, 0x9e, 0x3a, 0xba]);
-    script.call("key.caps-a", keyboard(0x1000));
-    press(script, &[0x45, 0xc5, 0x47, 0xc7, 0x45, 0xc5]);
-    script.call("key.num-7", keyboard(0x1000));
+}
+
+/// The keys with an interrupt of their own.
+fn break_and_print_screen(script: &mut Script) {
     script.hook(0x1b, 2, Hook::Return);
     press(script, &[0x1d, 0xe0, 0x46, 0xe0, 0xc6, 0x9d]);
     script.unhook("key.ctrl-break.int1b", 0x1b, 2);
@@ -127,8 +139,6 @@ pub fn keys(script: &mut Script) {
     script.hook(0x05, 2, Hook::Return);
     press(script, &[0xe0, 0x2a, 0xe0, 0x37, 0xe0, 0xb7, 0xe0, 0xaa]);
     script.unhook("key.print-screen.int05", 0x05, 2);
-    script.unhook_any("key.int15-calls", 0x15, 1);
-    script.poke(0x41a, &[0x1e, 0, 0x1e, 0]);
 }
 
 /// Each scan code becomes an IRQ 1.

@@ -118,6 +118,30 @@ pub fn floppy(script: &mut Script) {
     }
     script.call(&name("08"), disk(0x0800, FLOPPY).hide(&["di"]));
     script.dump_pointer(&name("parameters"), Pointer::EsDi, 11, View::Bytes);
+    sectors(script);
+    script.call(&name("01.after"), disk(0x0100, FLOPPY));
+    state(script, "read");
+    writes(script);
+    for ah in [
+        0x09u16, 0x0c, 0x0d, 0x10, 0x11, 0x14, 0x19, 0x22, 0x3f, 0x41, 0x42, 0x44, 0x48, 0x4e, 0xff,
+    ] {
+        let call = disk(ah << 8, FLOPPY).cx(1).ds(PACKET_AT.0).si(0);
+        script.call(&name(&format!("{ah:02x}")), call);
+    }
+    formats(script);
+    drives_that_are_not_there(script);
+    script.call(
+        &name("int40.02"),
+        Call::new(0x40, 0x0201).cx(1).dx(0).bx(0).carry(),
+    );
+    // The motor stops by itself.
+    script.wait_ticks(&name("motor.ticks"), 60);
+    script.dump(&name("motor.3f"), 0x43f, 2, View::Bytes);
+}
+
+/// Reads and verifies, of places that are there and that are not.
+fn sectors(script: &mut Script) {
+    let name = |rest: &str| format!("int13.floppy.{rest}");
     for (label, al, cx, dh) in [
         ("first", 1, 0x0001, 0),
         ("track", 18, 0x0001, 0),
@@ -138,15 +162,11 @@ pub fn floppy(script: &mut Script) {
             }
         }
     }
-    script.call(&name("01.after"), disk(0x0100, FLOPPY));
-    state(script, "read");
-    writes(script);
-    for ah in [
-        0x09u16, 0x0c, 0x0d, 0x10, 0x11, 0x14, 0x19, 0x22, 0x3f, 0x41, 0x42, 0x44, 0x48, 0x4e, 0xff,
-    ] {
-        let call = disk(ah << 8, FLOPPY).cx(1).ds(PACKET_AT.0).si(0);
-        script.call(&name(&format!("{ah:02x}")), call);
-    }
+}
+
+/// The formats that a caller can set.
+fn formats(script: &mut Script) {
+    let name = |rest: &str| format!("int13.floppy.{rest}");
     for al in [0u16, 1, 2, 3, 4, 5] {
         script.call(&name(&format!("17.{al}")), disk(0x1700 | al, FLOPPY));
     }
@@ -159,6 +179,10 @@ pub fn floppy(script: &mut Script) {
         let call = disk(0x1800, FLOPPY).cx(cx).hide(&["di"]);
         script.call(&name(&format!("18.{label}")), call);
     }
+}
+
+fn drives_that_are_not_there(script: &mut Script) {
+    let name = |rest: &str| format!("int13.floppy.{rest}");
     for drive in [1u16, 2, 0x7f] {
         for ah in [0x00u16, 0x02, 0x08, 0x15, 0x16] {
             let call = disk(ah << 8 | u16::from(ah == 2), 0).cx(1).bx(0).dx(drive);
@@ -166,13 +190,6 @@ pub fn floppy(script: &mut Script) {
             script.call(&name(&format!("{drive:02x}.{ah:02x}")), call);
         }
     }
-    script.call(
-        &name("int40.02"),
-        Call::new(0x40, 0x0201).cx(1).dx(0).bx(0).carry(),
-    );
-    // The motor stops by itself.
-    script.wait_ticks(&name("motor.ticks"), 60);
-    script.dump(&name("motor.3f"), 0x43f, 2, View::Bytes);
 }
 
 fn writes(script: &mut Script) {

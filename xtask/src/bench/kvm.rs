@@ -1,5 +1,6 @@
 //! `cargo xtask bench --kvm`: the exits to KVM on the way to a boot sector and to a kernel, and for reads, in the test bed.
 
+use super::disks::own_bus;
 use super::exits::{self, Counts, Summary};
 use super::guest;
 use super::kernel::QBOOT;
@@ -65,36 +66,15 @@ pub fn main(machines: &[Machine], trace: Option<&Path>) -> Result<()> {
             let mut columns = Vec::new();
             for firmware in firmwares {
                 eprintln!("Counting on {}: {what} {}", machine.name(), firmware.name);
-                let text = match traced(&mut bed, machine, start, firmware, false) {
-                    Ok(text) => text,
+                match summary(&mut bed, machine, start, firmware, trace) {
+                    Ok(summary) => columns.push((firmware.name, summary)),
                     Err(error) if firmware.name == "Firstlight" => return Err(error),
                     // QEMU's SVM is not good enough for everybody, and then the bed may be gone.
                     Err(error) => {
                         eprintln!("{} has no figures: {error:#}", firmware.name);
                         bed = Config::new().start()?;
-                        continue;
                     }
-                };
-                let exits = exits::parse(&text);
-                if let Some(directory) = trace {
-                    let kind = match start {
-                        Start::Disk(_) => "disk",
-                        Start::Kernel => "kernel",
-                    };
-                    let name = format!("{}-{kind}-{}.txt", machine.name(), firmware.name);
-                    let lines: Vec<_> = exits
-                        .iter()
-                        .map(|exit| format!("{} {:#x} {}\n", exit.reason, exit.rip, exit.what))
-                        .collect();
-                    fs::write(directory.join(name), lines.concat())?;
                 }
-                let mut summary = exits::summarize(&exits);
-                if firmware.name == "Firstlight" {
-                    // To report its steps costs a setting's reading.
-                    let text = traced(&mut bed, machine, start, firmware, true)?;
-                    summary.steps = exits::summarize(&exits::parse(&text)).steps;
-                }
-                columns.push((firmware.name, summary));
             }
             println!("\nExits {what} on {}:", machine.name());
             let boot: Vec<_> = columns
@@ -127,12 +107,34 @@ pub fn main(machines: &[Machine], trace: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// The bus of the machine's own disks.
-fn own_bus(machine: Machine) -> Bus {
-    match machine {
-        Machine::Pc => Bus::Ide,
-        Machine::Q35 => Bus::Sata,
+/// Counts the exits of one firmware on its way.
+fn summary(
+    bed: &mut Bed,
+    machine: Machine,
+    start: Start,
+    firmware: &Firmware,
+    trace: Option<&Path>,
+) -> Result<Summary> {
+    let exits = exits::parse(&traced(bed, machine, start, firmware, false)?);
+    if let Some(directory) = trace {
+        let kind = match start {
+            Start::Disk(_) => "disk",
+            Start::Kernel => "kernel",
+        };
+        let name = format!("{}-{kind}-{}.txt", machine.name(), firmware.name);
+        let lines: Vec<_> = exits
+            .iter()
+            .map(|exit| format!("{} {:#x} {}\n", exit.reason, exit.rip, exit.what))
+            .collect();
+        fs::write(directory.join(name), lines.concat())?;
     }
+    let mut summary = exits::summarize(&exits);
+    if firmware.name == "Firstlight" {
+        // To report its steps costs a setting's reading.
+        let text = traced(bed, machine, start, firmware, true)?;
+        summary.steps = exits::summarize(&exits::parse(&text)).steps;
+    }
+    Ok(summary)
 }
 
 /// Counts the exits of a read, disk by disk of every bus that both serve.

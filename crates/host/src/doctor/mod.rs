@@ -52,6 +52,14 @@ pub fn examine(file: Option<&Path>) -> Findings {
 
 fn machine() -> Findings {
     let mut findings = Findings::default();
+    let qemu = installed(&mut findings);
+    own_files(&mut findings);
+    firmwares(qemu, &mut findings);
+    findings
+}
+
+/// Finds what runs guests, and returns whether QEMU is there.
+fn installed(findings: &mut Findings) -> bool {
     findings.text += "What is installed\n";
     let qemu = first_line("qemu-system-x86_64", &["--version"]);
     match &qemu {
@@ -80,22 +88,28 @@ fn machine() -> Findings {
         Some(version) => findings.good("libvirt", &version),
         None => findings.good("libvirt", "is not there"),
     }
+    if qemu.is_none() && !dom0 {
+        findings.trouble = true;
+    }
+    qemu.is_some()
+}
+
+fn own_files(findings: &mut Findings) {
     findings.text += "\nFirstlight's files\n";
-    let mut loader = None;
     for (name, what) in [
         (firmware::ROM, "for QEMU"),
         (firmware::HVMLOADER, "for Xen"),
     ] {
         match firmware::find(None, name) {
-            Ok(path) => {
-                findings.good(what, &path.display().to_string());
-                loader = Some(path);
-            }
+            Ok(path) => findings.good(what, &path.display().to_string()),
             Err(error) => findings.trouble(what, &format!("{error:#}")),
         }
     }
+}
+
+fn firmwares(qemu: bool, findings: &mut Findings) {
     findings.text += "\nWhich firmware a guest gets\n";
-    if qemu.is_some() {
+    if qemu {
         findings.good(
             "QEMU",
             "SeaBIOS, unless -bios or libvirt's <loader type='rom'> names another",
@@ -115,16 +129,12 @@ fn machine() -> Findings {
         ),
     }
     for file in divert::installed() {
-        let which = match (divert::is_diverted(&file), &loader) {
-            (true, _) => "Firstlight, by firstlight divert",
-            (false, _) => "Xen's own; firstlight divert changes that for libvirt",
+        let which = match divert::is_diverted(&file) {
+            true => "Firstlight, by firstlight divert",
+            false => "Xen's own; firstlight divert changes that for libvirt",
         };
         findings.good("Xen", &format!("{}: {which}", file.display()));
     }
-    if qemu.is_none() && !dom0 {
-        findings.trouble = true;
-    }
-    findings
 }
 
 /// The first line of what a program says.

@@ -63,19 +63,8 @@ impl Reader {
         for child in self.log.children(node, &["feature"]) {
             match child.name() {
                 "model" => {
-                    self.log
-                        .ignore_attributes(child, &["fallback", "vendor_id"]);
-                    let Some(name) = self.log.some_text(child) else {
-                        continue;
-                    };
-                    if self.log.word(child, "the model", &name).is_none() {
-                        continue;
-                    }
-                    let plain = name.split("-v").next().unwrap_or_default();
-                    if WITHOUT_LONG_MODE.contains(&plain) {
-                        self.log.error(child, format!("{name} {LONG_MODE}"));
-                    }
-                    model = Some(model.unwrap_or(name));
+                    let named = self.cpu_model(child);
+                    model = model.or(named);
                 }
                 "feature" => features += &self.cpu_feature(child).unwrap_or_default(),
                 "topology" => self.topology(child),
@@ -95,25 +84,29 @@ impl Reader {
         }
         if let Some(model) = model {
             let model = model + &features;
-            let (by_xl, by_libvirt) = match node.attribute("mode") {
-                Some("host-passthrough") => (
-                    kept("the host's processor, as Xen shows it"),
-                    kept("the host's processor, as Xen shows it"),
-                ),
-                _ => (
-                    lost("the host's processor, as Xen shows it"),
-                    lost("the host's processor, as Xen shows it"),
-                ),
-            };
-            let fates = [
-                kept(format!("-cpu {model}")),
-                kept("-cpu"),
-                by_xl,
-                by_libvirt,
-            ];
-            self.fate(node, model.clone(), fates);
+            self.cpu_fate(node, &model);
             self.domain.guest.cpus.model = Some(model);
         }
+    }
+
+    fn cpu_model(&mut self, node: Node) -> Option<String> {
+        self.log.ignore_attributes(node, &["fallback", "vendor_id"]);
+        let name = self.log.some_text(node)?;
+        self.log.word(node, "the model", &name)?;
+        let plain = name.split("-v").next().unwrap_or_default();
+        if WITHOUT_LONG_MODE.contains(&plain) {
+            self.log.error(node, format!("{name} {LONG_MODE}"));
+        }
+        Some(name)
+    }
+
+    fn cpu_fate(&mut self, node: Node, model: &str) {
+        let on_xen = || match node.attribute("mode") {
+            Some("host-passthrough") => kept("the host's processor, as Xen shows it"),
+            _ => lost("the host's processor, as Xen shows it"),
+        };
+        let by_qemu = kept(format!("-cpu {model}"));
+        self.fate(node, model, [by_qemu, kept("-cpu"), on_xen(), on_xen()]);
     }
 
     /// A feature as QEMU's `-cpu` takes it.

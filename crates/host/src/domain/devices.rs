@@ -226,77 +226,11 @@ impl Reader {
 
     fn interface_part(&mut self, node: Node, kind: &str, nic: &mut Nic) {
         match node.name() {
-            "mac" => {
-                self.log.ignore_attributes(node, &["type", "check"]);
-                let Some(mac) = self.log.attribute(node, "address") else {
-                    return;
-                };
-                let parts: Vec<&str> = mac.split(':').collect();
-                let hex =
-                    |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
-                let first = parts
-                    .first()
-                    .and_then(|part| u8::from_str_radix(part, 16).ok());
-                if parts.len() != 6 || !parts.iter().all(hex) {
-                    self.log
-                        .error(node, format!("address='{mac}' is none of a network card"));
-                } else if first.unwrap_or(1) & 1 != 0 {
-                    self.log.error(
-                        node,
-                        format!("address='{mac}' is one of many cards (multicast)"),
-                    );
-                } else {
-                    nic.mac = Some(mac.to_lowercase());
-                }
-            }
-            "model" => {
-                let models = [
-                    ("virtio", "virtio-net-pci"),
-                    ("virtio-transitional", "virtio-net-pci-transitional"),
-                    ("virtio-non-transitional", "virtio-net-pci-non-transitional"),
-                    ("e1000", "e1000"),
-                    ("e1000e", "e1000e"),
-                    ("igb", "igb"),
-                    ("rtl8139", "rtl8139"),
-                    ("ne2k_pci", "ne2k_pci"),
-                    ("pcnet", "pcnet"),
-                    ("vmxnet3", "vmxnet3"),
-                    ("netfront", "rtl8139"),
-                ];
-                if let Some(model) = self.log.required(node, "type", &models) {
-                    nic.model = model.into();
-                }
-            }
-            "source" => {
-                if kind != "user" {
-                    // The card is on another network, as the warning at <interface> says.
-                    node.ignore();
-                }
-                if let Some(bridge) = node.attribute("bridge")
-                    && kind == "bridge"
-                {
-                    let bridge = self.log.word(node, "the bridge", bridge);
-                    nic.bridge = bridge.map(str::to_owned);
-                }
-            }
+            "mac" => nic.mac = self.mac(node),
+            "model" => self.card_model(node, nic),
+            "source" => self.network(node, kind, nic),
             "boot" => nic.boot_index = self.boot_order(node),
-            "rom" => {
-                self.log.on_off(node, "bar");
-                let base = self.base.clone();
-                if self.log.yes_no(node, "enabled") == Some(false) {
-                    nic.rom = Rom::None;
-                } else if let Some(file) = node.attribute("file") {
-                    let path = self.log.path(node, "the file", file, &base);
-                    nic.rom = path.map_or(Rom::Default, Rom::File);
-                }
-                let fates = [
-                    kept("romfile="),
-                    kept("romfile="),
-                    lost("is dropped"),
-                    lost("is dropped"),
-                ];
-                self.fate(node, node.attribute("file").unwrap_or("none"), fates);
-            }
+            "rom" => self.card_rom(node, nic),
             "script" | "downscript" => {
                 let why = "is ignored: no program that a domain names is run";
                 self.log.ignore(node, why);
@@ -308,6 +242,80 @@ impl Reader {
             }
             _ => self.place(node),
         }
+    }
+
+    /// The address of a network card.
+    fn mac(&mut self, node: Node) -> Option<String> {
+        self.log.ignore_attributes(node, &["type", "check"]);
+        let mac = self.log.attribute(node, "address")?;
+        let parts: Vec<&str> = mac.split(':').collect();
+        let hex = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        let first = parts
+            .first()
+            .and_then(|part| u8::from_str_radix(part, 16).ok());
+        if parts.len() != 6 || !parts.iter().all(hex) {
+            self.log
+                .error(node, format!("address='{mac}' is none of a network card"));
+        } else if first.unwrap_or(1) & 1 != 0 {
+            self.log.error(
+                node,
+                format!("address='{mac}' is one of many cards (multicast)"),
+            );
+        } else {
+            return Some(mac.to_lowercase());
+        }
+        None
+    }
+
+    fn card_model(&mut self, node: Node, nic: &mut Nic) {
+        let models = [
+            ("virtio", "virtio-net-pci"),
+            ("virtio-transitional", "virtio-net-pci-transitional"),
+            ("virtio-non-transitional", "virtio-net-pci-non-transitional"),
+            ("e1000", "e1000"),
+            ("e1000e", "e1000e"),
+            ("igb", "igb"),
+            ("rtl8139", "rtl8139"),
+            ("ne2k_pci", "ne2k_pci"),
+            ("pcnet", "pcnet"),
+            ("vmxnet3", "vmxnet3"),
+            ("netfront", "rtl8139"),
+        ];
+        if let Some(model) = self.log.required(node, "type", &models) {
+            nic.model = model.into();
+        }
+    }
+
+    /// Where the cable of a card goes.
+    fn network(&mut self, node: Node, kind: &str, nic: &mut Nic) {
+        if kind != "user" {
+            // The card is on another network, as the warning at <interface> says.
+            node.ignore();
+        }
+        if let Some(bridge) = node.attribute("bridge")
+            && kind == "bridge"
+        {
+            let bridge = self.log.word(node, "the bridge", bridge);
+            nic.bridge = bridge.map(str::to_owned);
+        }
+    }
+
+    fn card_rom(&mut self, node: Node, nic: &mut Nic) {
+        self.log.on_off(node, "bar");
+        let base = self.base.clone();
+        if self.log.yes_no(node, "enabled") == Some(false) {
+            nic.rom = Rom::None;
+        } else if let Some(file) = node.attribute("file") {
+            let path = self.log.path(node, "the file", file, &base);
+            nic.rom = path.map_or(Rom::Default, Rom::File);
+        }
+        let fates = [
+            kept("romfile="),
+            kept("romfile="),
+            lost("is dropped"),
+            lost("is dropped"),
+        ];
+        self.fate(node, node.attribute("file").unwrap_or("none"), fates);
     }
 
     /// Where a serial port goes.

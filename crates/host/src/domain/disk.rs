@@ -23,22 +23,7 @@ impl Reader {
     pub(super) fn disk(&mut self, node: Node) {
         self.log
             .ignore_attributes(node, &["snapshot", "model", "rawio", "sgio"]);
-        let kinds = [("file", "file"), ("block", "dev")];
-        let source = match node.attribute("type").is_some() {
-            true => self.log.choice(node, "type", &kinds),
-            false => Some("file"),
-        };
-        let media = [
-            ("disk", Medium::Disk),
-            ("cdrom", Medium::Cdrom),
-            ("floppy", Medium::Floppy),
-        ];
-        let medium = match node.attribute("device").is_some() {
-            true => self.log.choice(node, "device", &media),
-            false => Some(Medium::Disk),
-        };
-        let paravirtual = self.domain.guest.virtualization != Virtualization::Hvm;
-        let (Some(source), Some(medium)) = (source, medium) else {
+        let (Some(source), Some(medium)) = (self.disk_type(node), self.disk_medium(node)) else {
             return;
         };
         let mut disk = Disk::new(Bus::Ide, "".as_ref());
@@ -69,54 +54,55 @@ impl Reader {
             let why = "only disks on scsi and usb have a choice of controllers";
             self.log.error(node, why);
         }
-        if paravirtual && bus != Bus::Virtio {
-            self.log
-                .error(node, "a paravirtual guest has disks of Xen: bus='xen'");
-            return;
-        }
-        if (bus == Bus::Floppy) != (medium == Medium::Floppy) {
-            self.log
-                .error(node, "a floppy disk, and nothing else, is on the bus fdc");
-            return;
-        }
-        let taken = self.domain.guest.disks.iter();
-        let mut taken = taken.filter(|other| other.bus == bus);
-        let place = |disk: &Disk| disk.unit.map(|unit| (disk.controller, unit));
-        let same = |other: &Disk| place(other) == place(&disk) && disk.unit.is_some();
-        if taken.any(|other| other.name == disk.name || same(other)) {
-            self.log.error(node, "has the place of another disk");
+        if let Some(why) = self.no_place(&disk) {
+            self.log.error(node, why);
             return;
         }
         self.disk_fate(node, &disk);
         self.domain.guest.disks.push(disk);
     }
 
+    /// The attribute of `<source>` that names what is in the disk.
+    fn disk_type(&mut self, node: Node) -> Option<&'static str> {
+        let kinds = [("file", "file"), ("block", "dev")];
+        match node.attribute("type").is_some() {
+            true => self.log.choice(node, "type", &kinds),
+            false => Some("file"),
+        }
+    }
+
+    fn disk_medium(&mut self, node: Node) -> Option<Medium> {
+        let media = [
+            ("disk", Medium::Disk),
+            ("cdrom", Medium::Cdrom),
+            ("floppy", Medium::Floppy),
+        ];
+        match node.attribute("device").is_some() {
+            true => self.log.choice(node, "device", &media),
+            false => Some(Medium::Disk),
+        }
+    }
+
+    /// Why the guest has no place for a disk.
+    fn no_place(&self, disk: &Disk) -> Option<&'static str> {
+        let guest = &self.domain.guest;
+        if guest.virtualization != Virtualization::Hvm && disk.bus != Bus::Virtio {
+            return Some("a paravirtual guest has disks of Xen: bus='xen'");
+        }
+        if (disk.bus == Bus::Floppy) != (disk.medium == Medium::Floppy) {
+            return Some("a floppy disk, and nothing else, is on the bus fdc");
+        }
+        let mut taken = guest.disks.iter().filter(|other| other.bus == disk.bus);
+        let place = |disk: &Disk| disk.unit.map(|unit| (disk.controller, unit));
+        let same = |other: &Disk| place(other) == place(disk) && disk.unit.is_some();
+        taken
+            .any(|other| other.name == disk.name || same(other))
+            .then_some("has the place of another disk")
+    }
+
     fn disk_part(&mut self, node: Node, source: &str, disk: &mut Disk, parts: &mut Parts) {
         match node.name() {
-            "source" => {
-                self.log.ignore_attributes(node, &["startupPolicy"]);
-                // The number that libvirt gives it while the domain runs.
-                node.attribute("index");
-                for child in self.log.children(node, &["seclabel"]) {
-                    match child.name() {
-                        "encryption" => self.encrypted(child),
-                        "slices" => {
-                            child.ignore();
-                            self.log.error(child, "a part of a file is no disk here");
-                        }
-                        "seclabel" | "privateData" | "reservations" | "dataStore" => {
-                            self.host_only(child);
-                        }
-                        _ => {}
-                    }
-                }
-                let base = self.base.clone();
-                if let Some(file) = node.attribute(source) {
-                    parts.source = self.log.path(node, source, file, &base);
-                } else if disk.medium == Medium::Disk {
-                    self.log.attribute(node, source);
-                }
-            }
+            "source" => self.disk_source(node, source, disk, parts),
             "driver" => self.disk_driver(node, disk),
             "target" => self.disk_target(node, parts),
             "readonly" => {
@@ -132,25 +118,8 @@ impl Reader {
                 let serial = node.text();
                 disk.serial = Some(serial).filter(|serial| !serial.is_empty());
             }
-            "blockio" => {
-                self.log.ignore_attributes(node, &["discard_granularity"]);
-                for name in ["logical_block_size", "physical_block_size"] {
-                    if let Some(size) = self.log.number_of(node, name, 512..=32768) {
-                        disk.device_options.push(format!("{name}={size}"));
-                    }
-                }
-            }
-            "geometry" => {
-                for name in ["cyls", "heads", "secs"] {
-                    if let Some(number) = self.log.number_of(node, name, 1..=65535) {
-                        disk.device_options.push(format!("{name}={number}"));
-                    }
-                }
-                let translations = [("none", "none"), ("lba", "lba"), ("auto", "auto")];
-                if let Some(trans) = self.log.choice(node, "trans", &translations) {
-                    disk.device_options.push(format!("bios-chs-trans={trans}"));
-                }
-            }
+            "blockio" => self.disk_sectors(node, disk),
+            "geometry" => self.disk_geometry(node, disk),
             "address" => self.disk_address(node, parts),
             "wwn" | "vendor" | "product" | "iotune" | "shareable" | "auth" => {
                 self.log.ignore(node, "is ignored");
@@ -159,6 +128,53 @@ impl Reader {
             // What stands behind an image is in the image, and the rest tells what libvirt does.
             "mirror" | "backingStore" | "backenddomain" | "alias" | "cookies" => node.ignore(),
             _ => {}
+        }
+    }
+
+    /// What is in a disk: what the attribute `attribute` names.
+    fn disk_source(&mut self, node: Node, attribute: &str, disk: &Disk, parts: &mut Parts) {
+        self.log.ignore_attributes(node, &["startupPolicy"]);
+        // The number that libvirt gives it while the domain runs.
+        node.attribute("index");
+        for child in self.log.children(node, &["seclabel"]) {
+            match child.name() {
+                "encryption" => self.encrypted(child),
+                "slices" => {
+                    child.ignore();
+                    self.log.error(child, "a part of a file is no disk here");
+                }
+                "seclabel" | "privateData" | "reservations" | "dataStore" => {
+                    self.host_only(child);
+                }
+                _ => {}
+            }
+        }
+        let base = self.base.clone();
+        if let Some(file) = node.attribute(attribute) {
+            parts.source = self.log.path(node, attribute, file, &base);
+        } else if disk.medium == Medium::Disk {
+            self.log.attribute(node, attribute);
+        }
+    }
+
+    fn disk_sectors(&mut self, node: Node, disk: &mut Disk) {
+        self.log.ignore_attributes(node, &["discard_granularity"]);
+        for name in ["logical_block_size", "physical_block_size"] {
+            if let Some(size) = self.log.number_of(node, name, 512..=32768) {
+                disk.device_options.push(format!("{name}={size}"));
+            }
+        }
+    }
+
+    fn disk_geometry(&mut self, node: Node, disk: &mut Disk) {
+        for name in ["cyls", "heads", "secs"] {
+            if let Some(number) = self.log.number_of(node, name, 1..=65535) {
+                disk.device_options.push(format!("{name}={number}"));
+            }
+        }
+        let translations = [("none", "none"), ("lba", "lba"), ("auto", "auto")];
+        if let Some(trans) = self.log.choice(node, "trans", &translations) {
+            disk.device_options.push(format!("bios-chs-trans={trans}"));
         }
     }
 

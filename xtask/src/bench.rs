@@ -56,7 +56,7 @@ pub struct Args {
     /// Measure the host bootloader instead, beside pygrub
     #[arg(long)]
     bootloader: bool,
-    /// Count exits to KVM instead, beside SeaBIOS, qboot and OVMF, in the test bed of `cargo xtask kvm`
+    /// Count exits to KVM instead, beside SeaBIOS, qboot and, where it does not end the bed, OVMF, in the test bed of `cargo xtask kvm`
     #[arg(long, conflicts_with = "xen")]
     kvm: bool,
     /// With --kvm: write each exit to files in this directory
@@ -146,7 +146,11 @@ pub fn main(args: Args) -> Result<()> {
         setup::ensure(&[Need::DebianDisk, Need::Pygrub], consent)?;
         return bootloader::main(args.runs);
     }
-    setup::ensure(&[Need::Qemu, Need::Guests, Need::DebianDisk], consent)?;
+    let mut needs = vec![Need::Qemu, Need::Guests, Need::DebianDisk];
+    if args.kvm || args.xen.is_some() {
+        needs.push(Need::Bed);
+    }
+    setup::ensure(&needs, consent)?;
     if args.kvm {
         return kvm::main(&args.machine, args.trace.as_deref());
     }

@@ -5,7 +5,8 @@
 pub mod bed;
 
 use crate::bed::Bed;
-use crate::{build, image, project};
+use crate::setup::{Consent, Need};
+use crate::{build, image, project, setup};
 use anyhow::{Result, bail};
 use bed::{Config, quoted};
 use firstlight_vm::{Accelerator, Bus, Chardev, Disk, Guest, Machine, qemu};
@@ -24,6 +25,9 @@ const SERIAL: &str = "serial";
 /// without one, the command shows it until the login prompt is there.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Install missing packages without asking
+    #[arg(long)]
+    yes: bool,
     /// What the guest starts with: `firstlight`, `seabios`, or a ROM file
     #[arg(long, default_value = "firstlight")]
     firmware: String,
@@ -38,8 +42,20 @@ pub struct Args {
     qemu: Vec<String>,
 }
 
+impl Args {
+    /// Whether the guest is the demo Debian.
+    fn starts_debian(&self) -> bool {
+        self.domain.is_none() && self.qemu.is_empty()
+    }
+}
+
 /// Carries out `cargo xtask kvm`.
 pub fn main(args: Args) -> Result<()> {
+    let mut needs = vec![Need::Qemu, Need::Bed];
+    if args.starts_debian() {
+        needs.push(Need::DebianDisk);
+    }
+    setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let here = std::env::current_dir()?;
     let mut config = Config::new().share(&here).share(&project::cache()?);
     let mut guest = qemu(&args, &mut config)?;
@@ -78,7 +94,7 @@ fn qemu(args: &Args, config: &mut Config) -> Result<String> {
     };
     guest.accelerator = Accelerator::Kvm;
     guest.bios = rom;
-    if args.domain.is_none() && args.qemu.is_empty() {
+    if args.starts_debian() {
         let disk = image::demo_disk()?;
         guest.disks.push(Disk::new(Bus::Ide, &disk).snapshot());
         guest.memory_mib = 512;

@@ -1,4 +1,4 @@
-//! The processor: entry, long mode, the real-mode bridge, and the only 16-bit code of the project.
+//! The processor: entry, long mode, the real-mode bridge, and the only 16-bit code of the firmware.
 
 pub mod abi;
 #[cfg(not(test))]

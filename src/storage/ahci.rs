@@ -1,8 +1,8 @@
 //! SATA disks and CD drives behind AHCI controllers.
 //!
-//! True when this code first runs: PCI setup has given the controller its memory and allowed it to master the bus. One command
-//! slot a port is enough for a caller that waits. The end of a command is seen in memory, where the controller puts the drive's
-//! last message, so that a read costs three register accesses.
+//! True when this code first runs: PCI setup has given the controller its memory. One command slot a port is enough for a caller
+//! that waits. The end of a command is seen in memory, where the controller puts the drive's last message, so that a read costs
+//! three register accesses.
 //!
 //! Sources: Serial ATA AHCI 1.3.1; Serial ATA 3.0, section 10.3 (frame information structures).
 

@@ -11,7 +11,8 @@ use crate::devices::rtc;
 use crate::low_memory;
 use firstlight_tables::e820::{CAPACITY, E820Map, Full, Kind};
 
-/// The largest ROM that QEMU maps below 4 GiB for `-bios`, as guests know it.
+/// From here on SeaBIOS reserves what QEMU maps of a ROM, and so guests know it. A longer one's beginning is no RAM either, and is not
+/// given to devices.
 const ROM_START: u64 = 0xfffc_0000;
 
 /// A range of QEMU's own table.

@@ -137,28 +137,31 @@ fn network_cards(pci: &[PciDevice]) -> impl Iterator<Item = Candidate> {
     let cards = (0..pci.len()).filter(|&index| pci[index].subclass() == ETHERNET);
     cards.map(|index| Candidate {
         kind: Kind::Network,
-        name: format!("{} at PCI {}", card_name(&pci[index]), pci[index].bdf),
+        name: format!(
+            "Network card{} at PCI {}",
+            card_name(&pci[index]),
+            pci[index].bdf
+        ),
         place: Some(Place::of_pci(pci, index, "ethernet-phy@0".into())),
         target: Target::Network(pci[index].bdf),
     })
 }
 
 /// What a person calls a network card: the cards that QEMU has (its hw/net), by vendor and device number.
-fn card_name(card: &PciDevice) -> String {
-    let model = match (card.vendor, card.device) {
-        (0x1af4, 0x1000 | 0x1041) => "virtio",
-        (0x8086, 0x100e) => "Intel e1000",
-        (0x8086, 0x1008 | 0x100f) => "Intel e1000 (82544, 82545)",
-        (0x8086, 0x10d3) => "Intel e1000e",
-        (0x8086, 0x10c9) => "Intel igb",
-        (0x8086, 0x1209 | 0x1229) => "Intel PRO/100",
-        (0x10ec, 0x8139) => "Realtek RTL8139",
-        (0x10ec, 0x8029) => "NE2000",
-        (0x1022, 0x2000) => "AMD PCnet",
-        (0x15ad, 0x07b0) => "VMware vmxnet3",
-        _ => return "Network card".into(),
-    };
-    format!("Network card {model}")
+fn card_name(card: &PciDevice) -> &'static str {
+    match (card.vendor, card.device) {
+        (0x1af4, 0x1000 | 0x1041) => " virtio",
+        (0x8086, 0x100e) => " Intel e1000",
+        (0x8086, 0x1008 | 0x100f) => " Intel e1000 (82544, 82545)",
+        (0x8086, 0x10d3) => " Intel e1000e",
+        (0x8086, 0x10c9) => " Intel igb",
+        (0x8086, 0x1209 | 0x1229) => " Intel PRO/100",
+        (0x10ec, 0x8139) => " Realtek RTL8139",
+        (0x10ec, 0x8029) => " NE2000",
+        (0x1022, 0x2000) => " AMD PCnet",
+        (0x15ad, 0x07b0) => " VMware vmxnet3",
+        _ => "",
+    }
 }
 
 /// The hard disks that option ROMs have put behind ours.

@@ -97,6 +97,8 @@ pub struct Disk {
     failed: bool,
     /// It has moved sectors, and has not been silent since.
     works: bool,
+    /// Callers see sectors of 512 bytes.
+    small_sectors: bool,
     /// Its properties as callers see them, where these are not the device's own.
     view: Option<DiskInfo>,
 }
@@ -109,6 +111,7 @@ impl Disk {
             bounce,
             failed: false,
             works: false,
+            small_sectors: false,
             view: None,
         }
     }
@@ -116,19 +119,20 @@ impl Disk {
     /// The same disk in sectors of 512 bytes, whatever the device has. What callers write of a larger sector is put into what the
     /// device has there.
     pub fn in_sectors_of_512(mut self) -> Self {
-        self.view = Some(self.device.info().clone());
+        self.small_sectors = true;
         self.update_view();
         self
     }
 
     fn update_view(&mut self) {
-        if let Some(view) = &mut self.view {
-            let own = self.device.info();
-            *view = own.clone();
-            let ratio = (own.sector_size / VIEW_SECTOR).max(1);
-            view.sector_size = own.sector_size / ratio;
-            view.sectors = own.sectors.saturating_mul(ratio.into());
-        }
+        let own = self.device.info();
+        let ratio = own.sector_size / VIEW_SECTOR;
+        let differs = self.small_sectors && ratio > 1;
+        self.view = differs.then(|| DiskInfo {
+            sector_size: own.sector_size / ratio,
+            sectors: own.sectors.saturating_mul(ratio.into()),
+            ..own.clone()
+        });
     }
 
     /// The device's properties, as callers see it.

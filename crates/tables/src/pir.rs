@@ -22,13 +22,14 @@ pub fn table(router: Router, devices: &[u8]) -> Vec<u8> {
     let [low, high] = PCI_IRQS.to_le_bytes();
     for device in devices {
         let device = device & 31;
-        table.extend_from_slice(&[0, device << 3]);
-        for pin in 0..4 {
+        // Slot number 0 says that the device is on the board.
+        let mut entry = [0; 16];
+        entry[1] = device << 3;
+        for (pin, at) in (0..4).zip((2..).step_by(3)) {
             let link = router.register(router.pirq(device, pin));
-            table.extend_from_slice(&[link, low, high]);
+            entry[at..at + 3].copy_from_slice(&[link, low, high]);
         }
-        // Slot number 0 says that the device is on the board; and a reserved byte.
-        table.extend_from_slice(&[0, 0]);
+        table.extend_from_slice(&entry);
     }
     table[HEADER_SIZE - 1] = checksum(&table);
     table

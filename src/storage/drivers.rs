@@ -7,6 +7,7 @@ use crate::arch::{Handle, room_for};
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::place::{Path, Place, leads_to};
 use crate::devices::virtio;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,6 +31,14 @@ pub struct Function<'a, H> {
     /// Its place in the list of all functions.
     pub index: usize,
 }
+
+impl<H> Clone for Function<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H> Copy for Function<'_, H> {}
 
 impl<H: Handle> Function<'_, H> {
     /// The hardware, for the driver to keep.
@@ -89,17 +98,28 @@ impl Serves {
     }
 }
 
+/// How a driver looks for the drives of a function. What is not there must cost a few accesses and no waiting.
+pub enum Probe<H> {
+    /// In one go.
+    AtOnce(fn(&Function<H>) -> Vec<Found>),
+    /// In parts, since the controller takes its time: a reset, disks that spin up, commands.
+    InParts(for<'a> fn(Function<'a, H>) -> Box<dyn Search + 'a>),
+}
+
+/// A look for the drives of a function that goes on while others do. It begins with what sets the controller going.
+pub trait Search {
+    /// Waits until the controller has done what it was asked last, and asks for more; or tells at last what was found.
+    fn go_on(&mut self) -> Option<Vec<Found>>;
+}
+
 /// A driver.
 pub enum Driver<H> {
     /// Of PCI functions.
     Pci {
         /// Which.
         serves: Serves,
-        /// Sets a controller going and comes back at once, where it takes its time (a reset, disks that spin up): it does
-        /// so while others are set going and looked at.
-        start: Option<fn(&Function<H>)>,
-        /// Finds the drives of one function. What is not there must cost a few accesses and no waiting.
-        probe: fn(&Function<H>) -> Vec<Found>,
+        /// Finds the drives of one function.
+        probe: Probe<H>,
     },
     /// Of what a machine has or has not, without a PCI function that says so.
     Machine {
@@ -117,28 +137,23 @@ fn drivers<H: Handle>() -> &'static [Driver<H>] {
             },
             Driver::Pci {
                 serves: Serves::Class(ata::PCI_CLASS),
-                start: None,
-                probe: ata::probe,
+                probe: Probe::AtOnce(ata::probe),
             },
             Driver::Pci {
                 serves: Serves::Class(ahci::PCI_CLASS),
-                start: None,
-                probe: ahci::probe,
+                probe: Probe::AtOnce(ahci::probe),
             },
             Driver::Pci {
                 serves: Serves::Ids(virtio::VENDOR, virtio_blk::DEVICES),
-                start: None,
-                probe: virtio_blk::probe,
+                probe: Probe::AtOnce(virtio_blk::probe),
             },
             Driver::Pci {
                 serves: Serves::Ids(virtio::VENDOR, virtio_scsi::DEVICES),
-                start: None,
-                probe: virtio_scsi::probe,
+                probe: Probe::AtOnce(virtio_scsi::probe),
             },
             Driver::Pci {
                 serves: Serves::Interface(nvme::PCI_CLASS),
-                start: None,
-                probe: nvme::probe,
+                probe: Probe::InParts(nvme::search),
             },
         ]
     }
@@ -157,13 +172,94 @@ fn left_out<H: Handle>(function: &Function<H>) -> Found {
     }
 }
 
+/// Whether there is memory for a controller.
+fn room(plenty: bool) -> bool {
+    plenty || room_for(ROOM)
+}
+
+/// What is to be looked at.
+enum Work<'a, H: 'static> {
+    Machine(fn(&Around<H>) -> Vec<Found>),
+    Function(&'static Probe<H>, Function<'a, H>),
+    Search(Box<dyn Search + 'a>, Function<'a, H>),
+    Done(Vec<Found>),
+}
+
+impl<H: Handle> Work<'_, H> {
+    /// Does the next part, and tells whether that was the last one.
+    fn go_on(&mut self, around: &Around<H>, plenty: bool) -> bool {
+        let found = match self {
+            Self::Machine(probe) => probe(around),
+            Self::Function(_, function) | Self::Search(_, function) if !room(plenty) => {
+                [left_out(function)].into()
+            }
+            Self::Function(Probe::AtOnce(probe), function) => probe(function),
+            Self::Function(Probe::InParts(start), function) => {
+                *self = Self::Search(start(*function), *function);
+                return false;
+            }
+            Self::Search(search, _) => match search.go_on() {
+                Some(found) => found,
+                None => return false,
+            },
+            Self::Done(_) => return true,
+        };
+        *self = Self::Done(found);
+        true
+    }
+}
+
+/// All that is to be looked at, in the order of the drivers.
+fn work<'a, H: Handle>(around: &'a Around<'a, H>) -> Vec<Work<'a, H>> {
+    let mut work = Vec::new();
+    for driver in drivers::<H>() {
+        match driver {
+            Driver::Machine { probe } => work.push(Work::Machine(*probe)),
+            Driver::Pci { serves, probe } => {
+                let functions = (0..around.pci.len()).map(|index| Function { around, index });
+                let served = functions
+                    .filter(|function| serves.is(function.device()) && function.wants(String::new));
+                work.extend(served.map(|function| Work::Function(probe, function)));
+            }
+        }
+    }
+    work
+}
+
+/// Lets each driver look for its drives, on those functions that are wanted.
+pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
+    let mut work = work(around);
+    let plenty = room_for(ROOM * work.len());
+    let first = work
+        .iter()
+        .position(|work| matches!(work, Work::Function(..)));
+    // Those that take their time are set going before anything else is looked at.
+    for (index, work) in work.iter_mut().enumerate() {
+        if matches!(work, Work::Function(Probe::InParts(_), _)) {
+            work.go_on(around, plenty || Some(index) == first);
+        }
+    }
+    let mut waits = true;
+    while waits {
+        waits = false;
+        for (index, work) in work.iter_mut().enumerate() {
+            waits |= !work.go_on(around, plenty || Some(index) == first);
+        }
+    }
+    let done = work.into_iter().filter_map(|work| match work {
+        Work::Done(found) => Some(found),
+        _ => None,
+    });
+    done.flatten().collect()
+}
+
 /// What `probe` finds on the only PCI function of a machine.
 #[cfg(test)]
 pub fn probed(
     hw: &Fake,
     function: PciDevice,
     wanted: Option<&[Path]>,
-    probe: fn(&Function<Fake>) -> Vec<Found>,
+    probe: impl Fn(&Function<Fake>) -> Vec<Found>,
 ) -> Vec<Found> {
     let around = Around {
         hw: hw.clone(),
@@ -177,38 +273,18 @@ pub fn probed(
     })
 }
 
-/// Lets each driver look for its drives, on those functions that are wanted.
-pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
-    let served = |serves: Serves| {
-        let functions = (0..around.pci.len()).map(|index| Function { around, index });
-        functions
-            .filter(move |function| serves.is(function.device()) && function.wants(String::new))
-    };
-    for driver in drivers::<H>() {
-        if let Driver::Pci {
-            serves,
-            start: Some(start),
-            ..
-        } = driver
-        {
-            served(*serves).for_each(|function| start(&function));
-        }
-    }
-    let mut found = Vec::new();
-    let mut is_first = true;
-    for driver in drivers::<H>() {
-        match driver {
-            Driver::Machine { probe } => found.extend(probe(around)),
-            Driver::Pci { serves, probe, .. } => {
-                for function in served(*serves) {
-                    if core::mem::take(&mut is_first) || room_for(ROOM) {
-                        found.extend(probe(&function));
-                    } else {
-                        found.push(left_out(&function));
-                    }
-                }
-            }
-        }
-    }
-    found
+/// The same by a `search`.
+#[cfg(test)]
+pub fn searched(
+    hw: &Fake,
+    function: PciDevice,
+    wanted: Option<&[Path]>,
+    search: for<'a> fn(Function<'a, Fake>) -> Box<dyn Search + 'a>,
+) -> Vec<Found> {
+    probed(hw, function, wanted, |function| {
+        let mut search = search(*function);
+        core::iter::repeat_with(|| search.go_on())
+            .find_map(|found| found)
+            .unwrap_or_default()
+    })
 }

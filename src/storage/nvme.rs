@@ -10,17 +10,19 @@ mod identify;
 #[cfg(test)]
 mod tests;
 
-use super::drivers::Function;
+use super::drivers::{Function, Search};
 use super::{ANSWER_US, BlockDevice, Chs, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
 use crate::arch::Handle;
 use crate::devices::pci::Bdf;
+use crate::devices::place::Place;
 use crate::devices::poll;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write};
+use core::mem;
 use identify::{Controller as Identity, DATA_LEN, Data, Namespace};
 use spin::Mutex;
 
@@ -55,14 +57,24 @@ const CONTROLLER: u32 = 1;
 const NAMESPACES: u32 = 2;
 
 const PAGE: u64 = 4096;
-/// Pages that a controller takes: four queues, and one for what it says of itself and then for lists of pages.
-const PAGES: u64 = 5;
+/// What the pages behind the queues are for: what the controller and then a namespace say of themselves, and then lists of pages;
+/// which namespaces there are.
+const ANSWERS: u64 = 0;
+const LISTS: u64 = ANSWERS;
+const NUMBERS: u64 = 1;
+/// Pages that a controller takes: four queues, and these two.
+const PAGES: u64 = 6;
 /// Entries of a queue.
 const ENTRIES: u16 = 8;
-/// Bytes of an entry of a completion queue.
+/// Bytes of an entry of a submission queue, and of a completion queue.
+const ENTRY_LEN: u64 = 64;
 const COMPLETION_LEN: u64 = 16;
 /// Entries of a list of pages, which limits a transfer.
 const LIST_ENTRIES: u64 = PAGE / 8;
+/// No status that a completion has: the command did not end.
+const NO_STATUS: u32 = u32::MAX;
+/// Room for the name of a namespace, mostly.
+const NAME_LEN: usize = 80;
 /// Most namespaces of a controller that are looked at.
 const MOST_NAMESPACES: usize = 128;
 /// What the controller's own time limit counts.
@@ -76,6 +88,9 @@ struct Pair {
     tail: u16,
     head: u16,
     phase: bool,
+    /// The number of the first command that is under way, and how many are.
+    first: u16,
+    under_way: u16,
 }
 
 impl Pair {
@@ -87,6 +102,8 @@ impl Pair {
             tail: 0,
             head: 0,
             phase: true,
+            first: 0,
+            under_way: 0,
         }
     }
 }
@@ -117,7 +134,6 @@ struct Controller<H> {
     memory: u64,
     admin: Pair,
     io: Pair,
-    last_id: u16,
 }
 
 impl<H: Handle> Controller<H> {
@@ -141,7 +157,6 @@ impl<H: Handle> Controller<H> {
             memory,
             admin: Pair::new(0, memory),
             io: Pair::new(1, memory + 2 * PAGE),
-            last_id: 0,
         })
     }
 
@@ -154,9 +169,9 @@ impl<H: Handle> Controller<H> {
         self.set(register + 4, (value >> 32) as u32);
     }
 
-    /// The page for what the controller says of itself, and for lists of pages.
-    fn page(&self) -> u64 {
-        self.memory + 4 * PAGE
+    /// A page of those behind the queues.
+    fn page(&self, number: u64) -> u64 {
+        self.memory + (4 + number) * PAGE
     }
 
     /// Waits until the controller is ready, or is no more.
@@ -171,96 +186,156 @@ impl<H: Handle> Controller<H> {
         .unwrap_or(Err(DiskError::Timeout))
     }
 
-    /// Resets the controller and gives it its queues.
-    fn start(&mut self) -> Result<(), DiskError> {
+    /// Begins a reset.
+    fn stop(&self) {
         self.set(CC, 0);
+    }
+
+    /// Gives a controller that was reset its admin queues, and lets it start.
+    fn enable(&mut self) -> Result<(), DiskError> {
         self.wait(false)?;
         self.admin = Pair::new(0, self.memory);
         self.io = Pair::new(1, self.memory + 2 * PAGE);
+        // What no command uses of an entry stays zero.
         for pair in [&self.admin, &self.io] {
-            self.hw
-                .fill(pair.completion, COMPLETION_LEN * u64::from(ENTRIES), 0);
+            let entries = u64::from(ENTRIES);
+            self.hw.fill(pair.submission, ENTRY_LEN * entries, 0);
+            self.hw.fill(pair.completion, COMPLETION_LEN * entries, 0);
         }
         let size = u32::from(ENTRIES - 1);
         self.set(AQA, size << 16 | size);
         self.set64(ASQ, self.admin.submission);
         self.set64(ACQ, self.admin.completion);
         self.set(CC, CC_ENABLE);
+        Ok(())
+    }
+
+    /// Waits until the controller takes commands.
+    fn started(&self) -> Result<(), DiskError> {
         self.wait(true)?;
         self.set(INTMS, u32::MAX);
-        // Physically contiguous, without interrupts; the submission queue's completions go to the completion queue 1.
+        Ok(())
+    }
+
+    /// Resets the controller and gives it its queues.
+    fn restart(&mut self) -> Result<(), DiskError> {
+        self.stop();
+        self.enable()?;
+        self.started()?;
+        self.run(Way::Admin, self.completion_queue(), ANSWER_US)?;
+        self.run(Way::Admin, self.submission_queue(), ANSWER_US)
+    }
+
+    /// Creates the I/O completion queue: physically contiguous, without interrupts.
+    fn completion_queue(&self) -> Command {
+        self.create(CREATE_COMPLETION, self.io.completion, 0)
+    }
+
+    /// Creates the I/O submission queue, whose completions go to the queue of the same number, which has to be there.
+    fn submission_queue(&self) -> Command {
+        self.create(CREATE_SUBMISSION, self.io.submission, self.io.id)
+    }
+
+    fn create(&self, opcode: u8, memory: u64, completions: u16) -> Command {
         const CONTIGUOUS: u32 = 1;
-        let (submission, completion) = (self.io.submission, self.io.completion);
-        let create = |opcode, memory, flags| Command {
+        let id = u32::from(self.io.id);
+        Command {
             opcode,
             pages: [memory, 0],
-            words: [size << 16 | 1, flags, 0],
+            words: [
+                u32::from(ENTRIES - 1) << 16 | id,
+                u32::from(completions) << 16 | CONTIGUOUS,
+                0,
+            ],
             ..Command::default()
-        };
-        self.run(
-            Way::Admin,
-            create(CREATE_COMPLETION, completion, CONTIGUOUS),
-            ANSWER_US,
-        )?;
-        self.run(
-            Way::Admin,
-            create(CREATE_SUBMISSION, submission, CONTIGUOUS | 1 << 16),
-            ANSWER_US,
-        )
+        }
+    }
+
+    fn pair(&mut self, way: Way) -> &mut Pair {
+        match way {
+            Way::Admin => &mut self.admin,
+            Way::Io => &mut self.io,
+        }
     }
 
     /// Carries out one command.
     fn run(&mut self, way: Way, command: Command, timeout_us: u64) -> Result<(), DiskError> {
-        self.last_id = self.last_id.wrapping_add(1);
-        let id = self.last_id;
-        let (hw, doorbells, stride) = (self.hw.clone(), self.regs + DOORBELLS, self.stride);
-        let pair = match way {
-            Way::Admin => &mut self.admin,
-            Way::Io => &mut self.io,
-        };
-        let mut entry = [0; 64];
-        entry[..4]
-            .copy_from_slice(&(u32::from(command.opcode) | u32::from(id) << 16).to_le_bytes());
-        entry[4..8].copy_from_slice(&command.namespace.to_le_bytes());
-        for (at, page) in [24, 32].into_iter().zip(command.pages) {
-            entry[at..at + 8].copy_from_slice(&page.to_le_bytes());
-        }
-        for (at, word) in [40, 44, 48].into_iter().zip(command.words) {
-            entry[at..at + 4].copy_from_slice(&word.to_le_bytes());
-        }
-        hw.write(pair.submission + 64 * u64::from(pair.tail), &entry);
-        pair.tail = (pair.tail + 1) % ENTRIES;
-        let doorbell = doorbells + 2 * u64::from(pair.id) * stride;
-        hw.write32(doorbell, pair.tail.into());
-        let ended = pair.completion + COMPLETION_LEN * u64::from(pair.head) + 12;
-        let word = poll::sparsely(&hw, timeout_us, || {
-            Some(hw.read32(ended)).filter(|word| (word >> 16 & 1 != 0) == pair.phase)
-        })
-        .ok_or(DiskError::Timeout)?;
-        pair.head = (pair.head + 1) % ENTRIES;
-        pair.phase ^= pair.head == 0;
-        hw.write32(doorbell + stride, pair.head.into());
-        if word as u16 != id {
-            return Err(DiskError::Controller);
-        }
-        check(word >> 17 & 0x7ff)
+        self.issue(way, &[command]);
+        check(self.ended(way, timeout_us)?[0])
     }
 
-    fn identify(&mut self, what: u32, namespace: u32, data: &mut Data) -> Result<(), DiskError> {
-        let page = self.page();
-        self.hw.fill(page, DATA_LEN as u64, 0);
-        self.run(
-            Way::Admin,
-            Command {
-                opcode: IDENTIFY,
-                namespace,
-                pages: [page, 0],
-                words: [what, 0, 0],
-            },
-            ANSWER_US,
-        )?;
-        self.hw.read(page, data);
-        Ok(())
+    /// Lets the controller begin with commands, fewer than a queue has entries, of which none is under way.
+    fn issue(&mut self, way: Way, commands: &[Command]) {
+        let (hw, doorbells, stride) = (self.hw.clone(), self.regs + DOORBELLS, self.stride);
+        let pair = self.pair(way);
+        pair.first = pair.first.wrapping_add(pair.under_way);
+        pair.under_way = commands.len() as u16;
+        for (number, command) in (0..pair.under_way).zip(commands) {
+            let id = pair.first.wrapping_add(number);
+            let entry = pair.submission + ENTRY_LEN * u64::from(pair.tail);
+            let [first, second] = command.pages;
+            let [tenth, eleventh, twelfth] = command.words.map(u64::from);
+            let head = u32::from(command.opcode) | u32::from(id) << 16;
+            hw.write64(entry, u64::from(head) | u64::from(command.namespace) << 32);
+            hw.write64(entry + 24, first);
+            hw.write64(entry + 32, second);
+            hw.write64(entry + 40, tenth | eleventh << 32);
+            hw.write64(entry + 48, twelfth);
+            pair.tail = (pair.tail + 1) % ENTRIES;
+        }
+        hw.write32(
+            doorbells + 2 * u64::from(pair.id) * stride,
+            pair.tail.into(),
+        );
+    }
+
+    /// Waits for the end of all commands that are under way, and tells the status of each.
+    fn ended(&mut self, way: Way, timeout_us: u64) -> Result<[u32; ENTRIES as usize], DiskError> {
+        let (hw, doorbells, stride) = (self.hw.clone(), self.regs + DOORBELLS, self.stride);
+        let pair = self.pair(way);
+        let mut statuses = [NO_STATUS; ENTRIES as usize];
+        let mut sound = true;
+        for _ in 0..pair.under_way {
+            let ended = pair.completion + COMPLETION_LEN * u64::from(pair.head) + 12;
+            let word = poll::sparsely(&hw, timeout_us, || {
+                Some(hw.read32(ended)).filter(|word| (word >> 16 & 1 != 0) == pair.phase)
+            })
+            .ok_or(DiskError::Timeout)?;
+            pair.head = (pair.head + 1) % ENTRIES;
+            pair.phase ^= pair.head == 0;
+            let number = (word as u16).wrapping_sub(pair.first);
+            sound &= number < pair.under_way;
+            if let Some(status) = statuses.get_mut(usize::from(number)) {
+                *status = word >> 17 & 0x7ff;
+            }
+        }
+        hw.write32(
+            doorbells + (2 * u64::from(pair.id) + 1) * stride,
+            pair.head.into(),
+        );
+        if sound {
+            Ok(statuses)
+        } else {
+            Err(DiskError::Controller)
+        }
+    }
+
+    /// What it takes to know `what`; the answer goes to the page with this number.
+    fn identify(&self, what: u32, namespace: u32, page: u64) -> Command {
+        let page = self.page(page);
+        // Neither a list nor a namespace, should the controller write nothing.
+        self.hw.write64(page, 0);
+        Command {
+            opcode: IDENTIFY,
+            namespace,
+            pages: [page, 0],
+            words: [what, 0, 0],
+        }
+    }
+
+    /// The answer.
+    fn identified(&self, page: u64, data: &mut Data) {
+        self.hw.read(self.page(page), data);
     }
 
     /// The two words that tell the controller where the data is: the first page, then the second or a list of all others.
@@ -273,11 +348,12 @@ impl<H: Handle> Controller<H> {
         if end <= second + PAGE {
             return [buffer, second];
         }
+        let list = self.page(LISTS);
         let pages = (second..end).step_by(PAGE as usize);
-        for (entry, page) in (self.page()..).step_by(8).zip(pages) {
+        for (entry, page) in (list..).step_by(8).zip(pages) {
             self.hw.write64(entry, page);
         }
-        [buffer, self.page()]
+        [buffer, list]
     }
 }
 
@@ -294,20 +370,6 @@ fn check(status: u32) -> Result<(), DiskError> {
     }
 }
 
-/// Finds the namespaces of a controller.
-pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
-    let name = Name(function.device().bdf);
-    look(function, name).unwrap_or_else(|why| {
-        [Found::Unusable {
-            kind: Kind::HardDisk,
-            name: format!("{name}"),
-            place: function.place(String::new()),
-            why,
-        }]
-        .into()
-    })
-}
-
 /// What a person calls a controller.
 #[derive(Clone, Copy)]
 struct Name(Bdf);
@@ -318,64 +380,228 @@ impl fmt::Display for Name {
     }
 }
 
-fn look<H: Handle>(function: &Function<H>, name: Name) -> Result<Vec<Found>, String> {
-    let regs = function
+/// Looks for the namespaces of a controller.
+pub fn search<'a, H: Handle>(function: Function<'a, H>) -> Box<dyn Search + 'a> {
+    let begun = function
         .device()
         .memory(0)
-        .ok_or("its registers have no address")?;
-    function.enable_bus_master();
-    let mut controller = Controller::new(function.hw(), regs)?;
-    let said = |error: DiskError| match error {
-        DiskError::Timeout => "it does not answer".into(),
-        error => format!("{error:?}"),
-    };
-    controller.start().map_err(said)?;
-    let mut data = [0; DATA_LEN];
-    controller
-        .identify(CONTROLLER, 0, &mut data)
-        .map_err(said)?;
-    let identity = Identity::read(&data);
-    let ids = match controller.identify(NAMESPACES, 0, &mut data) {
-        Ok(()) => identify::namespaces(&data).collect(),
-        // Before version 1.1 there was no such list.
-        Err(_) => (1..=identity.namespaces)
-            .take(MOST_NAMESPACES)
-            .collect::<Vec<_>>(),
-    };
-    if ids.len() >= MOST_NAMESPACES {
-        log::warn!("{name}: more than {MOST_NAMESPACES} namespaces: the rest is left out");
+        .ok_or("its registers have no address".into())
+        .and_then(|regs| {
+            function.enable_bus_master();
+            Controller::new(function.hw(), regs)
+        });
+    if let Ok(controller) = &begun {
+        controller.stop();
     }
+    Box::new(Look {
+        function,
+        controller: begun,
+        asked: Asked::ToStop,
+    })
+}
+
+/// A look for namespaces.
+struct Look<'a, H> {
+    function: Function<'a, H>,
+    /// The controller, or why it cannot be used.
+    controller: Result<Controller<H>, String>,
+    asked: Asked,
+}
+
+/// What the controller was asked last.
+enum Asked {
+    /// To stop.
+    ToStop,
+    /// To start.
+    ToStart,
+    /// For its completion queue, what it is, and which namespaces it has.
+    WhatItIs,
+    /// For its submission queue and what the first of its namespaces is.
+    WhatItHas {
+        identity: Identity,
+        ids: Vec<u32>,
+        first: Result<(), DiskError>,
+    },
+}
+
+impl<H: Handle> Search for Look<'_, H> {
+    fn go_on(&mut self) -> Option<Vec<Found>> {
+        if let Ok(controller) = &mut self.controller {
+            match ask(&self.function, controller, &mut self.asked) {
+                Ok(false) => return None,
+                Ok(true) => {}
+                Err(DiskError::Timeout) => self.controller = Err("it does not answer".into()),
+                Err(error) => self.controller = Err(format!("{error:?}")),
+            }
+        }
+        let over = Err(String::new());
+        Some(
+            match (mem::replace(&mut self.controller, over), &self.asked) {
+                (
+                    Ok(controller),
+                    Asked::WhatItHas {
+                        identity,
+                        ids,
+                        first,
+                    },
+                ) => namespaces(&self.function, controller, identity, ids, *first),
+                (Ok(_), _) => Vec::new(),
+                (Err(why), _) => [Found::Unusable {
+                    kind: Kind::HardDisk,
+                    name: format!("{}", Name(self.function.device().bdf)),
+                    place: self.function.place(String::new()),
+                    why,
+                }]
+                .into(),
+            },
+        )
+    }
+}
+
+/// Waits for what the controller was asked, and asks for more; whether that was all.
+fn ask<H: Handle>(
+    function: &Function<H>,
+    controller: &mut Controller<H>,
+    asked: &mut Asked,
+) -> Result<bool, DiskError> {
+    match asked {
+        Asked::ToStop => {
+            controller.enable()?;
+            *asked = Asked::ToStart;
+        }
+        Asked::ToStart => {
+            controller.started()?;
+            let commands = [
+                controller.completion_queue(),
+                controller.identify(CONTROLLER, 0, ANSWERS),
+                controller.identify(NAMESPACES, 0, NUMBERS),
+            ];
+            controller.issue(Way::Admin, &commands);
+            *asked = Asked::WhatItIs;
+        }
+        Asked::WhatItIs => {
+            let [created, identified, listed, ..] = controller.ended(Way::Admin, ANSWER_US)?;
+            check(created)?;
+            check(identified)?;
+            let mut data = [0; DATA_LEN];
+            controller.identified(ANSWERS, &mut data);
+            let identity = Identity::read(&data);
+            let mut ids = Vec::new();
+            if check(listed).is_ok() {
+                controller.identified(NUMBERS, &mut data);
+                ids.extend(identify::namespaces(&data).take(MOST_NAMESPACES + 1));
+            } else {
+                // Before version 1.1 there was no such list.
+                ids.extend((1..=identity.namespaces).take(MOST_NAMESPACES + 1));
+            }
+            if ids.len() > MOST_NAMESPACES {
+                let name = Name(function.device().bdf);
+                log::warn!("{name}: more than {MOST_NAMESPACES} namespaces: the rest is left out");
+                ids.truncate(MOST_NAMESPACES);
+            }
+            ids.retain(|&id| function.wants(|| unit(id)));
+            // Where there is none, this one fails, and nobody minds.
+            let first = ids.first().copied().unwrap_or(0);
+            let commands = [
+                controller.submission_queue(),
+                controller.identify(NAMESPACE, first, ANSWERS),
+            ];
+            controller.issue(Way::Admin, &commands);
+            *asked = Asked::WhatItHas {
+                identity,
+                ids,
+                first: Ok(()),
+            };
+        }
+        Asked::WhatItHas { first, .. } => {
+            let [created, identified, ..] = controller.ended(Way::Admin, ANSWER_US)?;
+            check(created)?;
+            *first = check(identified);
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The namespaces with these numbers, of which the first was asked already.
+fn namespaces<H: Handle>(
+    function: &Function<H>,
+    controller: Controller<H>,
+    identity: &Identity,
+    ids: &[u32],
+    first: Result<(), DiskError>,
+) -> Vec<Found> {
+    let controller_name = Name(function.device().bdf);
     let controller = Arc::new(Mutex::new(controller));
+    let mut asked = Some(first);
+    let mut data = [0; DATA_LEN];
     let mut found = Vec::new();
-    for id in ids.into_iter().take(MOST_NAMESPACES) {
-        let unit = || format!("namespace@{id:x},0");
-        if !function.wants(unit) {
+    for &id in ids {
+        let mut locked = controller.lock();
+        let result = asked.take().unwrap_or_else(|| {
+            let command = locked.identify(NAMESPACE, id, ANSWERS);
+            locked.run(Way::Admin, command, ANSWER_US)
+        });
+        locked.identified(ANSWERS, &mut data);
+        drop(locked);
+        if let Err(error) = result {
+            log::warn!("{controller_name}: namespace {id}: {error:?}");
             continue;
         }
-        let result = controller.lock().identify(NAMESPACE, id, &mut data);
-        let namespace = match result.map(|()| Namespace::read(&data)) {
-            Ok(Ok(namespace)) => namespace,
-            Ok(Err(why)) => {
-                found.push(Found::Unusable {
-                    kind: Kind::HardDisk,
-                    name: format!("{} (namespace {id} of {name})", identity.model),
-                    place: function.place(unit()),
-                    why,
-                });
-                continue;
-            }
-            Err(error) => {
-                log::warn!("{name}: namespace {id}: {error:?}");
-                continue;
-            }
+        let name = || {
+            let mut name = String::with_capacity(NAME_LEN);
+            let _ = write!(
+                name,
+                "{} (namespace {id} of {controller_name})",
+                identity.model
+            );
+            name
         };
-        let Some(namespace) = namespace else {
-            continue;
-        };
-        found.push(Found::Device(Box::new(Disk {
+        let place = || function.place(unit(id));
+        match Namespace::read(&data) {
+            Ok(None) => {}
+            Ok(Some(namespace)) => {
+                let disk = Disk::new(&controller, identity, id, namespace, name(), place());
+                found.push(Found::Device(Box::new(disk)));
+            }
+            Err(why) => found.push(Found::Unusable {
+                kind: Kind::HardDisk,
+                name: name(),
+                place: place(),
+                why,
+            }),
+        }
+    }
+    found
+}
+
+/// What QEMU calls a namespace.
+fn unit(id: u32) -> String {
+    format!("namespace@{id:x},0")
+}
+
+/// A namespace.
+struct Disk<H> {
+    info: DiskInfo,
+    id: u32,
+    flushes: bool,
+    read_only: bool,
+    controller: Arc<Mutex<Controller<H>>>,
+}
+
+impl<H> Disk<H> {
+    fn new(
+        controller: &Arc<Mutex<Controller<H>>>,
+        identity: &Identity,
+        id: u32,
+        namespace: Namespace,
+        name: String,
+        place: Place,
+    ) -> Self {
+        Self {
             info: DiskInfo {
                 kind: Kind::HardDisk,
-                name: format!("{} (namespace {id} of {name})", identity.model),
+                name,
                 sector_size: namespace.sector_size,
                 sectors: namespace.sectors,
                 geometry: Chs::default(),
@@ -386,25 +612,15 @@ fn look<H: Handle>(function: &Function<H>, name: Name) -> Result<Vec<Found>, Str
                         ..Dma::ALL
                     }),
                 },
-                place: function.place(unit()),
+                place,
                 edd: None,
             },
             id,
             flushes: identity.has_cache,
             read_only: namespace.read_only,
             controller: controller.clone(),
-        })));
+        }
     }
-    Ok(found)
-}
-
-/// A namespace.
-struct Disk<H> {
-    info: DiskInfo,
-    id: u32,
-    flushes: bool,
-    read_only: bool,
-    controller: Arc<Mutex<Controller<H>>>,
 }
 
 impl<H: Handle> BlockDevice for Disk<H> {
@@ -446,6 +662,6 @@ impl<H: Handle> BlockDevice for Disk<H> {
     }
 
     fn recover(&mut self) -> Result<(), DiskError> {
-        self.controller.lock().start()
+        self.controller.lock().restart()
     }
 }

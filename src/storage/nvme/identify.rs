@@ -19,12 +19,11 @@ fn long(data: &Data, at: usize) -> u64 {
 
 /// The characters of `bytes` that can be shown.
 fn text(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &byte in bytes.trim_ascii() {
-        let printable = matches!(byte, b' '..=b'~');
-        text.push(if printable { char::from(byte) } else { ' ' });
-    }
-    text
+    let shown = bytes.trim_ascii().iter().map(|&byte| match byte {
+        b' '..=b'~' => byte,
+        _ => b' ',
+    });
+    String::from_utf8(shown.collect()).unwrap_or_default()
 }
 
 /// A controller.

@@ -3,7 +3,7 @@ use crate::arch::fake::{Fake, FakeDevice};
 use crate::arch::{Clock, PhysMem};
 use crate::devices::pci::{Bar, BarKind, Bdf, PciDevice};
 use crate::devices::place::Path;
-use crate::storage::drivers::probed;
+use crate::storage::drivers::searched;
 use crate::storage::{self, Bounce};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -39,8 +39,17 @@ impl FakeController {
         self.regs.get(&at).copied().unwrap_or(0)
     }
 
+    /// Carries out what is in a submission queue up to this place.
+    fn commands(&mut self, hw: &Fake, queue: usize, tail: u32) {
+        while u32::from(self.queues[queue].2) != tail {
+            self.queues[queue].2 = (self.queues[queue].2 + 1) % ENTRIES;
+            self.command(hw, queue);
+        }
+    }
+
     fn command(&mut self, hw: &Fake, queue: usize) {
         let (submission, completion, tail, head, phase) = self.queues[queue];
+        let tail = (tail + ENTRIES - 1) % ENTRIES;
         let at = submission + 64 * u64::from(tail);
         let first = hw.read32(at);
         let (opcode, id) = (first as u8, (first >> 16) as u16);
@@ -72,13 +81,8 @@ impl FakeController {
             &(u32::from(id) | u32::from(phase) << 16 | status << 17).to_le_bytes(),
         );
         let next = (head + 1) % ENTRIES;
-        self.queues[queue] = (
-            submission,
-            completion,
-            (tail + 1) % ENTRIES,
-            next,
-            phase ^ (next == 0),
-        );
+        self.queues[queue].3 = next;
+        self.queues[queue].4 ^= next == 0;
     }
 
     fn admin(&mut self, hw: &Fake, opcode: u8, words: &[u32], page: u64) -> Ending {
@@ -142,8 +146,8 @@ impl FakeDevice for FakeController {
                 };
                 self.queues = [(at(ASQ), at(ACQ), 0, 0, true), (0, 0, 0, 0, true)];
             }
-            DOORBELLS => self.command(hw, 0),
-            0x1008 => self.command(hw, 1),
+            DOORBELLS => self.commands(hw, 0, value),
+            0x1008 => self.commands(hw, 1, value),
             _ => {}
         }
         true
@@ -175,7 +179,7 @@ fn controller(
             address: Some(BASE),
         },
     );
-    let found = probed(&hw, device, None, probe);
+    let found = searched(&hw, device, None, search);
     (hw, controller, found)
 }
 
@@ -297,7 +301,7 @@ fn a_dead_controller_is_named_in_time() {
         },
     );
     let before = hw.now_us();
-    let found = probed(&hw, device, None, probe);
+    let found = searched(&hw, device, None, search);
     assert!(hw.now_us() - before < 10_000_000);
     assert!(matches!(&found[..], [Found::Unusable { why, .. }] if why == "it does not answer"));
 }

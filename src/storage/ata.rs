@@ -97,10 +97,7 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
         if later.contains(&ports.command) {
             continue;
         }
-        let channel = Channel {
-            hw: function.hw(),
-            ports,
-        };
+        let channel = Channel::new(function.hw(), ports);
         let mut begun = false;
         for second in [false, true] {
             let place = || format!("drive@{}/disk@{}", ports.number, u8::from(second));

@@ -82,6 +82,8 @@ pub struct FakeChannel {
     pub drives: [Option<FakeDrive>; 2],
     /// Polls that a DMA transfer lasts.
     pub latency: u32,
+    /// A write of 16 bits reaches two registers.
+    pub pairs: bool,
     regs: [u8; 8],
     old: [u8; 8],
     status: u8,
@@ -113,6 +115,7 @@ impl FakeChannel {
         let channel = Rc::new(RefCell::new(Self {
             drives: [first, second],
             latency: 3,
+            pairs: true,
             regs: [0; 8],
             old: [0; 8],
             status: READY,
@@ -128,6 +131,17 @@ impl FakeChannel {
         }));
         hw.attach(channel.clone());
         channel
+    }
+
+    /// A register of the command block is written.
+    fn set(&mut self, port: u16, value: u8) {
+        if port == 0x1f7 {
+            assert!(self.interrupts_off, "a command that raises interrupts");
+            return self.command(value);
+        }
+        let index = usize::from(port - 0x1f0);
+        self.old[index] = self.regs[index];
+        self.regs[index] = value;
     }
 
     fn selected(&self) -> usize {
@@ -381,16 +395,14 @@ impl FakeDevice for FakeChannel {
 
     fn write(&mut self, _hw: &Fake, port: u16, size: u8, value: u32) {
         match port {
+            0x1f1..=0x1f6 if size == 2 => {
+                self.set(port, value as u8);
+                if self.pairs {
+                    self.set(port + 1, (value >> 8) as u8);
+                }
+            }
+            0x1f1..=0x1f7 => self.set(port, value as u8),
             0x1f0 => self.take_data(&value.to_le_bytes()[..usize::from(size)]),
-            0x1f1..=0x1f6 => {
-                let index = usize::from(port - 0x1f0);
-                self.old[index] = self.regs[index];
-                self.regs[index] = value as u8;
-            }
-            0x1f7 => {
-                assert!(self.interrupts_off, "a command that raises interrupts");
-                self.command(value as u8);
-            }
             0x3f6 => {
                 self.interrupts_off = value & 2 != 0;
                 if value & 4 != 0 {

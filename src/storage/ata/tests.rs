@@ -57,6 +57,31 @@ fn reads_into_the_callers_buffer_with_few_accesses() {
 }
 
 #[test]
+fn later_commands_write_registers_in_pairs_where_the_controller_takes_them() {
+    for (pairs, accesses) in [(true, 8 + 4), (false, 11 + 4)] {
+        let hw = Fake::default();
+        let (mut disk, channel) = disk(&hw, FakeDrive::disk(1 << 40));
+        channel.borrow_mut().pairs = pairs;
+        let (near, far) = (0x123_4567, 0xff_1234_5678);
+        for lba in [3, 2, near, far] {
+            hw.port_accesses.set(0);
+            disk.read(&hw, lba, 1, BUFFER).unwrap();
+            assert_eq!(first_word(&hw, BUFFER), lba);
+        }
+        disk.read(&hw, near, 256, 0x10_0000).unwrap();
+        hw.port_accesses.set(0);
+        disk.read(&hw, near, 127, BUFFER).unwrap();
+        let taken = hw.port_accesses.get();
+        assert!(taken <= accesses, "{pairs}: {taken}");
+        let expected = [3, 2, near, far, near, near];
+        let commands = channel.borrow_mut().first().commands.clone();
+        let lbas: Vec<u64> = commands.iter().map(|command| command.1).collect();
+        assert_eq!(lbas, expected);
+        assert_eq!(commands[4].2, 256);
+    }
+}
+
+#[test]
 fn long_and_far_requests_use_48_bit_addresses() {
     let hw = Fake::default();
     let (mut disk, channel) = disk(&hw, FakeDrive::disk(1 << 40));

@@ -261,6 +261,11 @@ pub fn geometry(answer: [u8; GEOMETRY_LEN], sectors: u64) -> Chs {
     }
 }
 
+/// Whether the header of that answer says that the medium cannot be written (SBC-3, section 6.5.1).
+pub fn is_read_only(answer: &[u8; GEOMETRY_LEN]) -> bool {
+    answer[2] & 0x80 != 0
+}
+
 fn block<const N: usize>(bytes: [u8; N]) -> ([u8; 16], u8) {
     let mut block = [0; 16];
     block[..N].copy_from_slice(&bytes);
@@ -307,6 +312,7 @@ pub struct ScsiDisk<H, T> {
     /// Memory for answers.
     scratch: u64,
     most_bytes: u32,
+    read_only: bool,
 }
 
 impl<H: Handle, T: Transport> ScsiDisk<H, T> {
@@ -362,6 +368,7 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
             },
             scratch,
             most_bytes: found.most_bytes,
+            read_only: false,
         };
         disk.set_capacity(
             0,
@@ -378,6 +385,12 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
     pub fn with_size(mut self, sectors: u64, sector_size: u32, geometry: Chs) -> Self {
         self.set_capacity(sectors, sector_size);
         self.info.geometry = geometry;
+        self
+    }
+
+    /// The same device, which says whether it can be written. Of another one that is seen when it refuses.
+    pub fn with_protection(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
         self
     }
 
@@ -508,6 +521,9 @@ impl<H: Handle, T: Transport> BlockDevice for ScsiDisk<H, T> {
     }
 
     fn transfer(&mut self, request: &Request) -> Result<(), DiskError> {
+        if request.writes() && self.read_only {
+            return Err(DiskError::WriteProtected);
+        }
         let (block, block_len) = transfer_block(request.writes(), request.lba, request.count);
         let len = request.count.saturating_mul(self.info.sector_size);
         let buffer = request.buffer;

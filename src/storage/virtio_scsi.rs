@@ -165,8 +165,14 @@ enum Answered {
     NoDrive,
     /// A CD drive.
     Cd(Identity),
-    /// A disk, and its sectors and their size, where that is clear, and its geometry.
-    Disk(Identity, Option<(u64, u32)>, Chs),
+    /// A disk.
+    Disk {
+        identity: Identity,
+        /// Its sectors and their size, where that is clear.
+        size: Option<(u64, u32)>,
+        geometry: Chs,
+        read_only: bool,
+    },
 }
 
 /// How a job ended.
@@ -401,29 +407,44 @@ impl<H: Handle> Adapter<H> {
                 None => Answered::Unclear,
                 Some(None) => Answered::NoDrive,
                 Some(Some(identity)) if identity.kind == Kind::CdRom => Answered::Cd(identity),
-                Some(Some(identity)) => Answered::Disk(identity, None, Chs::default()),
+                Some(Some(identity)) => Answered::Disk {
+                    identity,
+                    size: None,
+                    geometry: Chs::default(),
+                    read_only: false,
+                },
             })
             .collect();
         // After a reset the first answer is only that there was one.
         for _ in 0..2 {
             let open: Vec<usize> = (0..units.len())
-                .filter(|&index| matches!(answered[index], Answered::Disk(_, None, _)))
+                .filter(|&index| matches!(answered[index], Answered::Disk { size: None, .. }))
                 .collect();
             let asked: Vec<Address> = open.iter().map(|&index| units[index]).collect();
             let answers = self.ask(&asked, &scsi::READ_CAPACITY)?;
             for (index, answer) in open.into_iter().zip(answers) {
-                if let Answered::Disk(_, size, _) = &mut answered[index] {
+                if let Answered::Disk { size, .. } = &mut answered[index] {
                     *size = answer.and_then(scsi::capacity_10);
                 }
             }
         }
         let answers = self.ask(units, &scsi::MODE_SENSE_GEOMETRY)?;
         for (answered, answer) in answered.iter_mut().zip(answers) {
-            // Heads and cylinders are for sectors of 512 bytes, whatever the disk has.
-            if let (Answered::Disk(_, Some((sectors, UNIT)), chs), Some(answer)) =
-                (answered, answer)
+            if let (
+                Answered::Disk {
+                    size,
+                    geometry,
+                    read_only,
+                    ..
+                },
+                Some(answer),
+            ) = (answered, answer)
             {
-                *chs = scsi::geometry(answer, *sectors);
+                *read_only = scsi::is_read_only(&answer);
+                // Heads and cylinders are for sectors of 512 bytes, whatever the disk has.
+                if let Some((sectors, UNIT)) = *size {
+                    *geometry = scsi::geometry(answer, sectors);
+                }
             }
         }
         Ok(answered)
@@ -614,9 +635,17 @@ fn look_at<H: Handle>(
     let hw = function.hw();
     match answer {
         Answered::Cd(identity) => Ok(ScsiDisk::new(hw, unit, identity, found)),
-        Answered::Disk(identity, Some((sectors, size)), chs) => {
+        Answered::Disk {
+            identity,
+            size: Some((sectors, size)),
+            geometry,
+            read_only,
+        } => {
             let disk = ScsiDisk::new(hw, unit, identity, found);
-            Ok(disk.map(|disk| disk.with_size(sectors, size, chs)))
+            Ok(disk.map(|disk| {
+                disk.with_size(sectors, size, geometry)
+                    .with_protection(read_only)
+            }))
         }
         _ => ScsiDisk::probe(hw, unit, found),
     }

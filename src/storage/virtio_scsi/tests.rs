@@ -13,6 +13,8 @@ const BUFFER: u64 = 0x2_0000;
 const INQUIRY: u8 = 0x12;
 const READ_CAPACITY_10: u8 = 0x25;
 const READ_10: u8 = 0x28;
+const WRITE_10: u8 = 0x2a;
+const MODE_SENSE: u8 = 0x1a;
 
 /// What is behind the adapter, what it was asked, and how the next requests end.
 #[derive(Default)]
@@ -21,6 +23,7 @@ struct Behind {
     units: BTreeMap<(u8, u16), u8>,
     last: Cell<u32>,
     sector_size: Cell<u32>,
+    read_only: Cell<bool>,
     requests: RefCell<Vec<(u8, u16, u8)>>,
     endings: RefCell<Vec<Ending>>,
     /// Response and status of the next commands that are no REPORT LUNS, and bytes that they leave out.
@@ -70,6 +73,7 @@ impl Behind {
                 self.sector_size.get().to_be_bytes(),
             ]
             .concat(),
+            MODE_SENSE => vec![3, 0, if self.read_only.get() { 0x80 } else { 0 }, 0],
             READ_10 => vec![0x5a; parts.last().unwrap().1 as usize],
             _ => Vec::new(),
         };
@@ -325,4 +329,15 @@ proptest::proptest! {
         assert!(luns.len() <= answer.len() / 8);
         assert!(luns.iter().all(|&lun| u32::from(lun) <= LUNS));
     }
+}
+
+#[test]
+fn a_disk_that_says_that_it_cannot_be_written_is_not_asked_to() {
+    let units = behind(&[(0, 0, 0)]);
+    units.read_only.set(true);
+    let (hw, _, mut disk) = disk(&units);
+    assert_eq!(disk.read(&hw, 0, 1, BUFFER), Ok(()));
+    let refused = Err(DiskError::WriteProtected);
+    assert_eq!(disk.write(&hw, 0, 1, BUFFER), refused);
+    assert_eq!(units.asked(WRITE_10), []);
 }

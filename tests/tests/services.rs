@@ -1,5 +1,5 @@
-//! The differential probe: every BIOS service answers as SeaBIOS does, except where `differences.toml` and
-//! `removable-differences.toml` say why not.
+//! The differential probe: every BIOS service answers as SeaBIOS does, except where `differences.toml`,
+//! `removable-differences.toml` and `empty-differences.toml` say why not.
 
 use std::fmt::Write;
 
@@ -23,6 +23,8 @@ struct Setup {
     bus: Bus,
     /// How a CD drive is connected whose functions are probed instead of the disks', as are those of a diskette drive.
     cd: Option<Bus>,
+    /// Both of them are empty.
+    empty: bool,
 }
 
 /// Runs the probe and leaves its readable report in `target/probe/`.
@@ -32,9 +34,11 @@ fn probe(setup: Setup, firmware: Firmware) -> Result<Report> {
         disks,
         bus,
         cd,
+        empty,
     } = setup;
     let script = match cd {
         None => services::all(disks),
+        Some(_) if empty => services::empty(),
         Some(_) => services::removable(),
     };
     let boot = Disk::running(&script, DISK_BYTES[0])?;
@@ -51,6 +55,12 @@ fn probe(setup: Setup, firmware: Firmware) -> Result<Report> {
     }
     let media = match cd {
         None => None,
+        Some(cd) if empty => {
+            config = config
+                .attach(Drive::cdrom(cd, None))
+                .attach(Drive::floppy(None));
+            None
+        }
         Some(cd) => {
             let (iso, floppy) = (Disk::patterned(8 << 20)?, Disk::patterned(FLOPPY_BYTES)?);
             config = config
@@ -86,6 +96,7 @@ fn differential(setup: Setup) -> Result<()> {
     } = setup;
     let table = match cd {
         None => "tests/differences.toml",
+        Some(_) if setup.empty => "tests/empty-differences.toml",
         Some(_) => "tests/removable-differences.toml",
     };
     let table = parse(&std::fs::read_to_string(workspace().join(table))?)?;
@@ -114,6 +125,7 @@ fn differential(setup: Setup) -> Result<()> {
 fn name(setup: Setup) -> String {
     match setup.cd {
         None => format!("{:?}", setup.bus),
+        Some(cd) if setup.empty => format!("{cd:?}-CD-empty"),
         Some(cd) => format!("{cd:?}-CD"),
     }
 }
@@ -124,6 +136,7 @@ fn ide(machine: Machine, disks: u8) -> Setup {
         disks,
         bus: Bus::Ide,
         cd: None,
+        empty: false,
     }
 }
 
@@ -133,6 +146,7 @@ fn removable(machine: Machine, bus: Bus, cd: Bus) -> Setup {
         disks: 1,
         bus,
         cd: Some(cd),
+        empty: false,
     }
 }
 
@@ -149,6 +163,22 @@ fn q35_with_a_floppy_and_a_sata_cd_answers_as_seabios() -> Result<()> {
 #[test]
 fn pc_with_a_floppy_and_a_scsi_cd_answers_as_seabios() -> Result<()> {
     differential(removable(Machine::Pc, Bus::Scsi, Bus::Scsi))
+}
+
+#[test]
+fn pc_with_an_empty_floppy_drive_and_an_empty_ide_cd_drive_answers_as_seabios() -> Result<()> {
+    differential(Setup {
+        empty: true,
+        ..removable(Machine::Pc, Bus::Ide, Bus::Ide)
+    })
+}
+
+#[test]
+fn q35_with_an_empty_floppy_drive_and_an_empty_sata_cd_drive_answers_as_seabios() -> Result<()> {
+    differential(Setup {
+        empty: true,
+        ..removable(Machine::Q35, Bus::Sata, Bus::Sata)
+    })
 }
 
 #[test]
@@ -173,6 +203,7 @@ fn q35_with_four_sata_disks_answers_as_seabios() -> Result<()> {
         disks: 4,
         bus: Bus::Sata,
         cd: None,
+        empty: false,
     })
 }
 
@@ -183,6 +214,7 @@ fn pc_with_two_virtio_disks_answers_as_seabios() -> Result<()> {
         disks: 2,
         bus: Bus::Virtio,
         cd: None,
+        empty: false,
     })
 }
 
@@ -193,6 +225,7 @@ fn q35_with_two_virtio_scsi_disks_answers_as_seabios() -> Result<()> {
         disks: 2,
         bus: Bus::Scsi,
         cd: None,
+        empty: false,
     })
 }
 
@@ -203,6 +236,7 @@ fn q35_with_two_nvme_disks_answers_as_seabios() -> Result<()> {
         disks: 2,
         bus: Bus::Nvme,
         cd: None,
+        empty: false,
     })
 }
 

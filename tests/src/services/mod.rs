@@ -41,6 +41,14 @@ pub fn all(disks: u8) -> Script {
     script
 }
 
+/// The probe of INT 13h on a diskette drive and on a CD drive, both empty.
+pub fn empty() -> Script {
+    let mut script = Script::new();
+    removable::empty_floppy(&mut script);
+    removable::empty_cd(&mut script);
+    script
+}
+
 /// The probe of INT 13h on a diskette drive and on a CD drive, each with a medium.
 pub fn removable() -> Script {
     let mut script = Script::new();

@@ -53,12 +53,15 @@ pub fn cd(script: &mut Script) {
         script.call(&name(&format!("45.{label}")), disk(0x4500 | al, CD));
     }
     script.call(&name("49"), disk(0x4900, CD));
-    // Nothing is emulated. AH=4Ch would begin to, and start what it boots.
+    // Nothing is emulated.
     for ax in [0x4a00u16, 0x4b00, 0x4b01, 0x4d00] {
         script.fill(BUFFER, 0x20, 0);
         script.poke(BUFFER, &[0x13]);
         script.call(&name(&format!("{ax:04x}")), disk(ax, CD).si(0));
     }
+    // A medium that there is not. What AH=4Ch can emulate it starts.
+    script.poke(BUFFER, &[0x13, 0x05]);
+    script.call(&name("4c00.bad"), disk(0x4c00, CD).si(0));
     for al in 0..=6u16 {
         script.call(&name(&format!("4e.{al}")), disk(0x4e00 | al, CD));
     }
@@ -94,6 +97,63 @@ fn reads(script: &mut Script) {
                 script.sum(&name(&format!("42.{label}.buffer")), BUFFER, 2048);
             }
         }
+    }
+}
+
+/// All functions on a CD drive without a medium.
+pub fn empty_cd(script: &mut Script) {
+    let name = |rest: &str| format!("int13.cd.{rest}");
+    for ah in [
+        0x00u16, 0x01, 0x02, 0x03, 0x04, 0x05, 0x08, 0x09, 0x0c, 0x0d, 0x10, 0x11, 0x14, 0x15,
+    ] {
+        let call = disk(ah << 8 | u16::from((2..5).contains(&ah)), CD);
+        script.call(&name(&format!("{ah:02x}")), call.cx(1).bx(0).hide(&["di"]));
+    }
+    script.call(&name("01.after"), disk(0x0100, CD));
+    script.call(&name("41"), disk(0x4100, CD).bx(0x55aa));
+    script.fill(BUFFER, 0x50, 0xee);
+    script.poke(BUFFER, &[0x42, 0]);
+    script.call(&name("48"), disk(0x4800, CD).si(0));
+    script.dump(&name("48"), BUFFER, 0x1a, View::Bytes);
+    for ah in [0x42u8, 0x43, 0x44, 0x47] {
+        packet(script, 16, 1, far(0), CD_PATTERN);
+        script.call(&name(&format!("{ah:02x}")), packed(ah, CD));
+    }
+    for (label, ax) in [
+        ("45.lock", 0x4500u16),
+        ("45.unlock", 0x4501),
+        ("45.state", 0x4502),
+        ("46", 0x4600),
+        ("49", 0x4900),
+        ("4a00", 0x4a00),
+        ("4b01", 0x4b01),
+        ("4c00", 0x4c00),
+        ("4d00", 0x4d00),
+    ] {
+        script.fill(BUFFER, 0x20, 0);
+        script.poke(BUFFER, &[0x13]);
+        script.call(&name(label), disk(ax, CD).si(0));
+    }
+}
+
+/// All functions on a diskette drive without a medium.
+pub fn empty_floppy(script: &mut Script) {
+    let name = |rest: &str| format!("int13.floppy.{rest}");
+    for ah in [0x00u16, 0x01, 0x08, 0x15, 0x16] {
+        let call = disk(ah << 8, FLOPPY).hide(&["di"]);
+        script.call(&name(&format!("{ah:02x}")), call);
+    }
+    for ah in [0x02u16, 0x03, 0x04] {
+        let call = disk(ah << 8 | 1, FLOPPY).cx(1).bx(0);
+        script.call(&name(&format!("{ah:02x}")), call);
+    }
+    script.call(&name("05"), disk(0x0512, FLOPPY).cx(0).bx(0));
+    script.call(&name("01.after"), disk(0x0100, FLOPPY));
+    script.call(&name("16.after"), disk(0x1600, FLOPPY));
+    state(script, "empty");
+    for ah in [0x42u16, 0x48] {
+        let call = disk(ah << 8, FLOPPY).ds(PACKET_AT.0).si(0);
+        script.call(&name(&format!("{ah:02x}")), call);
     }
 }
 

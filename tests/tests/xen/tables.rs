@@ -40,7 +40,7 @@ const SYSINFO: &[(&str, &str)] = &[
 
 /// The blob has the chassis of a `<sysinfo>`, and a structure of a vendor's own type.
 fn blob() -> Result<Vec<u8>> {
-    let xml = "<domain><sysinfo><chassis><entry name='manufacturer'>Acme</entry><entry name='serial'>CH-0001</entry>\
+    let xml = "<domain type='xen'><sysinfo type='smbios'><chassis><entry name='manufacturer'>Acme</entry><entry name='serial'>CH-0001</entry>\
                <entry name='sku'>CH-SKU</entry></chassis></sysinfo></domain>";
     let mut blob = firstlight_host::smbios::from_sysinfo(xml)?;
     let own = b"\xc8\x04\x00\xc8of a vendor\0\0";
@@ -145,7 +145,7 @@ fn has_name(report: &Report, name: &[u8]) -> Result<bool> {
 pub fn smbios_host(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
     let files = tempfile::tempdir()?;
-    let host = "<domain><sysinfo><bios><entry name='vendor'>Host Works</entry><entry name='version'>9.8</entry></bios>\
+    let host = "<domain type='xen'><sysinfo type='smbios'><bios><entry name='vendor'>Host Works</entry><entry name='version'>9.8</entry></bios>\
                 <system><entry name='manufacturer'>Host Maker</entry><entry name='serial'>H-1</entry></system></sysinfo></domain>";
     let keys = [
         ("platform/firstlight/smbios-mode", "host"),

@@ -91,6 +91,14 @@ const ALL: &[Group] = &[
             "an_exception_is_told_from_an_interrupt",
         ],
     ),
+    (
+        "storage",
+        &[
+            "writes_are_on_the_hosts_disk_when_the_call_returns",
+            "virtio_devices_of_every_age_boot",
+        ],
+    ),
+    ("hostile", &["a_jump_to_ffff_0_restarts"]),
     ("menu", &["a_guest_in_the_menu_can_be_migrated"]),
 ];
 

@@ -56,7 +56,7 @@ pub struct Args {
     /// Measure the host bootloader instead, beside pygrub
     #[arg(long)]
     bootloader: bool,
-    /// Count exits to KVM instead, beside SeaBIOS, qboot and, where it does not end the bed, OVMF, in the test bed of `cargo xtask kvm`
+    /// Count exits to KVM instead, beside SeaBIOS, qboot and OVMF, in the test bed of `cargo xtask kvm`
     #[arg(long, conflicts_with = "xen")]
     kvm: bool,
     /// With --kvm: write each exit to files in this directory

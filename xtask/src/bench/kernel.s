@@ -27,6 +27,41 @@
 
     .globl _start
 _start:
+    # For EFI it is a program, too, as Linux is with CONFIG_EFI_STUB (PE format, sections 2 to 4): for 32 bits, with one section.
+    .ascii  "MZ"
+    .org    0x3C
+    .long   pe - _start
+pe: .ascii  "PE\0\0"
+    .word   0x14C                       # Machine: i386
+    .word   1                           # NumberOfSections
+    .long   0, 0, 0
+    .word   sections - optional
+    .word   0x206                       # Characteristics: can be executed, has neither line numbers nor debugging information
+optional:
+    .word   0x10B                       # Magic: PE32
+    .word   0
+    .long   0x200, 0, 0                 # sizes of code and data
+    .long   0x1000                      # AddressOfEntryPoint
+    .long   0x1000, 0x2000              # BaseOfCode, BaseOfData
+    .long   0                           # ImageBase
+    .long   0x1000, 0x200               # SectionAlignment, FileAlignment
+    .long   0, 0, 0
+    .long   0
+    .long   0x2000, 0x200               # SizeOfImage, SizeOfHeaders
+    .long   0
+    .word   10, 0                       # Subsystem: EFI application
+    .long   0, 0, 0, 0
+    .long   0
+    .long   6                           # NumberOfRvaAndSizes
+    .rept   6
+    .quad   0
+    .endr
+sections:
+    .ascii  ".text\0\0\0"
+    .long   0x200, 0x1000               # VirtualSize, VirtualAddress
+    .long   0x200, protected - _start   # SizeOfRawData, PointerToRawData
+    .long   0, 0, 0
+    .long   0x60000020                  # code that can be read and executed
     .org    0x1F1
     .byte   1                           # setup_sects
     .word   0
@@ -46,7 +81,7 @@ _start:
     .long   0x200000                    # kernel_alignment
     .byte   1                           # relocatable_kernel
     .byte   21                          # min_alignment
-    .word   9                           # xloadflags: it has a 64-bit entry, which is EFI's handover entry (OVMF) too
+    .word   1                           # xloadflags: it has a 64-bit entry
     .long   2047                        # cmdline_size
     .org    0x258
     .quad   0x1000000                   # pref_address

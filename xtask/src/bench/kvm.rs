@@ -6,7 +6,7 @@ use super::guest;
 use super::kernel::QBOOT;
 use crate::bed::Bed;
 use crate::kvm::bed::{Config, quoted};
-use crate::{build, project};
+use crate::{build, project, xen};
 use anyhow::{Context, Result, ensure};
 use firstlight_vm::{Accelerator, Bus, Chardev, Disk, Guest, Kernel, Machine, qemu, wait};
 use serde_json::{Value, json};
@@ -19,8 +19,6 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_secs(300);
 /// The reads whose exits are counted.
 const READS: u16 = 8;
-/// OVMF's image in the bed.
-const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
 /// What the trace has of each exit.
 const EVENTS: &str = "kvm_exit kvm_pio kvm_mmio kvm_msr kvm_cpuid kvm_page_fault kvm_emulate_insn kvm_userspace_exit";
 
@@ -49,9 +47,12 @@ pub fn main(machines: &[Machine], trace: Option<&Path>) -> Result<()> {
     let firstlight = firmware("Firstlight", Some(build::firmware()?.rom));
     let seabios = firmware("SeaBIOS", None);
     let qboot = firmware("qboot", Some(QBOOT.into()));
-    let ovmf = firmware("OVMF", Some(OVMF.into()));
+    let ovmf = firmware("OVMF", Some(xen::ovmf::file()?));
     eprintln!("Starting the test bed");
-    let mut bed = Config::new().start()?;
+    let config = Config::new()
+        .share(&project::cache()?)
+        .lifetime(Duration::from_secs(2 * 3600));
+    let mut bed = config.start()?;
     let mut details = Vec::new();
     for &machine in machines {
         let own = Start::Disk(own_bus(machine));
@@ -72,7 +73,7 @@ pub fn main(machines: &[Machine], trace: Option<&Path>) -> Result<()> {
                     // QEMU's SVM is not good enough for everybody, and then the bed may be gone.
                     Err(error) => {
                         eprintln!("{} has no figures: {error:#}", firmware.name);
-                        bed = Config::new().start()?;
+                        bed = config.start()?;
                     }
                 }
             }

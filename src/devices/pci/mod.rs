@@ -300,6 +300,8 @@ pub struct PciDevice {
     pub pin: u8,
     /// The PIC input that its interrupt reaches, where it has one.
     pub irq: Option<u8>,
+    /// What its command register has had since set-up.
+    pub command: u16,
     /// The bridge's part, where this is a PCI-to-PCI bridge.
     pub bridge: Option<Bridge>,
     /// Index in the device list of the bridge in front of it; `None` on a root bus.
@@ -319,6 +321,7 @@ impl PciDevice {
             bars: [Bar::NONE; 7],
             pin: 0,
             irq: None,
+            command: 0,
             bridge: None,
             parent: None,
             root: 0,
@@ -354,13 +357,11 @@ impl PciDevice {
         self.vendor == vendor && self.device == device
     }
 
-    /// Lets the function use DMA, beside what it may already do.
+    /// Lets the function use DMA, beside what set-up lets it do: it comes before anybody else writes to that register.
     pub fn enable_bus_master(&self, hw: &(impl Ports + PhysMem), config: ConfigAccess) {
-        let enabled = config.read16(hw, self.bdf, reg::COMMAND) | command::BUS_MASTER;
-        match config {
-            // The address register still holds the address.
-            ConfigAccess::Ports => hw.out16(PORT_DATA, enabled),
-            ConfigAccess::Mmconfig(_) => config.write16(hw, self.bdf, reg::COMMAND, enabled),
+        let enabled = self.command | command::BUS_MASTER;
+        if enabled != self.command {
+            config.write16(hw, self.bdf, reg::COMMAND, enabled);
         }
     }
 

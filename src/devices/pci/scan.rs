@@ -76,8 +76,9 @@ const fn prefetchable(size: u64) -> Bar {
 }
 
 /// Intel datasheets 290549 (82441FX), 290550 (82371SB), 290562 (82371AB), 316966 (Q35), 316972 (ICH9), as QEMU has these chips; Xen's
-/// platform device; and the display that xl gives a guest by default.
-const KNOWN: [Known; 10] = [
+/// platform device; the display and the network card that xl gives a guest by default, the latter by Realtek's RTL8139C+ data sheet: a real
+/// one that is passed through is the same here.
+const KNOWN: [Known; 11] = [
     known(0x1237, 0x06_0000, false, &[], 0),
     known(0x29c0, 0x06_0000, false, &[], 0),
     known(0x7000, 0x06_0100, true, &[], 0),
@@ -111,6 +112,17 @@ const KNOWN: [Known; 10] = [
             false,
             &[(0, prefetchable(32 << 20)), (1, memory(4096))],
             0,
+        )
+    },
+    Known {
+        vendor: 0x10ec,
+        rom: true,
+        ..known(
+            0x8139,
+            0x02_0000,
+            false,
+            &[(0, io(256)), (1, memory(256))],
+            1,
         )
     },
 ];

@@ -91,8 +91,8 @@ pub fn install(
     for index in 0..devices.len() {
         place(hw, &input.access, &devices, index);
     }
-    for device in devices.iter().rev() {
-        enable(hw, &input.access, device);
+    for device in devices.iter_mut().rev() {
+        device.command = enable(hw, &input.access, device);
     }
     devices
 }
@@ -190,13 +190,15 @@ fn place(hw: &(impl Ports + PhysMem), access: &Access, devices: &[PciDevice], in
     chipset::init_device(hw, config, device, &access.routing);
 }
 
-/// Turns the function's decoders on. A bridge comes after what is behind it, so that the memory map changes with the bridge alone.
-fn enable(hw: &(impl Ports + PhysMem), access: &Access, device: &PciDevice) {
+/// Turns the function's decoders on, and returns what its command register has then. A bridge comes after what is behind it, so that
+/// the memory map changes with the bridge alone.
+fn enable(hw: &(impl Ports + PhysMem), access: &Access, device: &PciDevice) -> u16 {
     if decodes_nothing(device) {
-        return;
+        return 0;
     }
     let command = access.command | command_bits(device);
     access.config.write16(hw, device.bdf, reg::COMMAND, command);
+    command
 }
 
 /// Host and ISA bridges do their work whatever their command register says.

@@ -77,6 +77,34 @@ fn functions_may_use_dma_where_the_platform_says_so() {
 }
 
 #[test]
+fn functions_get_to_use_dma_beside_what_they_may_do() {
+    let pci = pc([]);
+    let devices = setup(&pci, &input(Chipset::I440fx));
+    let before = pci.accesses.get();
+    devices[4].enable_bus_master(&pci, ConfigAccess::Ports);
+    assert_eq!(pci.register(4, reg::COMMAND) as u16, 0x107);
+    assert_eq!(pci.accesses.get() - before, 2);
+}
+
+#[test]
+fn the_usual_network_card_of_xen_is_not_asked_for_what_is_known() {
+    let card = || {
+        let card = Function::new(4, 0x10ec, 0x8139, 0x02_0000).pin(1);
+        card.bar(0, 256, 1).bar(1, 256, 0).rom(1 << 18)
+    };
+    let mut other = card();
+    other.set(reg::ID, &0x1234_10ec_u32.to_le_bytes());
+    let [known, asked] = [card(), other].map(|card| {
+        let pci = pc([card]);
+        let mut found = setup(&pci, &input(Chipset::I440fx)).remove(5);
+        found.device = 0;
+        (found, pci.accesses.get())
+    });
+    assert_eq!(known.0, asked.0);
+    assert!(known.1 + 20 < asked.1, "{} and {}", known.1, asked.1);
+}
+
+#[test]
 fn an_empty_mmconfig_bus_takes_one_access_a_slot() {
     let pci = FakePci::new(vec![Function::new(0, 0x8086, 0x29c0, 0x06_0000)]);
     setup(&pci, &input(Chipset::Q35));
@@ -207,6 +235,7 @@ fn machine_strategy() -> impl Strategy<Value = Vec<PciDevice>> {
                 bars: all,
                 pin: 0,
                 irq: None,
+                command: 0,
                 bridge: bridge.map(|([has_io, has_pref, pref64], spare)| Bridge {
                     has_io,
                     has_pref,

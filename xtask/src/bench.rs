@@ -15,6 +15,7 @@ mod measure;
 mod rows;
 pub mod tables;
 mod trace;
+mod vmexits;
 mod way;
 mod xen;
 

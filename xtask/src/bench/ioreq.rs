@@ -42,13 +42,19 @@ const CONFIGURATION: u64 = 2;
 /// Whose the request is; `None` for those that no access of the guest's is behind.
 fn device(kind: u64, address: u64) -> Option<&'static str> {
     Some(match (kind, address) {
-        (CONFIGURATION, _) => "PCI configuration",
-        (PORT, 0x1ce..=0x1d0 | 0x3b0..=0x3df) => "VGA registers",
+        (CONFIGURATION, _) => "PCI registers",
+        (PORT, 0xcf8) => "addresses of PCI registers",
+        (PORT, 0x1ce..=0x1d0 | 0x3b4..=0x3b5 | 0x3ba | 0x3c0..=0x3df) => "VGA registers",
         (MEMORY, 0xa_0000..=0xb_ffff) => "VGA memory",
         (MEMORY, _) => "other memory",
         (PORT, 0x70..=0x71) => "CMOS",
         (PORT, 0x170..=0x177 | 0x1f0..=0x1f7 | 0x376 | 0x3f6 | 0xc000..) => "IDE",
-        (PORT, 0x60..=0x64) => "keyboard",
+        (PORT, 0x60 | 0x64) => "keyboard",
+        (
+            PORT,
+            0x278..=0x27f | 0x2e8..=0x2ff | 0x378..=0x37f | 0x3bc..=0x3bf | 0x3e8..=0x3ef | 0x3f8..,
+        ) if address < 0x400 => "serial and parallel ports",
+        (PORT, 0x3f0..=0x3f5 | 0x3f7) => "floppy disk controller",
         (PORT, 0x510..=0x51b) => "fw_cfg",
         (PORT, _) => "other ports",
         _ => return None,
@@ -78,7 +84,7 @@ mod tests {
         trace.push_str("noise\n");
         trace.push_str(&line(0, guest::PORT.into()));
         trace.push_str(&line(0, 0x70));
-        let expected = [("CMOS", 2), ("PCI configuration", 1), ("VGA memory", 1)];
+        let expected = [("CMOS", 2), ("PCI registers", 1), ("VGA memory", 1)];
         assert_eq!(count(&trace), Some(BTreeMap::from(expected)));
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! The guest is the boot sector of guest.s. The wall time from `xl unpause` has the toolstack's part taken away, which a loader that
 //! only says that it runs tells; the guest's processor time is Xen's account of it. What making the tables takes is counted in
-//! instructions, by [`tables`], and what reaches dom0's QEMU in requests, by [`ioreq`].
+//! instructions, by [`tables`], all exits to Xen, by [`vmexits`], and what of them reaches dom0's QEMU in requests, by [`ioreq`].
 
 use super::guest::{self, Report};
-use super::{ioreq, median, tables};
+use super::{ioreq, median, tables, vmexits};
 use crate::xen::bed::{Bed, Config};
 use crate::xen::dom0::Version;
 use crate::xen::guest::{Guest, Loader};
@@ -69,41 +69,33 @@ pub fn main(version: Version, runs: u32) -> Result<()> {
         .iter()
         .fold(config, |config, disk| config.disk(disk))
         .start()?;
-    let mut toolstack = Vec::new();
-    let mut times = [Times::default(), Times::default()];
-    let mut paravirtual = Vec::new();
-    for run in 1..=runs {
-        eprintln!("Run {run} of {runs}");
-        let seen = start(&mut bed, &empty, IDLE, 1)?;
-        toolstack.push(seconds(&seen, 0, 1));
-        for (times, (loader, disk, reads)) in times.iter_mut().zip([
-            (&ours, "/dev/vdc", READS),
-            (&Loader::Stock, "/dev/vdd", STOCK_READS),
-        ]) {
-            let seen = start(&mut bed, loader, IDLE, STARTED)?;
-            times.wall.push(seconds(&seen, 0, 1));
-            times.processor.push(processor_time(&mut bed)?);
-            let rate = throughput(&mut bed, loader, disk, EMULATED, reads)?;
-            times.throughput.push(rate);
-        }
-        paravirtual.push(throughput(&mut bed, &ours, "/dev/vde", "", PV_READS)?);
+    let (toolstack, times, paravirtual) = measured(&mut bed, &ours, &empty, runs)?;
+    eprintln!("Counting exits and instructions");
+    let mut counts = Vec::new();
+    for machine in MACHINES {
+        let ours = exits(&mut bed, &ours, machine)?;
+        counts.push((
+            machine.name,
+            [ours, exits(&mut bed, &Loader::Stock, machine)?],
+        ));
     }
-    eprintln!("Counting requests and instructions");
-    let requests = [
-        requests(&mut bed, &ours)?,
-        requests(&mut bed, &Loader::Stock)?,
-    ];
     let tables = tables::instructions(&mut bed, &hvmloader)?;
-    let toolstack = median(toolstack);
     let mut figures = times_of(toolstack, times);
-    figures.push(Figure {
-        name: "MB/s read by INT 13h, paravirtual".to_owned(),
-        ours: median(paravirtual) / 1e6,
-        // Its BIOS has the emulated disk only.
-        stock: figures[THROUGHPUT].stock,
-        digits: 2,
-    });
-    figures.extend(requests_of(&requests));
+    // The stock loader's BIOS has the emulated disk only.
+    for (beside, other) in [
+        ("", figures[THROUGHPUT].stock),
+        (", beside our own IDE disk", Some(figures[THROUGHPUT].ours)),
+    ] {
+        figures.push(Figure {
+            name: format!("MB/s read by INT 13h, paravirtual{beside}"),
+            ours: paravirtual,
+            stock: other,
+            digits: 2,
+        });
+    }
+    for (machine, counts) in &counts {
+        figures.extend(exits_of(machine, counts));
+    }
     figures.push(Figure {
         name: "guest instructions for the tables".to_owned(),
         ours: tables as f64,
@@ -111,6 +103,35 @@ pub fn main(version: Version, runs: u32) -> Result<()> {
         digits: 0,
     });
     report(version, toolstack, &figures)
+}
+
+/// Measures the toolstack's part in seconds, both loaders, and MB/s by the paravirtual disk, `runs` times in turn.
+fn measured(
+    bed: &mut Bed,
+    ours: &Loader,
+    empty: &Loader,
+    runs: u32,
+) -> Result<(f64, [Times; 2], f64)> {
+    let mut toolstack = Vec::new();
+    let mut times = [Times::default(), Times::default()];
+    let mut paravirtual = Vec::new();
+    for run in 1..=runs {
+        eprintln!("Run {run} of {runs}");
+        let seen = start(bed, empty, IDLE, 1)?;
+        toolstack.push(seconds(&seen, 0, 1));
+        for (times, (loader, disk, reads)) in times.iter_mut().zip([
+            (ours, "/dev/vdc", READS),
+            (&Loader::Stock, "/dev/vdd", STOCK_READS),
+        ]) {
+            let seen = start(bed, loader, IDLE, STARTED)?;
+            times.wall.push(seconds(&seen, 0, 1));
+            times.processor.push(processor_time(bed)?);
+            let rate = throughput(bed, loader, disk, EMULATED, reads)?;
+            times.throughput.push(rate);
+        }
+        paravirtual.push(throughput(bed, ours, "/dev/vde", "", PV_READS)?);
+    }
+    Ok((median(toolstack), times, median(paravirtual) / 1e6))
 }
 
 /// Bytes a second that a guest reads in so many reads from `disk`, with a setting for its firmware.
@@ -121,7 +142,7 @@ fn throughput(
     setting: &str,
     reads: u16,
 ) -> Result<f64> {
-    let seen = start_with(bed, loader, disk, FINISHED, "", setting)?;
+    let seen = start_with(bed, loader, disk, FINISHED, "", setting, |guest| guest)?;
     let bytes = f64::from(reads) * f64::from(guest::SECTORS_PER_READ) * 512.0;
     Ok(bytes / seconds(&seen, FINISHED - 1, FINISHED))
 }
@@ -134,22 +155,79 @@ fn seconds(moments: &[Instant], from: usize, to: usize) -> f64 {
 /// Starts a guest from `disk`. Returns the moment of `xl unpause`, then those at which each of the `bytes` bytes of its
 /// report was there.
 fn start(bed: &mut Bed, loader: &Loader, disk: &str, bytes: usize) -> Result<Vec<Instant>> {
-    start_with(bed, loader, disk, bytes, "", "")
+    start_with(bed, loader, disk, bytes, "", "", |guest| guest)
 }
 
-/// What reaches dom0's QEMU up to the boot sector, by device.
-fn requests(bed: &mut Bed, loader: &Loader) -> Result<BTreeMap<&'static str, u64>> {
-    let trace = format!(", \"-trace\", \"handle_ioreq\", \"-D\", \"{TRACE}\"");
-    start_with(bed, loader, IDLE, STARTED, &trace, "")?;
-    // QEMU writes the end of its log when it ends.
+/// A machine whose exits are counted.
+struct Machine {
+    name: &'static str,
+    cpus: u32,
+    /// PCI functions beside those of every guest: network cards.
+    functions: usize,
+}
+
+const MACHINES: &[Machine] = &[
+    Machine {
+        name: "",
+        cpus: 1,
+        functions: 0,
+    },
+    Machine {
+        name: " with 64 CPUs and 20 more functions",
+        cpus: 64,
+        functions: 20,
+    },
+];
+
+/// A guest's exits up to the boot sector.
+struct Exits {
+    /// Those that reach dom0's QEMU, by device.
+    requests: BTreeMap<&'static str, u64>,
+    /// All, by reason.
+    all: BTreeMap<&'static str, u64>,
+}
+
+/// Counts the exits of a guest. What it is counted from is left in target/xen-exits.
+fn exits(bed: &mut Bed, loader: &Loader, machine: &Machine) -> Result<Exits> {
+    let card = ", \"-device\", \"rtl8139,romfile=\"".repeat(machine.functions);
+    // Nothing else is to be traced.
     bed.destroy_all()?;
-    let name = "bench.trace";
-    bed.check(&format!("sleep 1; cp {TRACE} /job/{name}; rm {TRACE}"))?;
-    let text = fs::read_to_string(bed.job().join(name))?;
-    ioreq::count(&text).context("the trace does not come to the boot sector")
+    let options = format!(", \"-trace\", \"handle_ioreq\", \"-D\", \"{TRACE}\"{card}");
+    bed.check(&format!(
+        "rm -f {TRACE}*; $(ls /usr/sbin/xentrace /usr/lib/xen-*/bin/xentrace 2>/dev/null | head -1) -D -S 1024 -e {} {TRACE}.exits \
+         >/dev/null 2>&1 & echo $! >{TRACE}.pid; sleep 2",
+        vmexits::EVENTS
+    ))?;
+    let settings = |guest: Guest| guest.set("vcpus", machine.cpus);
+    start_with(bed, loader, IDLE, STARTED, &options, "", settings)?;
+    // QEMU writes the end of its log when it ends, and xentrace as well.
+    bed.destroy_all()?;
+    bed.check(&format!(
+        "kill $(cat {TRACE}.pid); sleep 2; cp {TRACE} {TRACE}.exits /job"
+    ))?;
+    let directory = project::target().join("xen-exits");
+    fs::create_dir_all(&directory)?;
+    let take = |name: &str| -> Result<Vec<u8>> {
+        let bytes = fs::read(bed.job().join(name))?;
+        let loader = match loader {
+            Loader::Stock => "stock",
+            Loader::File(_) => "firstlight",
+        };
+        fs::write(
+            directory.join(format!("{loader}-{}.{name}", machine.cpus)),
+            &bytes,
+        )?;
+        Ok(bytes)
+    };
+    let requests = String::from_utf8_lossy(&take("bench.trace")?).into_owned();
+    let all = take("bench.trace.exits")?;
+    Ok(Exits {
+        requests: ioreq::count(&requests).context("the trace does not come to the boot sector")?,
+        all: vmexits::count(&all).context("xentrace does not come to the boot sector")?,
+    })
 }
 
-/// [`start`], with further options of QEMU's, and a setting for the firmware: a name and a value.
+/// [`start`], with further options of QEMU's, a setting for the firmware (a name and a value), and what else the guest has.
 fn start_with(
     bed: &mut Bed,
     loader: &Loader,
@@ -157,6 +235,7 @@ fn start_with(
     bytes: usize,
     options: &str,
     setting: &str,
+    settings: impl FnOnce(Guest) -> Guest,
 ) -> Result<Vec<Instant>> {
     bed.destroy_all()?;
     let output = bed.job().join("bench.out");
@@ -168,6 +247,7 @@ fn start_with(
     let guest = Guest::new("bench", loader)
         .disk(disk)
         .set("device_model_args_hvm", arguments);
+    let guest = settings(guest);
     bed.create_paused(&guest)?;
     if !setting.is_empty() {
         bed.check(&format!(
@@ -261,32 +341,36 @@ fn times_of(toolstack: f64, times: [Times; 2]) -> Vec<Figure> {
     names.into_iter().enumerate().map(figure).collect()
 }
 
-fn requests_of(requests: &[BTreeMap<&'static str, u64>; 2]) -> Vec<Figure> {
-    let figure = |name: String, count: &dyn Fn(&BTreeMap<&str, u64>) -> u64| Figure {
-        name,
-        ours: count(&requests[0]) as f64,
-        stock: Some(count(&requests[1]) as f64),
-        digits: 0,
-    };
-    let all = figure(
-        "requests to QEMU before the boot sector".to_owned(),
-        &|counts| counts.values().sum(),
-    );
-    let devices: BTreeSet<_> = requests.iter().flat_map(BTreeMap::keys).collect();
-    let device = |device: &&str| {
-        figure(format!("  {device}"), &|counts| {
-            counts.get(device).copied().unwrap_or(0)
-        })
-    };
-    [all]
-        .into_iter()
-        .chain(devices.into_iter().map(device))
-        .collect()
+fn exits_of(machine: &str, [ours, stock]: &[Exits; 2]) -> Vec<Figure> {
+    let kinds = [
+        ("exits before the boot sector", &ours.all, &stock.all),
+        ("of them requests to QEMU", &ours.requests, &stock.requests),
+    ];
+    let mut figures = Vec::new();
+    for (name, ours, stock) in kinds {
+        let figure = |name: String, count: &dyn Fn(&BTreeMap<&str, u64>) -> u64| Figure {
+            name,
+            ours: count(ours) as f64,
+            stock: Some(count(stock) as f64),
+            digits: 0,
+        };
+        figures.push(figure(format!("{name}{machine}"), &|counts| {
+            counts.values().sum()
+        }));
+        let parts: BTreeSet<_> = [ours, stock].into_iter().flat_map(BTreeMap::keys).collect();
+        let part = |part: &&str| {
+            figure(format!("  {part}"), &|counts| {
+                counts.get(part).copied().unwrap_or(0)
+            })
+        };
+        figures.extend(parts.into_iter().map(part));
+    }
+    figures
 }
 
 fn report(version: Version, toolstack: f64, figures: &[Figure]) -> Result<()> {
     println!(
-        "\nXen {}; the toolstack's {toolstack:.2} s before a guest's first instruction are taken away\n{:<40} {:>12} {:>12} {:>8}",
+        "\nXen {}; the toolstack's {toolstack:.2} s before a guest's first instruction are taken away\n{:<64} {:>12} {:>12} {:>8}",
         version.number(),
         "",
         "Firstlight",
@@ -304,7 +388,7 @@ fn report(version: Version, toolstack: f64, figures: &[Figure]) -> Result<()> {
         let stock_text = stock.map_or("-".to_owned(), |stock| format!("{stock:.digits$}"));
         let ratio = figure.ratio();
         let ratio_text = ratio.map_or(String::new(), |ratio| format!("{ratio:.1}x"));
-        println!("{name:<40} {ours:>12.digits$} {stock_text:>12} {ratio_text:>8}");
+        println!("{name:<64} {ours:>12.digits$} {stock_text:>12} {ratio_text:>8}");
         rows.push(
             json!({ "what": name.trim(), "firstlight": ours, "stock": stock, "ratio": ratio }),
         );

@@ -11,7 +11,7 @@ use xtask::image::boot_sector::{PARTITION_START, boot_area};
 /// Sectors of the partition.
 const SECTORS: u32 = 8192;
 /// What GRUB's commands in tests need.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     "biosdisk",
     "part_msdos",
     "ext2",
@@ -21,6 +21,7 @@ const MODULES: [&str; 9] = [
     "cat",
     "loadenv",
     "search",
+    "sleep",
 ];
 /// An environment block (GRUB manual, section "The GRUB environment block").
 const ENVIRONMENT: &str = "# GRUB Environment Block\n";

@@ -120,8 +120,9 @@ pub fn is_content(messages: &str) -> Result<()> {
     Ok(())
 }
 
-/// A job that sleeps twice, and tells whether anything is different after that. `bytes` of memory have a pattern meanwhile.
-pub fn sleeping_job(bytes: u32) -> String {
+/// A job that sleeps twice, does the shell command `then` after each time, whose number is in `$turn`, and tells whether anything is
+/// different after that. `bytes` of memory have a pattern meanwhile.
+pub fn sleeping_job(bytes: u32, then: &str) -> String {
     format!(
         "
 dmesg -c > /dev/null
@@ -132,6 +133,7 @@ for turn in 1 2; do
     echo to-\"sleep $turn\"
     echo mem > /sys/power/state || echo not-\"asleep\"
     echo awake-\"again $turn\"
+    {then}
 done
 look > /tmp/after
 cmp /tmp/before /tmp/after && echo all-\"as before\"

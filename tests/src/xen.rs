@@ -20,7 +20,7 @@ pub use xtask::xen::guest::{Guest, Loader};
 pub const PROBE: Duration = Duration::from_secs(120);
 
 /// How long all tests of one version may take.
-const LIFETIME: Duration = Duration::from_secs(3 * 3600);
+const LIFETIME: Duration = Duration::from_secs(6 * 3600);
 /// Memory of the test bed in MiB: a guest of 5 GiB, dom0, and what Xen needs for both.
 const BED_MIB: u32 = 7168;
 /// Size of the probe's disk in bytes.

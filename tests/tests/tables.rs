@@ -308,7 +308,7 @@ fn sleeps(machine: Machine) -> Result<()> {
         .args(["-device", bridge, "-device", behind]);
     let sleep = format!(
         "echo deep > /sys/power/mem_sleep\n{}",
-        linux::sleeping_job(100_000_000)
+        linux::sleeping_job(100_000_000, ":")
     );
     let mut linux = linux::start(config, "no_console_suspend", &sleep)?;
     for turn in 1..=2 {

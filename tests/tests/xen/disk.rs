@@ -1,6 +1,7 @@
 //! Xen's paravirtual disks, as boot loaders use them by INT 13h.
 
-use super::PROBE;
+use super::DEADLINE;
+use super::kept::save_and_restore;
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::xen::{Bed, Guest, Version, bed, firstlight};
 use std::fs;
@@ -16,8 +17,16 @@ const DISK: usize = 4 << 20;
 const CONNECTED: &str = "connected to its back end";
 const LEFT: &str = "left to the guest's driver";
 
-/// A disk with something in each sector, in dom0's memory; its path there, and what the program says in each round.
-fn disk(bed: &mut Bed) -> Result<(String, String)> {
+/// The disk of the program that reads and writes it in rounds.
+pub(super) struct Transfers {
+    /// Its path in dom0, in memory there.
+    pub disk: String,
+    /// What the program says in each round.
+    said: String,
+}
+
+/// Makes a disk with something in each sector.
+pub(super) fn transfers(bed: &mut Bed) -> Result<Transfers> {
     let words: Vec<u16> = (0..DISK / 2)
         .map(|index| (index.wrapping_mul(40_503) >> 7) as u16)
         .collect();
@@ -28,34 +37,45 @@ fn disk(bed: &mut Bed) -> Result<(String, String)> {
     let sum = |words: &[u16]| words.iter().map(|word| u32::from(*word)).sum::<u32>();
     let all = sum(&words[FIRST..FIRST + 4 * BLOCK]);
     let last = sum(&words[FIRST + 3 * BLOCK..FIRST + 4 * BLOCK]);
-    Ok((
-        "/tmp/transfers.img".into(),
-        format!("sum {all:08x} {last:08x}\n"),
-    ))
+    Ok(Transfers {
+        disk: "/tmp/transfers.img".into(),
+        said: format!("sum {all:08x} {last:08x}\n"),
+    })
 }
 
-/// Starts a guest with `settings` for its firmware, and waits until it has done `rounds`.
-fn start(bed: &mut Bed, guest: &Guest, settings: &str, said: &str, rounds: usize) -> Result<()> {
-    bed.create_paused(guest)?;
-    let name = guest.name();
-    bed.check(&format!(
-        "at=/local/domain/$(xl domid {name})/platform/firstlight\n\
-         xenstore-write $at/log debug {settings}\n\
-         xl unpause {name}"
-    ))?;
-    rounds_done(bed, guest, said, rounds)
-}
+impl Transfers {
+    /// Starts a guest with `settings` for its firmware, and waits until it has done `rounds`.
+    pub fn start(&self, bed: &mut Bed, guest: &Guest, settings: &str, rounds: usize) -> Result<()> {
+        bed.create_paused(guest)?;
+        let name = guest.name();
+        bed.check(&format!(
+            "at=/local/domain/$(xl domid {name})/platform/firstlight\n\
+             xenstore-write $at/log debug {settings}\n\
+             xl unpause {name}"
+        ))?;
+        self.wait(bed, guest, rounds)
+    }
 
-fn rounds_done(bed: &mut Bed, guest: &Guest, said: &str, rounds: usize) -> Result<()> {
-    let serial = bed.wait_until(guest, "more rounds", PROBE, |serial| {
-        serial.matches("sum ").count() > rounds || serial.contains("error")
-    })?;
-    let serial = serial.replace('\r', "");
-    ensure!(
-        serial.matches(said).count() >= rounds,
-        "not {said:?}:\n{serial}"
-    );
-    Ok(())
+    /// How many rounds a guest has begun to tell of.
+    pub fn rounds(&self, bed: &Bed, guest: &Guest) -> usize {
+        bed.serial(guest).matches("sum ").count()
+    }
+
+    /// Waits until a guest has done `rounds`, and all that it has read is right.
+    pub fn wait(&self, bed: &mut Bed, guest: &Guest, rounds: usize) -> Result<()> {
+        let serial = bed.wait_until(guest, "more rounds", DEADLINE, |serial| {
+            serial.matches("sum ").count() > rounds || serial.contains("error")
+        })?;
+        let serial = serial.replace('\r', "");
+        // The last one may not be all there.
+        let done = serial.matches("sum ").count() - 1;
+        ensure!(
+            done >= rounds && serial.matches(&self.said).count() >= done,
+            "not {:?}:\n{serial}",
+            self.said
+        );
+        Ok(())
+    }
 }
 
 /// How often each of the two was said.
@@ -75,19 +95,17 @@ fn states(bed: &mut Bed, guest: &Guest, number: u32) -> Result<String> {
 /// By the emulated disk first, then by the back end, which is left before each kernel would start, also after a restore.
 pub fn pv_disk_is_read_and_written_also_after_a_restore(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
-    let (disk, said) = disk(&mut bed)?;
-    let guest = Guest::new("transfers", &firstlight()).disk(&disk);
-    start(&mut bed, &guest, "", &said, 3)?;
+    let transfers = transfers(&mut bed)?;
+    let guest = Guest::new("transfers", &firstlight()).disk(&transfers.disk);
+    transfers.start(&mut bed, &guest, "", 3)?;
     let dmesg = bed.dmesg()?;
     let [connected, left] = counts(&dmesg);
     ensure!(
         connected >= 3 && left >= 3,
         "{connected} and {left}:\n{dmesg}"
     );
-    bed.check(
-        "xl save transfers /tmp/saved && >/job/transfers.serial && xl restore /tmp/saved && rm /tmp/saved",
-    )?;
-    rounds_done(&mut bed, &guest, &said, 3)?;
+    save_and_restore(&mut bed, &guest)?;
+    transfers.wait(&mut bed, &guest, 3)?;
     let dmesg = bed.dmesg()?;
     ensure!(counts(&dmesg)[0] >= 3, "{dmesg}");
     ensure!(!dmesg.contains("only emulated"), "{dmesg}");
@@ -97,9 +115,10 @@ pub fn pv_disk_is_read_and_written_also_after_a_restore(version: Version) -> Res
 /// The kernel's back end, which keeps the pages mapped and takes requests whose segments are in a page of their own.
 pub fn pv_disk_by_the_kernels_back_end(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
-    let (disk, said) = disk(&mut bed)?;
+    let transfers = transfers(&mut bed)?;
     let device = bed.check(&format!(
-        "modprobe xen-blkback && modprobe loop && device=$(losetup -f) && losetup $device {disk} && echo $device"
+        "modprobe xen-blkback && modprobe loop && device=$(losetup -f) && losetup $device {} && echo $device",
+        transfers.disk
     ))?;
     let device = device.trim();
     // What Xen's own block script comes to, for a device that is there.
@@ -111,7 +130,7 @@ pub fn pv_disk_by_the_kernels_back_end(version: Version) -> Result<()> {
     let guest = Guest::new("blkback", &firstlight()).disk_specification(&format!(
         "format=raw,vdev=hda,access=rw,backendtype=phy,script=/tmp/block,target={device}"
     ));
-    start(&mut bed, &guest, "", &said, 3)?;
+    transfers.start(&mut bed, &guest, "", 3)?;
     // With a script for it, the toolstack makes no emulated disk beside it.
     let dmesg = bed.dmesg()?;
     ensure!(dmesg.contains("booting Xen disk hda"), "{dmesg}");
@@ -122,9 +141,9 @@ pub fn pv_disk_by_the_kernels_back_end(version: Version) -> Result<()> {
 
 pub fn without_pv_disk_the_emulated_one_is_used(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
-    let (disk, said) = disk(&mut bed)?;
-    let guest = Guest::new("emulated", &firstlight()).disk(&disk);
-    start(&mut bed, &guest, "$at/pv-disk no", &said, 1)?;
+    let transfers = transfers(&mut bed)?;
+    let guest = Guest::new("emulated", &firstlight()).disk(&transfers.disk);
+    transfers.start(&mut bed, &guest, "$at/pv-disk no", 1)?;
     let dmesg = bed.dmesg()?;
     ensure!(counts(&dmesg) == [0, 0], "{dmesg}");
     let states = states(&mut bed, &guest, 768)?;
@@ -135,11 +154,12 @@ pub fn without_pv_disk_the_emulated_one_is_used(version: Version) -> Result<()> 
 /// The fifth disk has no emulated twin, and boots.
 pub fn a_disk_that_is_only_a_vbd_boots(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
-    let (disk, said) = disk(&mut bed)?;
+    let transfers = transfers(&mut bed)?;
     let guest = Guest::new("fifth", &firstlight()).disk_specification(&format!(
-        "format=raw,vdev=xvde,access=rw,backendtype=qdisk,target={disk}"
+        "format=raw,vdev=xvde,access=rw,backendtype=qdisk,target={}",
+        transfers.disk
     ));
-    start(&mut bed, &guest, "", &said, 3)?;
+    transfers.start(&mut bed, &guest, "", 3)?;
     let dmesg = bed.dmesg()?;
     let booted = dmesg.contains("booting Xen disk xvde");
     ensure!(booted, "{dmesg}");
@@ -149,11 +169,11 @@ pub fn a_disk_that_is_only_a_vbd_boots(version: Version) -> Result<()> {
 /// A back end that is gone costs a few seconds, and the emulated disk goes on.
 pub fn without_a_back_end_the_emulated_disk_boots(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
-    let (disk, said) = disk(&mut bed)?;
-    let guest = Guest::new("orphan", &firstlight()).disk(&disk);
+    let transfers = transfers(&mut bed)?;
+    let guest = Guest::new("orphan", &firstlight()).disk(&transfers.disk);
     let damage =
         "&& at=/local/domain/$(xl domid orphan)/device/vbd/768 && xenstore-write $at/backend-id 77";
-    start(&mut bed, &guest, damage, &said, 1)?;
+    transfers.start(&mut bed, &guest, damage, 1)?;
     let dmesg = bed.dmesg()?;
     let line = dmesg
         .lines()

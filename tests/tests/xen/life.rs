@@ -1,8 +1,8 @@
-//! What happens to guests of Xen, and what kinds of them there are.
+//! What kinds of guests there are, each beside the stock loader.
 
-use super::{END, ensure_ram};
+use super::{DEADLINE, END, beside_stock, ensure_ram};
 use anyhow::{Context, Result, ensure};
-use firstlight_tests::xen::{Guest, Then, Version, bed, firstlight, probe_disk};
+use firstlight_tests::xen::{Guest, Then, Version, probe_disk};
 
 /// A kind of guest: its name, the MiB that it has beside its display, and its settings in xl.cfg.
 type Kind = (&'static str, u64, &'static [(&'static str, &'static str)]);
@@ -10,42 +10,47 @@ type Kind = (&'static str, u64, &'static [(&'static str, &'static str)]);
 const KINDS: &[Kind] = &[
     ("no-display", 256, &[("vga", "\"none\"")]),
     ("standard-vga", 240, &[("vga", "\"stdvga\"")]),
+    ("cirrus", 248, &[("vga", "\"cirrus\"")]),
     ("no-platform", 248, &[("xen_platform_pci", "0")]),
-    ("enlightened", 248, &[("viridian", "1"), ("nomigrate", "1")]),
+    ("platform", 248, &[("xen_platform_pci", "1")]),
+    ("enlightened", 248, &[("viridian", "1")]),
+    ("bound", 248, &[("nomigrate", "1")]),
+    ("nested", 248, &[("nestedhvm", "1")]),
+    ("two-cpus", 248, &[("vcpus", "2")]),
+    ("odd-cpus", 248, &[("vcpus", "7"), ("maxvcpus", "31")]),
     ("many-cpus", 248, &[("vcpus", "32")]),
 ];
 
-/// How long a guest with many CPUs may take, which share one here.
-const DEADLINE: std::time::Duration = std::time::Duration::from_secs(300);
-
 pub fn all_kinds_of_guests_start(version: Version) -> Result<()> {
-    let mut bed = bed(version)?;
-    let disk = probe_disk(&bed, Then::Tick)?;
-    for (name, mib, settings) in KINDS {
-        let guest = Guest::new(name, &firstlight()).disk(&disk);
-        let guest = settings
-            .iter()
-            .fold(guest, |guest, (option, value)| guest.set(option, value));
-        let report = bed.boot(&guest, END, DEADLINE).context(*name)?;
-        ensure_ram(&report, *mib, 0).context(*name)?;
-        bed.destroy_all()?;
-    }
-    Ok(())
+    beside_stock(version, "all_kinds_of_guests_start", |bed, loader| {
+        let disk = probe_disk(bed, Then::Tick)?;
+        for (name, mib, settings) in KINDS {
+            let guest = Guest::new(name, loader).disk(&disk);
+            let guest = settings
+                .iter()
+                .fold(guest, |guest, (option, value)| guest.set(option, value));
+            let report = bed.boot(&guest, END, DEADLINE).context(*name)?;
+            ensure_ram(&report, *mib, 0).context(*name)?;
+            bed.destroy_all()?;
+        }
+        Ok(())
+    })
 }
 
 /// The guest is told of all the memory that it may get; pages without memory behind them get some when they are touched.
 pub fn memory_on_demand(version: Version) -> Result<()> {
-    let mut bed = bed(version)?;
-    let guest = Guest::new("on-demand", &firstlight())
-        .disk(&probe_disk(&bed, Then::Tick)?)
-        .set("maxmem", 512);
-    let report = bed.boot(&guest, END, DEADLINE)?;
-    ensure_ram(&report, 504, 0)?;
-    let memory = bed.check("xl list on-demand")?;
-    let mib = memory.lines().last().and_then(|line| {
-        let mut words = line.split_whitespace();
-        words.nth(2)?.parse::<u32>().ok()
-    });
-    ensure!(mib.is_some_and(|mib| mib <= 257), "{memory}");
-    Ok(())
+    beside_stock(version, "memory_on_demand", |bed, loader| {
+        let guest = Guest::new("on-demand", loader)
+            .disk(&probe_disk(bed, Then::Tick)?)
+            .set("maxmem", 512);
+        let report = bed.boot(&guest, END, DEADLINE)?;
+        ensure_ram(&report, 504, 0)?;
+        let memory = bed.check("xl list on-demand")?;
+        let mib = memory.lines().last().and_then(|line| {
+            let mut words = line.split_whitespace();
+            words.nth(2)?.parse::<u32>().ok()
+        });
+        ensure!(mib.is_some_and(|mib| mib <= 257), "{memory}");
+        Ok(())
+    })
 }

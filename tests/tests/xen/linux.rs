@@ -1,14 +1,14 @@
 //! Linux in guests of Xen: a whole Debian, and the small Linux of the reports.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use firstlight_tests::differences;
 use firstlight_tests::guest::workspace;
 use firstlight_tests::linux::is_content;
 use firstlight_tests::xen::{
-    Bed, DEBIAN_DISK, Guest, Loader, Version, bed, facts, firstlight, linux_disk, small_linux,
+    Bed, DEBIAN_DISK, Guest, Loader, Version, bed, facts, firstlight, small_linux,
 };
 use std::time::Duration;
-use xtask::linux::{Linux, REPORT_END, Report};
+use xtask::linux::{Linux, Report};
 
 /// How long a whole Debian may take, two emulations deep.
 pub(super) const DEBIAN: Duration = Duration::from_secs(900);
@@ -118,34 +118,6 @@ fn living(bed: &mut Bed, settings: impl FnOnce(Guest) -> Guest) -> Result<String
     linux.initrd_with(&job, &initrd)?;
     let guest = settings(linux.xen_guest("living", &firstlight(), &initrd));
     bed.boot(&guest, ALIVE, DEBIAN)
-}
-
-/// Says what the kernel says, and counts on.
-const COUNTS: &str = "
-n=0
-while :; do
-    dmesg -c
-    n=$((n + 1))
-    echo counted-\"to\" $n.
-    sleep 1
-done
-";
-
-/// A Linux that was saved and restored goes on where it was, and has no complaint. It boots from a disk: libxl cannot restore a guest whose
-/// kernel it was given.
-pub fn linux_saved_and_restored(version: Version) -> Result<()> {
-    let mut bed = bed(version)?;
-    let disk = linux_disk(&mut bed, COUNTS)?;
-    let guest = Guest::new("kept", &firstlight()).disk(disk).pv_console();
-    let before = bed.boot(&guest, "counted-to 5.", DEBIAN)?;
-    bed.check("xl save kept /tmp/kept && xl restore /tmp/kept && rm /tmp/kept")?;
-    bed.follow_console(&guest)?;
-    let (_, before) = before.split_once(REPORT_END).context("no report")?;
-    let said = bed.wait_for(&guest, "counted-to 30.", DEBIAN)?;
-    ensure!(!said.contains("counted-to 1."), "it started again:\n{said}");
-    is_content(before)?;
-    is_content(&said)?;
-    bed.destroy_all()
 }
 
 /// CPUs and interrupts come from the MP table.

@@ -1,5 +1,6 @@
 //! The menu and other settings, as the owner of a guest of Xen gives them.
 
+use super::kept::save_and_restore;
 use anyhow::{Result, ensure};
 use firstlight_tests::media;
 use firstlight_tests::xen::{Bed, Guest, PROBE, Version, bed, firstlight, guest_lines};
@@ -125,7 +126,7 @@ pub fn saved_and_restored_in_the_menu(version: Version) -> Result<()> {
     let guest = two_disks(version, &mut bed, &files, Given::Store, &settings)?;
     bed.type_after(&guest, PROMPT, "\\033")?;
     bed.wait_for(&guest, MENU, PROBE)?;
-    bed.check("xl save menu /tmp/menu && xl restore /tmp/menu && rm /tmp/menu")?;
+    save_and_restore(&mut bed, &guest)?;
     bed.open_terminal(&guest)?;
     // The terminal is a new one: what tells that the guest lives is that it draws.
     bed.check("printf '\\033[B' >/tmp/keys")?;

@@ -1,9 +1,15 @@
 //! Restarting, sleeping and growing, asked for by a Linux in the guest.
 
-use super::DEBIAN;
+use super::kept::{save_and_restore, without_clock_warning};
+use super::linux::DEBIAN;
+use super::{END, beside_stock, with_fast_disk};
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::linux::{is_content, sleeping_job, slept_well};
-use firstlight_tests::xen::{Bed, Guest, Version, bed, firstlight};
+use firstlight_tests::xen::{
+    Bed, Guest, Loader, Then, Version, bed, firstlight, guest_lines, linux_disk, probe_disk,
+};
+use firstlight_vm::wait;
+use std::time::{Duration, Instant};
 use xtask::linux::{Linux, REPORT_END};
 
 /// How long dom0 may take to notice what a guest did.
@@ -13,6 +19,7 @@ const NOTICE: u32 = 120;
 fn start(
     bed: &mut Bed,
     name: &str,
+    loader: &Loader,
     settings: impl FnOnce(Guest) -> Guest,
     job: &str,
 ) -> Result<Guest> {
@@ -20,11 +27,7 @@ fn start(
     let files = tempfile::tempdir()?;
     let initrd = files.path().join("initrd");
     linux.initrd_with(job, &initrd)?;
-    let guest = settings(
-        linux
-            .xen_guest(name, &firstlight(), &initrd)
-            .set("memory", 512),
-    );
+    let guest = settings(linux.xen_guest(name, loader, &initrd).set("memory", 512));
     bed.create(&guest)?;
     Ok(guest)
 }
@@ -47,16 +50,56 @@ fn job(bed: &mut Bed, guest: &Guest) -> Result<String> {
     Ok(job.replace('\r', ""))
 }
 
+/// How often a guest restarts itself.
+const RESTARTS: usize = 100;
+/// And how often under the stock loader, which takes its time.
+const STOCK_RESTARTS: usize = 5;
+/// How long one start after the other may take.
+const RESTART: Duration = Duration::from_secs(60);
+
+/// A boot sector restarts its machine, again and again: each time the toolstack makes a new domain, and takes away all of the old one.
+pub fn a_hundred_restarts_from_inside(version: Version) -> Result<()> {
+    beside_stock(version, "a_hundred_restarts_from_inside", |bed, loader| {
+        let restarts = match loader {
+            Loader::Stock => STOCK_RESTARTS,
+            Loader::File(_) => RESTARTS,
+        };
+        let disk = probe_disk(bed, Then::Restart)?;
+        let guest = Guest::new("restart", loader)
+            .disk(&disk)
+            .string("on_reboot", "restart");
+        bed.create(&guest)?;
+        let mut ends = 0;
+        let mut last = Instant::now();
+        while ends <= restarts {
+            let dmesg = bed.dmesg()?;
+            let lines = guest_lines(&dmesg);
+            let new = lines.iter().filter(|line| line.contains(END)).count();
+            if new > 0 {
+                last = Instant::now();
+            }
+            ends += new;
+            ensure!(
+                last.elapsed() < RESTART * wait::scale(),
+                "{ends} starts, then nothing:\n{dmesg}\n{}",
+                bed.tails()
+            );
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        Ok(())
+    })
+}
+
 /// Linux restarts its machine: the toolstack makes a new domain, which comes up as well.
 pub fn linux_restarts_from_inside(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
     let restarting = |guest: Guest| guest.string("on_reboot", "restart");
     // Only when it is told to: the second start is the last one.
     let job = "read -r line && reboot -f";
-    let guest = start(&mut bed, "restarts", restarting, job)?;
+    let guest = start(&mut bed, "restarts", &firstlight(), restarting, job)?;
     let first = bed.check("xl domid restarts")?;
     bed.wait_for(&guest, REPORT_END, DEBIAN)?;
-    bed.check("echo >$(xenstore-read /local/domain/$(xl domid restarts)/console/tty)")?;
+    bed.check(&enter("restarts"))?;
     // The new domain has the name, and another number.
     until(
         &mut bed,
@@ -70,44 +113,81 @@ pub fn linux_restarts_from_inside(version: Version) -> Result<()> {
     bed.destroy_all()
 }
 
-/// Linux goes to sleep (S3) twice, and the toolstack wakes it up.
-pub fn linux_sleeps_and_is_woken_up(version: Version) -> Result<()> {
-    let mut bed = bed(version)?;
-    let settings = |guest: Guest| guest.set("vcpus", 2);
-    let sleep = format!("{}echo job-\"end\"\n", sleeping_job(30_000_000));
-    let guest = start(&mut bed, "sleeps", settings, &sleep)?;
-    for turn in 1..=2 {
-        bed.wait_for(&guest, &format!("to-sleep {turn}"), DEBIAN)?;
-        let suspended = "xl qemu-monitor-command sleeps 'info status' | grep -q suspended";
-        until(&mut bed, suspended)?;
-        bed.check("xl trigger sleeps s3resume")?;
-        bed.wait_for(&guest, &format!("awake-again {turn}"), DEBIAN)?;
-    }
-    let said = job(&mut bed, &guest)?;
-    slept_well(&said)?;
-    bed.destroy_all()
+/// Linux goes to sleep (S3) and is woken up, is saved and restored, and sleeps once more. It boots from a disk: libxl cannot restore a
+/// guest whose kernel it was given.
+pub fn linux_sleeps_is_woken_up_and_kept(version: Version) -> Result<()> {
+    let wait = "[ $turn = 2 ] || read -r line";
+    let sleep = format!("{}echo job-\"end\"\n", sleeping_job(30_000_000, wait));
+    beside_stock(
+        version,
+        "linux_sleeps_is_woken_up_and_kept",
+        |bed, loader| {
+            let disk = linux_disk(bed, &sleep)?;
+            let guest = Guest::new("sleeps", loader)
+                .disk(disk)
+                .set("vcpus", 2)
+                .pv_console();
+            let guest = with_fast_disk(guest, loader);
+            bed.create(&guest)?;
+            let turn = |bed: &mut Bed, number: u32| {
+                bed.wait_for(&guest, &format!("to-sleep {number}"), DEBIAN)?;
+                let suspended = "xl qemu-monitor-command sleeps 'info status' | grep -q suspended";
+                until(bed, suspended)?;
+                bed.check("xl trigger sleeps s3resume")?;
+                bed.wait_for(&guest, &format!("awake-again {number}"), DEBIAN)
+            };
+            turn(bed, 1)?;
+            save_and_restore(bed, &guest)?;
+            bed.check(&enter("sleeps"))?;
+            turn(bed, 2)?;
+            let said = bed.wait_for(&guest, JOB_END, DEBIAN)?.replace('\r', "");
+            slept_well(&without_clock_warning(&said))
+        },
+    )
 }
 
-/// Waits for a CPU to be plugged in, and uses it.
-const PLUGGED: &str = "
+/// The shell command that types a line on a guest's paravirtual console.
+fn enter(name: &str) -> String {
+    format!("echo >$(xenstore-read /local/domain/$(xl domid {name})/console/tty)")
+}
+
+/// CPUs that a guest may get.
+const CPUS: u32 = 32;
+
+/// Waits for each CPU to be plugged in, and uses it.
+fn plugged() -> String {
+    format!(
+        "
 dmesg -c > /dev/null
-echo ready-\"to plug\"
-for i in $(seq 300); do [ -e /sys/devices/system/cpu/cpu1/online ] && break; sleep 0.2; done
-echo 1 > /sys/devices/system/cpu/cpu1/online
-echo cpus-\"online\" $(cat /sys/devices/system/cpu/online)
+echo cpus-\"online\" 0.
+cpu=1
+while [ $cpu -lt {CPUS} ]; do
+    at=/sys/devices/system/cpu/cpu$cpu/online
+    for i in $(seq 300); do [ -e $at ] && break; sleep 0.2; done
+    echo 1 > $at
+    echo cpus-\"online\" $(cat /sys/devices/system/cpu/online).
+    cpu=$((cpu + 1))
+done
 dmesg
 echo job-\"end\"
-";
+"
+    )
+}
 
-/// The toolstack plugs in a CPU, of which ACPI tells Linux.
-pub fn linux_gets_another_cpu(version: Version) -> Result<()> {
-    let mut bed = bed(version)?;
-    let settings = |guest: Guest| guest.set("vcpus", 1).set("maxvcpus", 2);
-    let guest = start(&mut bed, "grows", settings, PLUGGED)?;
-    bed.wait_for(&guest, "ready-to plug", DEBIAN)?;
-    bed.check("xl vcpu-set grows 2")?;
-    let said = job(&mut bed, &guest)?;
-    ensure!(said.contains("cpus-online 0-1"), "{said}");
-    is_content(&said)?;
-    bed.destroy_all()
+/// The toolstack plugs in one CPU after the other, of which ACPI tells Linux.
+pub fn linux_gets_all_its_cpus(version: Version) -> Result<()> {
+    beside_stock(version, "linux_gets_all_its_cpus", |bed, loader| {
+        let settings = |guest: Guest| guest.set("vcpus", 1).set("maxvcpus", CPUS);
+        let guest = start(bed, "grows", loader, settings, &plugged())?;
+        bed.wait_for(&guest, "cpus-online 0.", DEBIAN)?;
+        for last in 1..CPUS {
+            // The toolstack's own deadlines are short here.
+            bed.check(&format!(
+                "for i in 1 2 3 4; do xl vcpu-set --ignore-host grows {} && exit 0; sleep 2; done; exit 1",
+                last + 1
+            ))?;
+            bed.wait_for(&guest, &format!("cpus-online 0-{last}."), DEBIAN)?;
+        }
+        is_content(&job(bed, &guest)?)
+    })
 }

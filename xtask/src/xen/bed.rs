@@ -296,7 +296,8 @@ impl Bed {
     }
 
     /// Lets the Debian in the first partition of `disk`, a device of dom0, wait longer for its devices: two emulations deep on a busy
-    /// machine, systemd's 90 s are short, and without its serial port there is no login prompt.
+    /// machine, systemd's 90 s are short, and without its serial port there is no login prompt. Its kernel does not complain either that
+    /// it was stuck for a while, as it is wherever it writes to that port for so long.
     ///
     /// # Errors
     /// The disk has no ext4 there, or dom0 does not answer.
@@ -304,7 +305,8 @@ impl Bed {
         self.check(&format!(
             "mkdir -p /tmp/disk && mount -t ext4 {disk}1 /tmp/disk && cd /tmp/disk/etc/systemd && mkdir -p system.conf.d &&\n\
              printf '[Manager]\\nDefaultDeviceTimeoutSec=15min\\nDefaultTimeoutStartSec=15min\\n' >system.conf.d/slow.conf &&\n\
-             cd / && umount /tmp/disk && sync"
+             grub=/tmp/disk/boot/grub/grub.cfg && {{ grep -q nowatchdog $grub ||\n\
+             sed -i '/^ *linux /s/$/ nowatchdog rcupdate.rcu_cpu_stall_suppress=1/' $grub; }} && cd / && umount /tmp/disk && sync"
         ))?;
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The Rust side of `bridge.s`: real-mode callers come in through [`install`]'s dispatcher, and [`call`] goes out to them.
+//! The Rust side of `bridge.s`: real-mode callers come in through [`install`]'s dispatcher, and [`call_handler`]
+//! and its like go out to them.
 
 use super::abi::{
     AP_MSRS, Call, Caller, HANDLER_STACK_SHARE, Kind, MASTER_IRQ_SIZE, Saved, Variables, selector,

@@ -108,7 +108,7 @@ impl Chipset {
         self.write_pam(hw, config, PAM_ALL_WRITABLE);
     }
 
-    /// Makes the same memory readable only, but for [`WRITABLE`](crate::low_memory::WRITABLE).
+    /// Makes the same memory readable only, but for [`WRITABLE`].
     pub fn lock_shadow(self, hw: &(impl Ports + PhysMem), config: ConfigAccess) {
         self.write_pam(hw, config, PAM_CLOSED);
     }

@@ -1,8 +1,9 @@
 //! What the integration tests share: starting guests with a deadline and reading what they say.
 //!
 //! - [`guest`] starts one QEMU and waits for what it prints;
-//! - [`disk`] makes the disks it boots from;
+//! - [`disk`] makes the disks it boots from, [`grub`] those that start GRUB;
 //! - [`libvirt`] starts domains by a libvirt of its own;
+//! - [`xen`] starts guests of Xen in a test bed that a program's tests share;
 //! - [`linux`] starts a small Linux that reports what it finds;
 //! - [`media`] makes disks and CDs that say which one was booted;
 //! - [`script`] describes calls of BIOS services, which `guest/executor.s` makes inside the guest;

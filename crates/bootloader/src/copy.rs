@@ -49,7 +49,7 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Makes one, for a [`Copy`].
+    /// Makes one, for a [`struct@Copy`].
     ///
     /// # Errors
     /// No more files can be opened.

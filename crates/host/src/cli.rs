@@ -1,4 +1,8 @@
 //! The command line of `firstlight`.
+#![allow(
+    rustdoc::invalid_html_tags,
+    reason = "elements of XML are named as --help shows them"
+)]
 
 use crate::domain::{Domain, TOOLSTACKS};
 use crate::{check, divert, doctor, firmware, run, smbios, source, xl};

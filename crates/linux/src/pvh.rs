@@ -26,7 +26,7 @@ pub struct StartInfo {
     pub cmdline: u64,
     /// ACPI's root pointer.
     pub rsdp: u64,
-    /// The list of [`MapEntry`]s.
+    /// The memory map: the list of its entries.
     pub map: u64,
     /// Its elements.
     pub map_count: u32,

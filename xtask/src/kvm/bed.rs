@@ -42,7 +42,7 @@ impl Config {
         }
     }
 
-    /// Connects this process's standard input and output to the guest that [`Bed::attach`] starts.
+    /// Connects this process's standard input and output to the guest that [`attach`] starts.
     pub fn console(mut self) -> Self {
         self.console = true;
         self

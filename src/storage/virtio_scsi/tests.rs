@@ -49,8 +49,36 @@ impl Behind {
         let (answer_at, answer_len, _) = parts[response];
         assert_eq!(answer_len, RESPONSE_LEN);
         let there = self.units.keys().any(|unit| unit.0 == target);
+        let most = parts.last().unwrap().1;
+        let mut data = self.answer(block[0], (target, lun), most);
+        let usual = (if there { 0 } else { response::BAD_TARGET }, 0, 0);
+        let (code, status, missing) = match block[0] {
+            REPORT_LUNS => usual,
+            _ => self.answers.borrow_mut().pop().unwrap_or(usual),
+        };
+        if code != response::OK || status != 0 {
+            data.clear();
+        }
+        if let Some(&(buffer, len, true)) = parts.get(response + 1) {
+            data.truncate(len as usize);
+            hw.write(buffer, &data);
+        }
+        if ending == Ending::Well {
+            let sense = self.sense.get();
+            let sense_len = if status == 2 && sense[0] != 0 { 18 } else { 0 };
+            hw.write32(answer_at + RESPONSE_SENSE_LEN, sense_len);
+            hw.write(answer_at + RESPONSE_SENSE, &sense);
+            hw.write32(answer_at + RESPONSE_RESIDUAL, missing);
+            hw.write8(answer_at + RESPONSE_QUALIFIER + 2, status);
+            hw.write8(answer_at + RESPONSE_RESPONSE, code);
+        }
+        ending
+    }
+
+    /// What a unit says to a command, of which `len` bytes are read.
+    fn answer(&self, opcode: u8, (target, lun): (u8, u16), len: u32) -> Vec<u8> {
         let luns = self.units.keys().filter(|unit| unit.0 == target);
-        let mut data = match block[0] {
+        match opcode {
             REPORT_LUNS => {
                 let entries: Vec<u8> = luns
                     .flat_map(|unit| {
@@ -74,31 +102,9 @@ impl Behind {
             ]
             .concat(),
             MODE_SENSE => vec![3, 0, if self.read_only.get() { 0x80 } else { 0 }, 0],
-            READ_10 => vec![0x5a; parts.last().unwrap().1 as usize],
+            READ_10 => vec![0x5a; len as usize],
             _ => Vec::new(),
-        };
-        let usual = (if there { 0 } else { response::BAD_TARGET }, 0, 0);
-        let (code, status, missing) = match block[0] {
-            REPORT_LUNS => usual,
-            _ => self.answers.borrow_mut().pop().unwrap_or(usual),
-        };
-        if code != response::OK || status != 0 {
-            data.clear();
         }
-        if let Some(&(buffer, len, true)) = parts.get(response + 1) {
-            data.truncate(len as usize);
-            hw.write(buffer, &data);
-        }
-        if ending == Ending::Well {
-            let sense = self.sense.get();
-            let sense_len = if status == 2 && sense[0] != 0 { 18 } else { 0 };
-            hw.write32(answer_at + RESPONSE_SENSE_LEN, sense_len);
-            hw.write(answer_at + RESPONSE_SENSE, &sense);
-            hw.write32(answer_at + RESPONSE_RESIDUAL, missing);
-            hw.write8(answer_at + RESPONSE_QUALIFIER + 2, status);
-            hw.write8(answer_at + RESPONSE_RESPONSE, code);
-        }
-        ending
     }
 
     fn asked(&self, code: u8) -> Vec<(u8, u16)> {

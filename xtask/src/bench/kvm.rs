@@ -77,26 +77,7 @@ pub fn main(machines: &[Machine], trace: Option<&Path>) -> Result<()> {
                     }
                 }
             }
-            println!("\nExits {what} on {}:", machine.name());
-            let boot: Vec<_> = columns
-                .iter()
-                .map(|(name, all)| (*name, &all.boot))
-                .collect();
-            print_counts(&boot);
-            for (name, summary) in &columns {
-                print_steps(name, summary);
-            }
-            if start == own {
-                println!(
-                    "\nExits for {READS} reads of 127 sectors on {}:",
-                    machine.name()
-                );
-                let reading: Vec<_> = columns
-                    .iter()
-                    .map(|(name, all)| (*name, &all.reading))
-                    .collect();
-                print_counts(&reading);
-            }
+            print_exits(machine, what, start, &columns);
             details.push(as_json(machine, what, &columns));
         }
     }
@@ -106,6 +87,30 @@ pub fn main(machines: &[Machine], trace: Option<&Path>) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("\nWritten to {}", path.display());
     Ok(())
+}
+
+/// Prints the exits of all firmwares on their way, and for reads where there is a disk.
+fn print_exits(machine: Machine, what: &str, start: Start, columns: &[(&str, Summary)]) {
+    println!("\nExits {what} on {}:", machine.name());
+    let boot: Vec<_> = columns
+        .iter()
+        .map(|(name, all)| (*name, &all.boot))
+        .collect();
+    print_counts(&boot);
+    for (name, summary) in columns {
+        print_steps(name, summary);
+    }
+    if start != Start::Kernel {
+        println!(
+            "\nExits for {READS} reads of 127 sectors on {}:",
+            machine.name()
+        );
+        let reading: Vec<_> = columns
+            .iter()
+            .map(|(name, all)| (*name, &all.reading))
+            .collect();
+        print_counts(&reading);
+    }
 }
 
 /// Counts the exits of one firmware on its way.

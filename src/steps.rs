@@ -14,7 +14,6 @@ use crate::low_memory::TABLES;
 use crate::platform::xen::{self, payload};
 use crate::platform::{Described, Installed, Machine, Platform, qemu, wake};
 use crate::settings::Settings;
-use crate::units::MIB;
 use firstlight_tables::e820::{E820Map, Kind};
 use firstlight_tables::place::Placer;
 
@@ -94,12 +93,12 @@ pub fn start_processors(board: &impl Board, machine: &Machine) {
 
 /// Opens the way for callers in virtual-8086 and 16-bit protected mode, where there is one.
 pub fn serve_protected_callers(board: &impl Board, machine: &mut Machine) {
-    /// What leaf 40000000h has in EBX on KVM, where such a caller was seen to hang.
+    /// What leaf 40000000h has in EBX on KVM, where nobody has tried it on a real processor: docs/kvm-test-bed.md.
     const KVM: u32 = u32::from_le_bytes(*b"KVMK");
     let by_qemu = matches!(machine.platform, Platform::Qemu);
     machine.serves_protected = by_qemu
         // What such a caller's page tables show of the first MiB would hide the firmware.
-        && machine.resident.start >= MIB
+        && !machine.is_small()
         && board.cpuid(0x4000_0000)[1] != KVM
         && smm::enable(board.hw(), machine.chipset, machine.config, &machine.pci)
         && board.enter_smm();

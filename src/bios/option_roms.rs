@@ -91,7 +91,8 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
         let machine = &bios.lock().machine;
         let mut sources = OptionRoms::at_post(machine);
         sources.retain(|source| !starts_given_kernel(hw, machine, source));
-        if card_roms(hw, machine) < CardRoms::All {
+        // Other cards' ROMs take more memory for granted than a small machine has.
+        if machine.is_small() || card_roms(hw, machine) < CardRoms::All {
             sources.retain(|source| !matches!(source, Source::Card(_)));
         }
         sources
@@ -171,6 +172,9 @@ pub fn of_card(bios: &Mutex<Bios>, hw: &impl Hardware, bdf: Bdf) -> Result<(), R
         }
         if card_roms(hw, &bios.machine) < CardRoms::All {
             return Err(RomError::Unwanted);
+        }
+        if bios.machine.is_small() {
+            return Err(RomError::NoRoom);
         }
         let mut cards = bios.machine.pci.iter();
         cards.find(|card| card.bdf == bdf).copied()

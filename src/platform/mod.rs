@@ -15,6 +15,7 @@ use crate::devices::chipset::Chipset;
 use crate::devices::pci::setup::Access;
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::settings::Settings;
+use crate::units::MIB;
 use firstlight_tables::e820::E820Map;
 use firstlight_tables::loader::Told;
 use firstlight_tables::place::Placer;
@@ -136,6 +137,11 @@ impl Machine {
     /// What every processor's feature control register is to hold, where QEMU says so.
     pub fn feature_control(&self, hw: &(impl Ports + PhysMem + Clock)) -> Option<u64> {
         qemu::wishes::feature_control(hw, self.fw_cfg.as_ref()?)
+    }
+
+    /// Whether there is no memory but the first MiB, with the firmware in it.
+    pub fn is_small(&self) -> bool {
+        !self.resident.is_empty() && self.resident.start < MIB
     }
 
     /// Lets option ROMs and the F segment be written. Returns whether they could not be before.

@@ -159,8 +159,10 @@ fn drivers<H: Handle>() -> &'static [Driver<H>] {
     }
 }
 
-/// Memory that there has to be for a controller but the first: its rings, its drives, and what comes after.
+/// Memory that there has to be for a controller: its rings, its drives, and what comes after.
 const ROOM: usize = 160 << 10;
+/// The same on a machine that has not so much before any is looked at.
+const LITTLE_ROOM: usize = 24 << 10;
 
 /// A controller that is not looked at, since there is no memory for it.
 fn left_out<H: Handle>(function: &Function<H>) -> Found {
@@ -172,11 +174,6 @@ fn left_out<H: Handle>(function: &Function<H>) -> Found {
     }
 }
 
-/// Whether there is memory for a controller.
-fn room(plenty: bool) -> bool {
-    plenty || room_for(ROOM)
-}
-
 /// What is to be looked at.
 enum Work<'a, H: 'static> {
     Machine(fn(&Around<H>) -> Vec<Found>),
@@ -186,11 +183,11 @@ enum Work<'a, H: 'static> {
 }
 
 impl<H: Handle> Work<'_, H> {
-    /// Does the next part, and tells whether that was the last one.
-    fn go_on(&mut self, around: &Around<H>, plenty: bool) -> bool {
+    /// Does the next part where there are `room` bytes of memory, and tells whether that was the last one.
+    fn go_on(&mut self, around: &Around<H>, room: usize) -> bool {
         let found = match self {
             Self::Machine(probe) => probe(around),
-            Self::Function(_, function) | Self::Search(_, function) if !room(plenty) => {
+            Self::Function(_, function) | Self::Search(_, function) if !room_for(room) => {
                 [left_out(function)].into()
             }
             Self::Function(Probe::AtOnce(probe), function) => probe(function),
@@ -229,21 +226,24 @@ fn work<'a, H: Handle>(around: &'a Around<'a, H>) -> Vec<Work<'a, H>> {
 /// Lets each driver look for its drives, on those functions that are wanted.
 pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
     let mut work = work(around);
-    let plenty = room_for(ROOM * work.len());
-    let first = work
-        .iter()
-        .position(|work| matches!(work, Work::Function(..)));
+    let room = if room_for(ROOM * work.len()) {
+        0
+    } else if room_for(ROOM) {
+        ROOM
+    } else {
+        LITTLE_ROOM
+    };
     // Those that take their time are set going before anything else is looked at.
-    for (index, work) in work.iter_mut().enumerate() {
+    for work in &mut work {
         if matches!(work, Work::Function(Probe::InParts(_), _)) {
-            work.go_on(around, plenty || Some(index) == first);
+            work.go_on(around, room);
         }
     }
     let mut waits = true;
     while waits {
         waits = false;
-        for (index, work) in work.iter_mut().enumerate() {
-            waits |= !work.go_on(around, plenty || Some(index) == first);
+        for work in &mut work {
+            waits |= !work.go_on(around, room);
         }
     }
     let done = work.into_iter().filter_map(|work| match work {

@@ -248,6 +248,17 @@ fn unreal_limits_survive(machine: Machine, firmware: Firmware) -> Result<()> {
     Ok(())
 }
 
+/// Services whose answers do not depend on where a caller's segments are.
+const WITHOUT_SEGMENTS: [&str; 5] = ["int11", "int12", "int16.peek", "int16.flags", "int1a.ticks"];
+
+/// What `report` has of the service `name` for the callers of `mode`: how it ended, CF and AX.
+fn answer(report: &Report, mode: &str, name: &str) -> [String; 3] {
+    ["call", "cf", "ax"].map(|field| {
+        let value = report.value(&format!("{mode}.{name}.{field}"));
+        value.unwrap_or_default().to_string()
+    })
+}
+
 /// Callers in virtual-8086 and 16-bit protected mode, whose interrupts are held back, so that nothing waits. With system management
 /// mode the former get what real mode gets; without it an error, but for what 16-bit code does.
 fn protected_callers_are_answered(machine: Machine, smm: &str) -> Result<()> {
@@ -258,7 +269,6 @@ fn protected_callers_are_answered(machine: Machine, smm: &str) -> Result<()> {
         "int10.teletype",
         "int15.wait",
     ];
-    const WITHOUT_SMM: [&str; 5] = ["int11", "int12", "int16.peek", "int16.flags", "int1a.ticks"];
     let callers = [
         ("real", Caller::Real),
         ("v86", Caller::V86),
@@ -287,16 +297,11 @@ fn protected_callers_are_answered(machine: Machine, smm: &str) -> Result<()> {
     let mut problems = Vec::new();
     for (mode, _) in &callers[1..] {
         for (name, _, _) in called() {
-            let value = |mode: &str, field| {
-                let value = report.value(&format!("{mode}.{name}.{field}"));
-                value.unwrap_or_default()
-            };
-            let how = value(mode, "call");
-            let [carry, ax] = [value(mode, "cf"), value(mode, "ax")];
-            let as_real = [&carry, &ax] == [&value("real", "cf"), &value("real", "ax")];
+            let [how, carry, ax] = answer(&report, mode, name);
+            let as_real = answer(&report, "real", name)[1..] == [carry.clone(), ax.clone()];
             let right = match smm {
                 "on" => as_real || *mode != "v86",
-                _ if WITHOUT_SMM.contains(name) => as_real || *mode != "v86",
+                _ if WITHOUT_SEGMENTS.contains(name) => as_real || *mode != "v86",
                 _ => carry == "1",
             };
             if how != "returned" || !right {
@@ -336,6 +341,36 @@ fn unreal_mode_survives_services() -> Result<()> {
 fn protected_mode_callers_are_served() -> Result<()> {
     for machine in Machine::ALL {
         protected_callers_are_answered(machine, "on")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn callers_in_16_bit_protected_mode_are_served() -> Result<()> {
+    let mut script = Script::new();
+    prepare(&mut script);
+    let called = || {
+        let all = SERVICES.iter();
+        all.filter(|(name, _, _)| WITHOUT_SEGMENTS.contains(name))
+    };
+    for (mode, caller) in [
+        ("real", Caller::Real),
+        ("protected-16", Caller::Protected16),
+    ] {
+        for (name, call, _) in called() {
+            script.call(&format!("{mode}.{name}"), call().from(caller));
+        }
+    }
+    for machine in Machine::ALL {
+        let report = run(machine, Firmware::Firstlight, &script)?;
+        for (name, _, _) in called() {
+            let [_, carry, ax] = answer(&report, "real", name);
+            let protected = answer(&report, "protected-16", name);
+            ensure!(
+                protected == ["returned".to_owned(), carry.clone(), ax.clone()],
+                "{machine} {name}: {protected:?}, from real mode CF {carry}, AX {ax}"
+            );
+        }
     }
     Ok(())
 }

@@ -429,9 +429,10 @@ fn the_console_on_another_port() -> Result<()> {
     Ok(())
 }
 
-/// Whether a line of the trace is a look at whether an IDE drive has finished, of which there are as many as that takes time.
+/// Whether a line of the trace is a look at whether an IDE drive has finished, or at the clock after some of them, of which there are as
+/// many as that takes time. Who waits for a user looks at the keyboard, too.
 fn waits_for_drive(line: &str) -> bool {
-    const STATUS: [&str; 3] = [" addr 0x1f7 ", " addr 0x3f6 ", "bmdma"];
+    const STATUS: [&str; 4] = [" addr 0x1f7 ", " addr 0x3f6 ", "bmdma", "acpi-tmr"];
     line.starts_with("memory_region_ops_read") && STATUS.iter().any(|name| line.contains(name))
 }
 

@@ -351,8 +351,9 @@ macro_rules! tests {
             a_domain_with_a_kernel
             linux_finds_the_stock_loaders_machine
             linux_restarts_from_inside
+            linux_sleeps_and_is_woken_up
             linux_sleeps_is_woken_up_and_kept
-            linux_gets_all_its_cpus
+            linux_gets_another_cpu
             making_the_tables_takes_less_than_a_million_instructions
             linux_without_acpi
             linux_without_apic

@@ -113,6 +113,24 @@ pub fn linux_restarts_from_inside(version: Version) -> Result<()> {
     bed.destroy_all()
 }
 
+/// Linux goes to sleep (S3) twice, and the toolstack wakes it up.
+pub fn linux_sleeps_and_is_woken_up(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let settings = |guest: Guest| guest.set("vcpus", 2);
+    let sleep = format!("{}echo job-\"end\"\n", sleeping_job(30_000_000, ":"));
+    let guest = start(&mut bed, "sleeps", &firstlight(), settings, &sleep)?;
+    for turn in 1..=2 {
+        bed.wait_for(&guest, &format!("to-sleep {turn}"), DEBIAN)?;
+        let suspended = "xl qemu-monitor-command sleeps 'info status' | grep -q suspended";
+        until(&mut bed, suspended)?;
+        bed.check("xl trigger sleeps s3resume")?;
+        bed.wait_for(&guest, &format!("awake-again {turn}"), DEBIAN)?;
+    }
+    let said = job(&mut bed, &guest)?;
+    slept_well(&said)?;
+    bed.destroy_all()
+}
+
 /// Linux goes to sleep (S3) and is woken up, is saved and restored, and sleeps once more. It boots from a disk: libxl cannot restore a
 /// guest whose kernel it was given.
 pub fn linux_sleeps_is_woken_up_and_kept(version: Version) -> Result<()> {
@@ -151,43 +169,26 @@ fn enter(name: &str) -> String {
     format!("echo >$(xenstore-read /local/domain/$(xl domid {name})/console/tty)")
 }
 
-/// CPUs that a guest may get.
-const CPUS: u32 = 32;
-
-/// Waits for each CPU to be plugged in, and uses it.
-fn plugged() -> String {
-    format!(
-        "
+/// Waits for a CPU to be plugged in, and uses it.
+const PLUGGED: &str = "
 dmesg -c > /dev/null
-echo cpus-\"online\" 0.
-cpu=1
-while [ $cpu -lt {CPUS} ]; do
-    at=/sys/devices/system/cpu/cpu$cpu/online
-    for i in $(seq 300); do [ -e $at ] && break; sleep 0.2; done
-    echo 1 > $at
-    echo cpus-\"online\" $(cat /sys/devices/system/cpu/online).
-    cpu=$((cpu + 1))
-done
+echo ready-\"to plug\"
+for i in $(seq 300); do [ -e /sys/devices/system/cpu/cpu1/online ] && break; sleep 0.2; done
+echo 1 > /sys/devices/system/cpu/cpu1/online
+echo cpus-\"online\" $(cat /sys/devices/system/cpu/online)
 dmesg
 echo job-\"end\"
-"
-    )
-}
+";
 
-/// The toolstack plugs in one CPU after the other, of which ACPI tells Linux.
-pub fn linux_gets_all_its_cpus(version: Version) -> Result<()> {
-    beside_stock(version, "linux_gets_all_its_cpus", |bed, loader| {
-        let settings = |guest: Guest| guest.set("vcpus", 1).set("maxvcpus", CPUS);
-        let guest = start(bed, "grows", loader, settings, &plugged())?;
-        bed.wait_for(&guest, "cpus-online 0.", DEBIAN)?;
-        for last in 1..CPUS {
-            // The toolstack's own deadlines are short here.
-            bed.check(&format!(
-                "for i in 1 2 3 4; do xl vcpu-set --ignore-host grows {} && exit 0; sleep 2; done; exit 1",
-                last + 1
-            ))?;
-            bed.wait_for(&guest, &format!("cpus-online 0-{last}."), DEBIAN)?;
-        }
-        is_content(&job(bed, &guest)?)
-    })
+/// The toolstack plugs in a CPU, of which ACPI tells Linux.
+pub fn linux_gets_another_cpu(version: Version) -> Result<()> {
+    let mut bed = bed(version)?;
+    let settings = |guest: Guest| guest.set("vcpus", 1).set("maxvcpus", 2);
+    let guest = start(&mut bed, "grows", &firstlight(), settings, PLUGGED)?;
+    bed.wait_for(&guest, "ready-to plug", DEBIAN)?;
+    bed.check("xl vcpu-set grows 2")?;
+    let said = job(&mut bed, &guest)?;
+    ensure!(said.contains("cpus-online 0-1"), "{said}");
+    is_content(&said)?;
+    bed.destroy_all()
 }

@@ -14,16 +14,11 @@ use xtask::linux::REPORT_END;
 
 /// Saves a guest, and restores it at once. What it says begins anew.
 pub(super) fn save_and_restore(bed: &mut Bed, guest: &Guest) -> Result<()> {
-    save_and_restore_by(bed, guest, "")
-}
-
-/// The same by another configuration than the one that was saved, a path in dom0.
-fn save_and_restore_by(bed: &mut Bed, guest: &Guest, configuration: &str) -> Result<()> {
     let name = guest.name();
     // dom0 has the file in memory. The toolstack's own deadlines are short here: a domain that has no device model in time is gone again.
     bed.check(&format!(
         "trap 'rm -f /tmp/kept' EXIT; xl save {name} /tmp/kept && >/job/{name}.serial || exit 1\n\
-         for i in 1 2 3 4; do xl restore {configuration} /tmp/kept && exit 0; xl destroy {name}; done; exit 1"
+         for i in 1 2 3 4; do xl restore /tmp/kept && exit 0; xl destroy {name}; done; exit 1"
     ))?;
     bed.follow_console(guest)
 }
@@ -181,74 +176,4 @@ pub fn paused_in_mid_transfer(version: Version) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// Where the stock loader has what it gives a guest: pages from here on.
-const STOCK_PAGES: u64 = 0xfc00_0000;
-/// Words of 32 bits there that are looked at.
-const WORDS: usize = 16 << 10;
-
-/// The generation ID changes when a guest is restored, and the guest finds the new one where the loader said that it is.
-pub fn the_generation_id_changes_by_a_restore(version: Version) -> Result<()> {
-    beside_stock(
-        version,
-        "the_generation_id_changes_by_a_restore",
-        |bed, loader| {
-            let guest = Guest::new("generation", loader)
-                .disk(&probe_disk(bed, Then::Tick)?)
-                .string("ms_vm_genid", "generate");
-            bed.create_paused(&guest)?;
-            let id = generation_id(bed)?;
-            bed.check(
-            "xenstore-write /local/domain/$(xl domid generation)/platform/firstlight/log debug; xl unpause generation",
-        )?;
-            bed.wait_for(&guest, "tick", PROBE)?;
-            let start = match loader {
-                Loader::Stock => STOCK_PAGES,
-                Loader::File(_) => nvs(&bed.dmesg()?).context("no memory of that kind")?,
-            };
-            let found = memory(bed, start, WORDS)?;
-            let at = found.windows(id.len()).position(|words| words == id);
-            let at =
-                start + 4 * at.with_context(|| format!("no {id:x?} from {start:#x} on"))? as u64;
-            save_and_restore(bed, &guest)?;
-            bed.wait_for(&guest, "tick", PROBE)?;
-            let (new, found) = (generation_id(bed)?, memory(bed, at, id.len())?);
-            ensure!(
-                new != id && found == new,
-                "{id:x?}, then {new:x?}, and the guest has {found:x?}"
-            );
-            Ok(())
-        },
-    )
-}
-
-/// The generation ID that the toolstack has for the guest, as words.
-fn generation_id(bed: &mut Bed) -> Result<[u32; 4]> {
-    let value =
-        bed.check("xenstore-read /local/domain/$(xl domid generation)/platform/generation-id")?;
-    let (low, high) = value.trim().split_once(':').context("two numbers")?;
-    let (low, high): (u64, u64) = (low.parse()?, high.parse()?);
-    Ok([low, low >> 32, high, high >> 32].map(|word| word as u32))
-}
-
-/// Words of the guest's memory.
-fn memory(bed: &mut Bed, address: u64, words: usize) -> Result<Vec<u32>> {
-    let text = bed.check(&format!(
-        "xl qemu-monitor-command generation 'xp /{words}wx {address:#x}'"
-    ))?;
-    let words = text
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("0x"));
-    let number = |word: &str| Ok(u32::from_str_radix(word.trim_end_matches("\\r\\n"), 16)?);
-    words.map(number).collect()
-}
-
-/// Where the firmware's first memory of that type begins, by its own log.
-fn nvs(dmesg: &str) -> Option<u64> {
-    let line = dmesg
-        .lines()
-        .find(|line| line.trim_end().ends_with(" Nvs"))?;
-    let start = line.split_once("memory 0x")?.1.split(' ').next()?;
-    u64::from_str_radix(start, 16).ok()
 }

@@ -334,7 +334,6 @@ macro_rules! tests {
             kept_in_grub
             kept_under_load_in_linux
             paused_in_mid_transfer
-            the_generation_id_changes_by_a_restore
             a_hundred_restarts_from_inside
             the_menu_by_keys_on_the_serial_console
             the_menu_by_an_oem_string

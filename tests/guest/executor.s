@@ -408,7 +408,9 @@ op_call:
     in al, 0x92
     and al, 0xfc
     out 0x92, al
-1:  test byte ptr [RECORD + 5], CALL_UNREAL
+1:  call test_a20
+    mov [out_a20_before], al
+    test byte ptr [RECORD + 5], CALL_UNREAL
     jz 1f
     call unreal_all
 1:  test byte ptr [RECORD + 5], CALL_FULL_STATE
@@ -697,7 +699,7 @@ out_fs:     .word 0
 out_gs:     .word 0
 out_ss:     .word 0
 out_a20:    .byte 0
-            .byte 0
+out_a20_before: .byte 0
 .if . - out - OUT_LENGTH
 .error "OUT_LENGTH"
 .endif

@@ -213,8 +213,9 @@ impl Report {
             );
             changed("df", call.eflags >> 10 & 1, eflags >> 10 & 1, 1);
             changed("if", call.eflags >> 9 & 1, eflags >> 9 & 1, 1);
-            let a20 = u8::from(!call.a20_is_off());
-            changed("a20", a20.into(), out[46].into(), 1);
+            let wanted = u8::from(!call.a20_is_off());
+            changed("a20-before", wanted.into(), out[47].into(), 1);
+            changed("a20", out[47].into(), out[46].into(), 1);
         }
         for (flag, bit) in [("cf", 0), ("zf", 6)] {
             let value = if call.hidden.contains(&flag) {

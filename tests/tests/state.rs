@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::disk::Disk;
-use firstlight_tests::guest::{Config, Firmware, Guest, Log, Machine};
+use firstlight_tests::guest::{Accelerator, Config, Firmware, Guest, Log, Machine, accelerator};
 use firstlight_tests::report::Report;
 use firstlight_tests::script::{BUFFER, BUFFER_SEGMENT, Call, Caller, HIGH_SSE, Script};
 
@@ -213,10 +213,15 @@ fn every_caller_is_served(machine: Machine, firmware: Firmware) -> Result<()> {
     let mut problems = Vec::new();
     for (variation, _) in VARIATIONS {
         for (name, _, allowed) in SERVICES {
+            let mut allowed = allowed.to_vec();
+            if accelerator() == Accelerator::Kvm {
+                // KVM has no line A20: memory does not wrap around, whatever the gate says.
+                allowed.push("a20-before");
+            }
             problems.extend(changed_fields(
                 &report,
                 &format!("{variation}.{name}"),
-                allowed,
+                &allowed,
             ));
         }
     }

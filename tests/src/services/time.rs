@@ -48,8 +48,9 @@ pub fn waits(script: &mut Script) {
     script.call("int15.86.none", system(0x8600).cx(0).dx(0));
     script.fill(BUFFER, 1, 0);
     let event = |ax| system(ax).es(BUFFER_SEGMENT).bx(0);
-    script.call("int15.83", event(0x8300).cx(0).dx(50_000));
-    script.call("int15.83.busy", event(0x8300).cx(0).dx(50_000));
+    // Half a second, which the next two calls have to find unfinished, however slowly they are reported.
+    script.call("int15.83", event(0x8300).cx(7).dx(0));
+    script.call("int15.83.busy", event(0x8300).cx(7).dx(0));
     script.call("int15.86.busy", system(0x8600).cx(0).dx(1000));
     script.wait_for_buffer_flag("int15.83.wait", 180);
     script.dump("int15.83.flag", BUFFER, 1, View::Bytes);

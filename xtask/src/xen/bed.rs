@@ -96,7 +96,7 @@ impl Config {
             lifetime: self.lifetime,
         };
         let bed = bed::Bed::start(&setup, |files| {
-            hypervisor::letting_guests_read_cr0(&images.xen, &files.join(HYPERVISOR))?;
+            hypervisor::for_qemu(&images.xen, &files.join(HYPERVISOR))?;
             Ok(self.machine(&images, files))
         })?;
         Ok(Bed {

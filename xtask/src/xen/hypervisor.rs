@@ -10,9 +10,39 @@ use std::process::{Command, Stdio};
 const PACKAGE: &str = "^xen-hypervisor-[0-9.]+-amd64$";
 
 /// The control registers of a guest with nested paging whose reads (bits 0 to 15) and writes (bits 16 to 31) Xen wants to be told of:
-/// all but CR2 and CR8 (APM volume 2, appendix B, VMCB offset 0). It is one constant of the hypervisor's code.
+/// all but CR2 and CR8 (APM volume 2, appendix B, VMCB offset 0).
 const CR_INTERCEPTS: u32 = !(1 << 2 | 1 << 8 | 1 << 18 | 1 << 24);
 const CR0_READ: u32 = 1;
+
+/// The bits of a page-directory-pointer entry that are reserved in 32-bit PAE paging (APM volume 2, section 5.2.3), and bit 5 among
+/// them, which other entries have as accessed.
+const PDPTE_RESERVED: u64 = 0xfff0_0000_0000_01e6;
+const ACCESSED: u64 = 1 << 5;
+
+/// A constant in Xen's code that is another one in the test bed.
+struct Change {
+    what: &'static str,
+    from: &'static [u8],
+    to: &'static [u8],
+}
+
+/// What QEMU's emulation of SVM does otherwise than processors do, and Xen lets pass when it is changed so.
+const CHANGES: [Change; 2] = [
+    // QEMU reports each read of a control register as one of CR0, and Xen answers a read of CR2 with a value that it has not kept up to
+    // date. A guest that Xen does not ask to be told of such reads has them right.
+    Change {
+        what: "intercepts",
+        from: &CR_INTERCEPTS.to_le_bytes(),
+        to: &(CR_INTERCEPTS & !CR0_READ).to_le_bytes(),
+    },
+    // QEMU sets a bit in these entries of a guest that is reserved there. Where Xen then reads an instruction of the guest's, it finds its
+    // page tables broken, and tries again for ever: OVMF for 32 bits gets no further than its first CPUID.
+    Change {
+        what: "reserved bits of page tables",
+        from: &PDPTE_RESERVED.to_le_bytes(),
+        to: &(PDPTE_RESERVED & !ACCESSED).to_le_bytes(),
+    },
+];
 
 /// Returns Xen as an ELF file, from the cache or from the newest package that apt knows.
 ///
@@ -54,25 +84,22 @@ fn make(work: &Path, product: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes Debian's hypervisor `xen` to `product`, changed in one bit so that QEMU's nested paging runs a Linux: it lets guests read CR0.
-///
-/// QEMU reports each read of a control register as one of CR0, and Xen answers a read of CR2 with a value that it has not kept up to
-/// date. A guest that Xen does not ask to be told of such reads has them right.
+/// Writes Debian's hypervisor `xen` to `product`, changed in two bits so that it runs all guests under QEMU.
 ///
 /// # Errors
-/// A file cannot be read or written, or the hypervisor does not have its intercepts where they are expected, once.
-pub fn letting_guests_read_cr0(xen: &Path, product: &Path) -> Result<()> {
+/// A file cannot be read or written, or the hypervisor does not have what is to be changed where it is expected, once.
+pub fn for_qemu(xen: &Path, product: &Path) -> Result<()> {
     let mut image = fs::read(xen)?;
-    let intercepts = CR_INTERCEPTS.to_le_bytes();
-    let mut places = (0..image.len()).filter(|at| image[*at..].starts_with(&intercepts));
-    let (Some(at), None) = (places.next(), places.next()) else {
-        bail!(
-            "{} has other intercepts than this test bed knows how to change",
-            xen.display()
-        );
-    };
-    let changed = CR_INTERCEPTS & !CR0_READ;
-    image[at..][..intercepts.len()].copy_from_slice(&changed.to_le_bytes());
+    for Change { what, from, to } in CHANGES {
+        let mut places = (0..image.len()).filter(|at| image[*at..].starts_with(from));
+        let (Some(at), None) = (places.next(), places.next()) else {
+            bail!(
+                "{} has other {what} than this test bed knows how to change",
+                xen.display()
+            );
+        };
+        image[at..][..to.len()].copy_from_slice(to);
+    }
     fs::write(product, image)?;
     Ok(())
 }

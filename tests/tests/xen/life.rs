@@ -4,6 +4,10 @@ use super::{DEADLINE, END, beside_stock, ensure_ram};
 use anyhow::{Context, Result, ensure};
 use firstlight_tests::xen::{Guest, Then, Version, probe_disk};
 
+/// Xen 4.20 makes no guest that may run guests itself, whatever its loader, on a processor that lacks some features of SVM (its
+/// docs/designs/nested-svm-cpu-features.md has the list), as QEMU's does.
+const NESTED: &str = "nested";
+
 /// A kind of guest: its name, the MiB that it has beside its display, and its settings in xl.cfg.
 type Kind = (&'static str, u64, &'static [(&'static str, &'static str)]);
 
@@ -15,7 +19,7 @@ const KINDS: &[Kind] = &[
     ("platform", 248, &[("xen_platform_pci", "1")]),
     ("enlightened", 248, &[("viridian", "1")]),
     ("bound", 248, &[("nomigrate", "1")]),
-    ("nested", 248, &[("nestedhvm", "1")]),
+    (NESTED, 248, &[("nestedhvm", "1")]),
     ("two-cpus", 248, &[("vcpus", "2")]),
     ("odd-cpus", 248, &[("vcpus", "7"), ("maxvcpus", "31")]),
     ("many-cpus", 248, &[("vcpus", "32")]),
@@ -24,7 +28,10 @@ const KINDS: &[Kind] = &[
 pub fn all_kinds_of_guests_start(version: Version) -> Result<()> {
     beside_stock(version, "all_kinds_of_guests_start", |bed, loader| {
         let disk = probe_disk(bed, Then::Tick)?;
-        for (name, mib, settings) in KINDS {
+        let kinds = KINDS
+            .iter()
+            .filter(|(name, _, _)| *name != NESTED || version != Version::V4_20);
+        for (name, mib, settings) in kinds {
             let guest = Guest::new(name, loader).disk(&disk);
             let guest = settings
                 .iter()

@@ -105,9 +105,11 @@ impl Config {
         machine.kernel = Some(Kernel {
             file: images.kernel.clone(),
             initrd: Some(images.initrd.clone()),
-            // On a busy host the kernel would find that its timer does not work.
+            // On a busy host the kernel would find that its timer does not work. Its own search for huge pages takes memory from running
+            // guests, which QEMU's emulation of SVM does not survive without nested paging: a processor waits for the other for ever.
             command_line: Some(
-                "console=ttyS0 loglevel=4 mitigations=off audit=0 no_timer_check".into(),
+                "console=ttyS0 loglevel=4 mitigations=off audit=0 no_timer_check transparent_hugepage=never"
+                    .into(),
             ),
         });
         machine

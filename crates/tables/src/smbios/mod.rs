@@ -335,10 +335,13 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Both entry points, as our own tables have them.
+    /// The version whose lengths our own structures have: who reads them compares.
+    const OURS: Version = Version { major: 3, minor: 0 };
+
+    /// Both entry points, as our own tables have them. The older one may have any version (DSP0134, section 5.2.1).
     pub const BOTH: Self = Self {
-        version_32: Some(Version { major: 2, minor: 8 }),
-        version_64: Some(Version { major: 3, minor: 0 }),
+        version_32: Some(Self::OURS),
+        version_64: Some(Self::OURS),
     };
 
     /// The entry point that QEMU's `etc/smbios/smbios-anchor` has; both where it is neither.

@@ -397,6 +397,20 @@ fn entry_points_sum_to_zero_and_point_to_the_table() {
     assert_eq!(install(&table, Entries::BOTH, &mut placer), Err(NoMemory));
 }
 
+/// Type 4 has 2Ah bytes up to version 2.8 and 30h from 3.0 on (DSP0134, table 21): fwts fails a table with another length than its entry
+/// point's version has.
+#[test]
+fn entry_points_have_the_version_that_structures_have_the_length_of() {
+    let table = generate(&input());
+    let processors = table.structures().filter(|structure| structure[0] == 4);
+    let lengths: Vec<u8> = processors.map(|structure| structure[1]).collect();
+    assert!(!lengths.is_empty());
+    assert!(lengths.iter().all(|length| *length == 0x30), "{lengths:x?}");
+    for version in [Entries::BOTH.version_32, Entries::BOTH.version_64] {
+        assert_eq!(version, Some(Version { major: 3, minor: 0 }));
+    }
+}
+
 #[test]
 fn the_anchor_says_which_entry_point() {
     let old = Entries::from_anchor(b"_SM_\0\x1f\x02\x08rest");

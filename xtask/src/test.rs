@@ -19,7 +19,7 @@ use std::time::Instant;
 pub struct Args {
     /// Run only the tests whose name contains this
     name: Option<String>,
-    /// Run all tests on real Xen, and nothing else: in a test bed of each version, beside each other, this takes an hour or more
+    /// Run all tests on real Xen, and nothing else: in a test bed of each version, this takes an hour or more
     #[arg(long)]
     xen: bool,
     /// Run the tests on real KVM, and nothing else: in a test bed, this takes many minutes
@@ -85,9 +85,11 @@ impl fmt::Display for Summary {
 const HOST: [&str; 3] = ["--workspace", "--exclude", "firstlight-tests"];
 /// Which run in guests of QEMU.
 const GUESTS: [&str; 2] = ["--package", "firstlight-tests"];
-/// Which run in guests of Xen: a program's tests share a test bed, so one runs at a time, and `cargo test` by itself leaves them out. A bed
-/// is work for one processor, most of the time: the programs of each list run one after the other, and the lists beside each other.
+/// Which run in guests of Xen: a program's tests share a test bed, so one runs at a time, and `cargo test` by itself leaves them out. The
+/// programs of each list run one after the other, and the lists beside each other where the machine has the processors for it.
 const XEN: [&[&str]; 2] = [&["xen_4_17"], &["xen_4_20", "xen_libvirt"]];
+/// How many processors a bed keeps busy: dom0's and its guests'.
+const BED_CPUS: usize = 2;
 
 /// Those that run by default, since they take little more than the start of the test bed: a good boot, one with nothing to boot, another
 /// firmware behind ours, and a damaged one.
@@ -190,8 +192,16 @@ fn xen(environment: &[(&str, PathBuf)], args: &Args) -> Result<Summary> {
         }
         Ok(summary)
     };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let lists = if cpus >= BED_CPUS * XEN.len() {
+        XEN.map(<[_]>::to_vec).to_vec()
+    } else {
+        vec![XEN.concat()]
+    };
     std::thread::scope(|scope| {
-        let lists = XEN.map(|programs| scope.spawn(move || list(programs)));
+        let list = &list;
+        let spawn = |programs: Vec<&'static str>| scope.spawn(move || list(&programs));
+        let lists: Vec<_> = lists.into_iter().map(spawn).collect();
         let mut all = Summary::default();
         for run in lists {
             let one = run.join().map_err(|_| anyhow!("a thread panicked"))??;

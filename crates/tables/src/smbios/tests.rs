@@ -397,7 +397,7 @@ fn entry_points_sum_to_zero_and_point_to_the_table() {
     assert_eq!(install(&table, Entries::BOTH, &mut placer), Err(NoMemory));
 }
 
-/// Type 4 has 2Ah bytes up to version 2.8 and 30h from 3.0 on (DSP0134, table 21): fwts fails a table with another length than its entry
+/// Type 4 has 2Ah bytes up to version 2.8 and 30h from 3.0 on (DSP0134, section 7.5): fwts fails a table with another length than its entry
 /// point's version has.
 #[test]
 fn entry_points_have_the_version_that_structures_have_the_length_of() {

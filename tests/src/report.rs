@@ -399,7 +399,7 @@ mod tests {
         for value in [0x4000, 0x4000, 0xf5f5, 0x6565, 0x6000u16] {
             out.extend(value.to_le_bytes());
         }
-        out.extend([1, 0]);
+        out.extend([1, 1]);
         let log = format!("a firmware line\n~B80\n~Xint12\nnoise~C{}\n~E\n", hex(&out));
         let report = Report::parse(&script, &log)?;
         let fields: Vec<_> = report

@@ -3,6 +3,7 @@
 //! The beds of `cargo xtask xen` and `cargo xtask kvm` differ in what runs there; the machine, the way of commands and files, and all
 //! deadlines are these.
 
+mod emulator;
 pub mod image;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -79,7 +80,8 @@ impl Bed {
             tied("timeout")
         };
         let seconds = setup.lifetime.as_secs().to_string();
-        timeout.args(["--foreground", "-k", "5", &seconds, qemu::PROGRAM]);
+        timeout.args(["--foreground", "-k", "5", &seconds]);
+        timeout.args(emulator::program()?);
         let mut machine = machine(files.path())?;
         setup.devices(files.path(), &mut machine);
         let child = timeout

@@ -100,7 +100,7 @@ impl Config {
     fn machine(&self, images: &Images) -> firstlight_vm::Guest {
         let mut machine = firstlight_vm::Guest::new(Machine::Q35);
         machine.memory_mib = self.memory_mib.into();
-        machine.cpus.count = 2;
+        machine.cpus.count = 1;
         machine.cpus.model = Some("max".into());
         machine.kernel = Some(Kernel {
             file: images.kernel.clone(),

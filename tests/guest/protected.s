@@ -69,6 +69,7 @@ no_entry:                           # the scan or the directory found nothing to
     call line_end
     mov al, 'C'
     jmp report_out
+# By flat addresses: QEMU 11's translator forgets an override by CS where the bases of all data segments are zero.
 .code32
 call32_protected:
     mov ax, 0x08
@@ -78,14 +79,14 @@ call32_protected:
     mov gs, ax
     mov ss, ax
     mov esp, MODE_STACK
-    mov eax, cs:[RECORD + 12]
-    mov ebx, cs:[RECORD + 16]
-    mov ecx, cs:[RECORD + 20]
-    mov edx, cs:[RECORD + 24]
-    mov esi, cs:[RECORD + 28]
-    mov edi, cs:[RECORD + 32]
-    mov ebp, cs:[RECORD + 36]
-    call fword ptr cs:[entry32]
+    mov eax, [OWN_BASE + RECORD + 12]
+    mov ebx, [OWN_BASE + RECORD + 16]
+    mov ecx, [OWN_BASE + RECORD + 20]
+    mov edx, [OWN_BASE + RECORD + 24]
+    mov esi, [OWN_BASE + RECORD + 28]
+    mov edi, [OWN_BASE + RECORD + 32]
+    mov ebp, [OWN_BASE + RECORD + 36]
+    call fword ptr [OWN_BASE + entry32]
     pushfd
     push ds
     push es
@@ -181,27 +182,27 @@ v86_protected:
     mov esp, MODE_STACK
     mov ax, 0x38
     ltr ax
-    movzx eax, word ptr cs:[RECORD + 46]
+    movzx eax, word ptr [OWN_BASE + RECORD + 46]
     push eax
-    movzx eax, word ptr cs:[RECORD + 44]
+    movzx eax, word ptr [OWN_BASE + RECORD + 44]
     push eax
-    movzx eax, word ptr cs:[RECORD + 40]
+    movzx eax, word ptr [OWN_BASE + RECORD + 40]
     push eax
-    movzx eax, word ptr cs:[RECORD + 42]
+    movzx eax, word ptr [OWN_BASE + RECORD + 42]
     push eax
-    movzx eax, word ptr cs:[RECORD + 6]
+    movzx eax, word ptr [OWN_BASE + RECORD + 6]
     push eax
-    push dword ptr cs:[RECORD + 8]
+    push dword ptr [OWN_BASE + RECORD + 8]
     push 0x23002                                # VM, IOPL 3
     push OWN_SEGMENT
     push offset v86_code
-    mov eax, cs:[RECORD + 12]
-    mov ebx, cs:[RECORD + 16]
-    mov ecx, cs:[RECORD + 20]
-    mov edx, cs:[RECORD + 24]
-    mov esi, cs:[RECORD + 28]
-    mov edi, cs:[RECORD + 32]
-    mov ebp, cs:[RECORD + 36]
+    mov eax, [OWN_BASE + RECORD + 12]
+    mov ebx, [OWN_BASE + RECORD + 16]
+    mov ecx, [OWN_BASE + RECORD + 20]
+    mov edx, [OWN_BASE + RECORD + 24]
+    mov esi, [OWN_BASE + RECORD + 28]
+    mov edi, [OWN_BASE + RECORD + 32]
+    mov ebp, [OWN_BASE + RECORD + 36]
     iretd
 .code16
 v86_code:

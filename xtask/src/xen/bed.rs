@@ -102,6 +102,7 @@ impl Config {
         Ok(Bed {
             bed,
             dmesg: String::new(),
+            end: None,
         })
     }
 
@@ -139,6 +140,8 @@ impl Config {
 pub struct Bed {
     bed: bed::Bed,
     dmesg: String,
+    /// When no guest is waited for any more.
+    end: Option<Instant>,
 }
 
 impl Deref for Bed {
@@ -263,8 +266,9 @@ impl Bed {
         deadline: Duration,
         check: impl Fn(&str) -> bool,
     ) -> Result<String> {
-        let deadline = deadline * wait::scale();
-        let end = Instant::now() + deadline;
+        let start = Instant::now();
+        let end = start + deadline * wait::scale();
+        let end = self.end.map_or(end, |earlier| end.min(earlier));
         loop {
             let serial = self.serial(guest);
             if check(&serial) {
@@ -274,9 +278,9 @@ impl Bed {
             if gone || Instant::now() > end {
                 let dmesg = if gone { String::new() } else { self.dmesg()? };
                 let name = guest.name();
-                let limit = deadline.as_secs();
+                let waited = start.elapsed().as_secs();
                 bail!(
-                    "{name}: no {what} in {limit} s\n--- serial ---\n{}\n--- xl dmesg ---\n{}\n{}",
+                    "{name}: no {what} in {waited} s\n--- serial ---\n{}\n--- xl dmesg ---\n{}\n{}",
                     tail(&serial),
                     tail(&dmesg),
                     self.tails()
@@ -284,6 +288,11 @@ impl Bed {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// From now on, waits for no guest longer than `time` from now, whatever a deadline says.
+    pub fn give_up_after(&mut self, time: Duration) {
+        self.end = Some(Instant::now() + time);
     }
 
     /// Ends all guests.

@@ -240,9 +240,10 @@ pm16_code:
     mov ax, 0x50
     mov ss, ax
     mov esp, cs:[RECORD + 8]
+    mov ax, 0x58
+    mov es, ax
     mov ax, 0x28
     mov ds, ax
-    mov es, ax
     mov fs, ax
     mov gs, ax
     mov eax, [RECORD + 12]

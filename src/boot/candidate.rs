@@ -1,9 +1,11 @@
 //! What could be booted.
 
+use crate::devices::name::Name;
 use crate::devices::pci::Bdf;
 use crate::devices::place::Place;
 use crate::rom::BootVector;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 
 /// What a candidate is, as far as the boot order distinguishes.
@@ -112,9 +114,9 @@ pub struct Candidate {
     /// Its kind.
     pub kind: Kind,
     /// What a person knows it by.
-    pub name: String,
+    pub name: Name,
     /// Where it is, if it has a place in the device tree.
-    pub place: Option<Place>,
+    pub place: Option<Arc<Place>>,
     /// How it is booted.
     pub target: Target,
 }

@@ -239,7 +239,7 @@ fn entries<H: Hardware>(boot: &Mutex<Boot>, hw: &H) -> Vec<Entry> {
                 )
             ),
             kind: candidate.kind,
-            name: candidate.name,
+            name: candidate.name.to_string(),
             size: medium.map(|medium| medium.size()),
             label: medium.and_then(|medium| label::of(|index| medium.read(hw, index))),
             place: candidate.place.map(|place| place.to_string()),

@@ -5,6 +5,7 @@ use super::order::{CMOS_FIRST, CMOS_THIRD, Order};
 use crate::arch::Handle;
 use crate::bios::int13::{Drives, Geometries};
 use crate::bios::option_roms::Connected;
+use crate::devices::name::Name;
 use crate::devices::pci::PciDevice;
 use crate::devices::place::Place;
 use crate::devices::rtc;
@@ -16,7 +17,9 @@ use crate::storage::{self, BlockDevice, Bounce, Disk, Found};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// PCI class and subclass of Ethernet cards.
 const ETHERNET: u16 = 0x0200;
@@ -68,7 +71,7 @@ pub fn devices<H: Handle>(hw: &H, machine: &Machine, settings: &Settings) -> Boo
             } => candidates.push(Candidate {
                 kind: kind.into(),
                 name,
-                place: Some(place),
+                place: Some(place.into()),
                 target: Target::Nothing(Reason::Unusable(why)),
             }),
         }
@@ -137,14 +140,17 @@ fn network_cards(pci: &[PciDevice]) -> impl Iterator<Item = Candidate> {
     let cards = (0..pci.len()).filter(|&index| pci[index].subclass() == ETHERNET);
     cards.map(|index| Candidate {
         kind: Kind::Network,
-        name: format!(
-            "Network card{} at PCI {}",
-            card_name(&pci[index]),
-            pci[index].bdf
-        ),
-        place: Some(Place::of_pci(pci, index, "ethernet-phy@0".into())),
+        name: network_card(&pci[index]),
+        place: Some(Place::of_pci(pci, index, "ethernet-phy@0".into()).into()),
         target: Target::Network(pci[index].bdf),
     })
+}
+
+fn network_card(card: &PciDevice) -> Name {
+    let (model, bdf) = (card_name(card), card.bdf);
+    Name::new(fmt::from_fn(move |f| {
+        write!(f, "Network card{model} at PCI {bdf}")
+    }))
 }
 
 /// What a person calls a network card: the cards that QEMU has (its hw/net), by vendor and device number.
@@ -174,10 +180,11 @@ pub fn connected(pci: &[PciDevice], disks: Vec<Connected>) -> impl Iterator<Item
         let name = if name.is_empty() { "Option ROM" } else { name };
         Candidate {
             kind: Kind::HardDisk,
-            name: format!("{name} (drive {drive:02X}h)"),
+            name: Name::new(format!("{name} (drive {drive:02X}h)")),
             place: index
                 .map(|index| Place::of_pci(pci, index, String::new()))
-                .or_else(|| file.map(|file| Place::of_rom(file))),
+                .or_else(|| file.map(|file| Place::of_rom(file)))
+                .map(Arc::new),
             target: Target::Drive(drive),
         }
     })
@@ -192,8 +199,8 @@ pub fn roms(vectors: &[BootVector]) -> impl Iterator<Item = Candidate> {
         let file = vector.file.as_ref()?;
         Some(Candidate {
             kind: Kind::OptionRom,
-            name: format!("Option ROM {file}"),
-            place: Some(Place::of_rom(file)),
+            name: Name::new(format!("Option ROM {file}")),
+            place: Some(Place::of_rom(file).into()),
             target: Target::Rom(vector.clone()),
         })
     })

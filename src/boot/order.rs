@@ -5,6 +5,7 @@
 //! option `-boot`.
 
 use super::candidate::{Candidate, Kind};
+use crate::devices::name::Name;
 use crate::devices::place::{Path, Place};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -40,14 +41,11 @@ impl Wish {
         Some(kind.map_or_else(|| Self::Name(word.into()), Self::Kind))
     }
 
-    fn is(&self, kind: Kind, name: &str, place: Option<&Place>) -> bool {
+    fn is(&self, kind: Kind, name: &Name, place: Option<&Place>) -> bool {
         match self {
             Self::Kind(wanted) => kind == *wanted,
             Self::Path(path) => place.is_some_and(|place| place.is(path)),
-            Self::Name(wanted) => {
-                let start = name.as_bytes().get(..wanted.len());
-                start.is_some_and(|start| start.eq_ignore_ascii_case(wanted.as_bytes()))
-            }
+            Self::Name(wanted) => name.starts_with(wanted),
         }
     }
 }
@@ -128,7 +126,7 @@ impl Order {
     }
 
     /// What a device with this kind, name and place is sorted by. Equals keep their order.
-    pub fn rank(&self, kind: Kind, name: &str, place: Option<&Place>) -> Rank {
+    pub fn rank(&self, kind: Kind, name: &Name, place: Option<&Place>) -> Rank {
         const REST: [Kind; 5] = [
             Kind::Floppy,
             Kind::CdRom,
@@ -148,7 +146,7 @@ impl Order {
     }
 
     fn rank_of(&self, candidate: &Candidate) -> Rank {
-        let place = candidate.place.as_ref();
+        let place = candidate.place.as_deref();
         self.rank(candidate.kind, &candidate.name, place)
     }
 
@@ -200,16 +198,17 @@ pub struct Rank {
 mod tests {
     use super::super::candidate::{Reason, Target};
     use super::*;
+    use alloc::sync::Arc;
 
     fn candidate(kind: Kind, device: u8) -> Candidate {
         Candidate {
             kind,
-            name: format!("Device {device}"),
-            place: Some(Place {
+            name: Name::new(format!("Device {device}")),
+            place: Some(Arc::new(Place {
                 pci: vec![(device, 0)],
                 unit: "disk@0".into(),
                 ..Place::default()
-            }),
+            })),
             target: Target::Nothing(Reason::NotSupported),
         }
     }

@@ -28,7 +28,7 @@ pub fn draw(title: &str, failures: &[(Candidate, Reason)], left: Option<u32>) ->
             canvas.put(row, 2, colour::TEXT, &format!("and {more} more"));
             break;
         }
-        canvas.put_short(row, 2, colour::TEXT, &candidate.name, WIDTH);
+        canvas.put_short(row, 2, colour::TEXT, &candidate.name.to_string(), WIDTH);
         let reason = reason.to_string();
         row = canvas.put_lines(
             (row + 1, 4),
@@ -106,7 +106,7 @@ mod tests {
     fn failure(name: &str, reason: Reason) -> (Candidate, Reason) {
         let candidate = Candidate {
             kind: Kind::HardDisk,
-            name: name.into(),
+            name: crate::devices::name::Name::new(name.to_owned()),
             place: None,
             target: Target::Drive(0x80),
         };

@@ -5,6 +5,7 @@ pub mod chipset;
 pub mod feature_control;
 pub mod isa_dma;
 pub mod mtrr;
+pub mod name;
 pub mod parallel;
 pub mod pci;
 pub mod pic;

@@ -14,12 +14,13 @@ use super::drivers::Function;
 use super::scsi::{self, Data, ScsiDisk, Status, Transport};
 use super::{BlockDevice, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
 use crate::arch::Handle;
+use crate::devices::name::Name;
 use crate::devices::place::Place;
 use crate::devices::poll;
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// PCI class and subclass of AHCI controllers.
 pub const PCI_CLASS: u16 = 0x0106;
@@ -350,7 +351,8 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
             area,
         };
         let place = function.place(unit());
-        match identify_drive(port, dma, format!("SATA port {number}"), place) {
+        let name = Name::new(fmt::from_fn(move |f| write!(f, "SATA port {number}")));
+        match identify_drive(port, dma, name, place) {
             Ok(drive) => found.extend(drive),
             Err(error) => log::warn!("SATA port {number}: not used: {error:?}"),
         }
@@ -361,17 +363,14 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
 fn identify_drive<H: Handle>(
     port: Port<H>,
     dma: Dma,
-    name: String,
+    name: Name,
     place: Place,
 ) -> Result<Option<Found>, DiskError> {
     port.stop()?;
     port.start()?;
     Ok(match port.get(SIG) {
         SIGNATURE_DISK => Some(match identify::disk(&port.identify(IDENTIFY_DEVICE)?) {
-            Ok(identity) => {
-                let name = format!("{} ({name})", identity.model);
-                Found::Device(Box::new(Disk::new(port, identity, dma, name, place)))
-            }
+            Ok(identity) => Found::Device(Box::new(Disk::new(port, identity, dma, name, place))),
             Err(why) => Found::Unusable {
                 kind: Kind::HardDisk,
                 name,
@@ -393,7 +392,7 @@ fn cd<H: Handle>(
     port: Port<H>,
     identity: CdIdentity,
     dma: Dma,
-    name: String,
+    name: Name,
     place: Place,
 ) -> Option<ScsiDisk<H, Atapi<H>>> {
     let found = scsi::Found {
@@ -419,11 +418,11 @@ struct Disk<H> {
 }
 
 impl<H: Handle> Disk<H> {
-    fn new(port: Port<H>, identity: Identity, dma: Dma, name: String, place: Place) -> Self {
+    fn new(port: Port<H>, identity: Identity, dma: Dma, name: Name, place: Place) -> Self {
         Self {
             info: DiskInfo {
                 kind: Kind::HardDisk,
-                name,
+                name: Name::of_model(identity.model, name),
                 sector_size: identity.sector_size,
                 sectors: identity.sectors,
                 geometry: identity.geometry,
@@ -435,7 +434,7 @@ impl<H: Handle> Disk<H> {
                     },
                     dma: Some(dma),
                 },
-                place,
+                place: place.into(),
                 // The tables have no word for AHCI, and SeaBIOS says nothing either.
                 edd: None,
             },

@@ -17,11 +17,11 @@ use super::{
     AtaPorts, BlockDevice, DiskError, DiskInfo, Dma, EddBus, EddPath, Found, Kind, Limits, Request,
 };
 use crate::arch::{Handle, PhysMem};
+use crate::devices::name::Name;
 use crate::devices::pci::PciDevice;
 use crate::devices::place::Place;
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 pub use channel::IdeChannel;
 use channel::{Channel, Command, Packet, PacketData};
@@ -157,16 +157,13 @@ impl<H: Handle> Unit<'_, H> {
         }
     }
 
-    fn name(&self) -> String {
-        format!(
-            "IDE {} {}",
-            if self.channel.ports.number == 0 {
-                "primary"
-            } else {
-                "secondary"
-            },
-            if self.second { "slave" } else { "master" }
-        )
+    fn name(&self) -> Name {
+        Name::from(match (self.channel.ports.number, self.second) {
+            (0, false) => "IDE primary master",
+            (0, true) => "IDE primary slave",
+            (_, false) => "IDE secondary master",
+            (_, true) => "IDE secondary slave",
+        })
     }
 
     fn edd(&self, interface: &[u8; 8]) -> EddPath {
@@ -231,7 +228,7 @@ impl<H: Handle> Unit<'_, H> {
         Disk {
             info: DiskInfo {
                 kind: Kind::HardDisk,
-                name: format!("{} ({})", identity.model, self.name()),
+                name: Name::of_model(identity.model, self.name()),
                 sector_size: identity.sector_size,
                 sectors: identity.sectors,
                 geometry: identity.geometry,
@@ -239,7 +236,7 @@ impl<H: Handle> Unit<'_, H> {
                     sectors,
                     dma: dma.map(|_| Dma::BELOW_4G),
                 },
-                place,
+                place: place.into(),
                 edd: Some(self.edd(b"ATA     ")),
             },
             channel: self.channel.clone(),

@@ -441,7 +441,6 @@ impl Disk {
 mod tests {
     use super::*;
     use crate::arch::fake::Fake;
-    use crate::devices::place::Place;
     use crate::storage::{Chs, Kind, Limits};
     use std::sync::{Arc, Mutex};
 
@@ -492,7 +491,7 @@ mod tests {
             sectors: SECTORS,
             geometry: Chs::default(),
             limits,
-            place: Place::default(),
+            place: Arc::default(),
             edd: None,
         }
     }

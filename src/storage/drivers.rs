@@ -4,6 +4,7 @@ use super::{Found, Kind, ahci, ata, floppy, nvme, virtio_blk, virtio_scsi};
 #[cfg(test)]
 use crate::arch::fake::Fake;
 use crate::arch::{Handle, room_for};
+use crate::devices::name::Name;
 use crate::devices::pci::{ConfigAccess, PciDevice};
 use crate::devices::place::{Path, Place, leads_to};
 use crate::devices::virtio;
@@ -166,9 +167,10 @@ const LITTLE_ROOM: usize = 24 << 10;
 
 /// A controller that is not looked at, since there is no memory for it.
 fn left_out<H: Handle>(function: &Function<H>) -> Found {
+    let bdf = function.device().bdf;
     Found::Unusable {
         kind: Kind::HardDisk,
-        name: format!("Controller at PCI {}", function.device().bdf),
+        name: Name::new(format!("Controller at PCI {bdf}")),
         place: function.place(String::new()),
         why: "no memory is left for it".into(),
     }
@@ -187,7 +189,9 @@ impl<H: Handle> Work<'_, H> {
     fn go_on(&mut self, around: &Around<H>, room: usize) -> bool {
         let found = match self {
             Self::Machine(probe) => probe(around),
-            Self::Function(_, function) | Self::Search(_, function) if !room_for(room) => {
+            Self::Function(_, function) | Self::Search(_, function)
+                if room > 0 && !room_for(room) =>
+            {
                 [left_out(function)].into()
             }
             Self::Function(Probe::AtOnce(probe), function) => probe(function),

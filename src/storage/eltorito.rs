@@ -4,7 +4,7 @@
 
 use super::{BlockDevice, Chs, Disk, DiskError, DiskInfo, Kind, Limits, Op, Request};
 use crate::arch::Handle;
-use alloc::string::String;
+use crate::devices::name::Name;
 use alloc::sync::Arc;
 use core::fmt;
 use spin::Mutex;
@@ -256,7 +256,9 @@ impl<H: Handle> Emulated<H> {
             page,
             info: DiskInfo {
                 kind,
-                name: String::from("Image on ") + &cd_info.name,
+                name: Name::new(fmt::from_fn(move |f| {
+                    write!(f, "Image on {}", cd_info.name)
+                })),
                 sector_size: 512,
                 sectors: size.min(room),
                 geometry,

@@ -14,6 +14,7 @@ mod tests;
 use super::drivers::Around;
 use super::{BlockDevice, Chs, DiskError, DiskInfo, Found, Kind, Limits, Medium, Request};
 use crate::arch::Handle;
+use crate::devices::name::Name;
 use crate::devices::pci::PciDevice;
 use crate::devices::place::Place;
 use crate::devices::rtc;
@@ -21,6 +22,7 @@ use crate::low_memory::FLOPPY_SECTOR;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use controller::{Controller, Sectors};
+use core::fmt;
 use format::{Format, Model, SECTOR};
 
 /// CMOS register with the types of the drives A (7:4) and B (3:0).
@@ -43,14 +45,18 @@ pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
 }
 
 fn found<H: Handle>(around: &Around<H>, kind: u8, unit: u8) -> Found {
-    let name = alloc::format!("Diskette drive {}", char::from(b'A' + unit));
+    let name = Name::from(if unit == 0 {
+        "Diskette drive A"
+    } else {
+        "Diskette drive B"
+    });
     let place = place(around.pci, unit);
     match Model::of(kind) {
         Some(model) => Found::Device(Box::new(Floppy::new(
             around.hw.clone(),
             unit,
             model,
-            alloc::format!("{name} ({})", model.name),
+            Name::new(fmt::from_fn(move |f| write!(f, "{name} ({})", model.name))),
             place,
         ))),
         None => Found::Unusable {
@@ -85,7 +91,7 @@ pub struct Floppy<H> {
 
 impl<H: Handle> Floppy<H> {
     /// Drive `unit`, of which nothing is known but its kind.
-    pub fn new(hw: H, unit: u8, model: Model, name: alloc::string::String, place: Place) -> Self {
+    pub fn new(hw: H, unit: u8, model: Model, name: Name, place: Place) -> Self {
         Self {
             controller: Controller::new(hw, unit),
             model,
@@ -100,7 +106,7 @@ impl<H: Handle> Floppy<H> {
                     sectors: MOST_SECTORS,
                     dma: None,
                 },
-                place,
+                place: place.into(),
                 edd: None,
             },
         }

@@ -18,10 +18,12 @@ pub mod xen_blk;
 
 pub use disk::{Bounce, Disk};
 
+use crate::devices::name::Name;
 use crate::devices::pci::Bdf;
 use crate::devices::place::Place;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 /// Why a command failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,8 +157,8 @@ pub struct AtaPorts {
 pub struct DiskInfo {
     /// Its kind.
     pub kind: Kind,
-    /// What a person knows it by: model, bus, unit.
-    pub name: String,
+    /// What a person knows it by.
+    pub name: Name,
     /// Bytes a sector: 512, 1024, 2048 or 4096.
     pub sector_size: u32,
     /// Number of sectors; 0 without a medium.
@@ -166,7 +168,7 @@ pub struct DiskInfo {
     /// What one command can do.
     pub limits: Limits,
     /// Its OpenFirmware path.
-    pub place: Place,
+    pub place: Arc<Place>,
     /// Its path in the enhanced disk drive tables; `None` where they have no room for it.
     pub edd: Option<EddPath>,
 }
@@ -268,7 +270,7 @@ pub enum Found {
         /// Its kind.
         kind: Kind,
         /// What a person knows it by.
-        name: String,
+        name: Name,
         /// Its OpenFirmware path.
         place: Place,
         /// Why, for the boot report.

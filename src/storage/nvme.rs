@@ -13,6 +13,7 @@ mod tests;
 use super::drivers::{Function, Search};
 use super::{ANSWER_US, BlockDevice, Chs, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
 use crate::arch::Handle;
+use crate::devices::name::Name;
 use crate::devices::pci::Bdf;
 use crate::devices::place::Place;
 use crate::devices::poll;
@@ -21,7 +22,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt;
 use core::mem;
 use identify::{Controller as Identity, DATA_LEN, Data, Namespace};
 use spin::Mutex;
@@ -73,8 +74,6 @@ const COMPLETION_LEN: u64 = 16;
 const LIST_ENTRIES: u64 = PAGE / 8;
 /// No status that a completion has: the command did not end.
 const NO_STATUS: u32 = u32::MAX;
-/// Room for the name of a namespace, mostly.
-const NAME_LEN: usize = 80;
 /// Most namespaces of a controller that are looked at.
 const MOST_NAMESPACES: usize = 128;
 /// What the controller's own time limit counts.
@@ -372,9 +371,9 @@ fn check(status: u32) -> Result<(), DiskError> {
 
 /// What a person calls a controller.
 #[derive(Clone, Copy)]
-struct Name(Bdf);
+struct ControllerName(Bdf);
 
-impl fmt::Display for Name {
+impl fmt::Display for ControllerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NVMe controller at PCI {}", self.0)
     }
@@ -448,7 +447,7 @@ impl<H: Handle> Search for Look<'_, H> {
                 (Ok(_), _) => Vec::new(),
                 (Err(why), _) => [Found::Unusable {
                     kind: Kind::HardDisk,
-                    name: format!("{}", Name(self.function.device().bdf)),
+                    name: Name::new(ControllerName(self.function.device().bdf)),
                     place: self.function.place(String::new()),
                     why,
                 }]
@@ -495,7 +494,7 @@ fn ask<H: Handle>(
                 ids.extend((1..=identity.namespaces).take(MOST_NAMESPACES + 1));
             }
             if ids.len() > MOST_NAMESPACES {
-                let name = Name(function.device().bdf);
+                let name = ControllerName(function.device().bdf);
                 log::warn!("{name}: more than {MOST_NAMESPACES} namespaces: the rest is left out");
                 ids.truncate(MOST_NAMESPACES);
             }
@@ -531,11 +530,11 @@ fn namespaces<H: Handle>(
     ids: &[u32],
     first: Result<(), DiskError>,
 ) -> Vec<Found> {
-    let controller_name = Name(function.device().bdf);
+    let controller_name = ControllerName(function.device().bdf);
     let controller = Arc::new(Mutex::new(controller));
     let mut asked = Some(first);
     let mut data = [0; DATA_LEN];
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(ids.len());
     for &id in ids {
         let mut locked = controller.lock();
         let result = asked.take().unwrap_or_else(|| {
@@ -548,14 +547,11 @@ fn namespaces<H: Handle>(
             log::warn!("{controller_name}: namespace {id}: {error:?}");
             continue;
         }
+        let model = identity.model;
         let name = || {
-            let mut name = String::with_capacity(NAME_LEN);
-            let _ = write!(
-                name,
-                "{} (namespace {id} of {controller_name})",
-                identity.model
-            );
-            name
+            Name::new(fmt::from_fn(move |f| {
+                write!(f, "{model} (namespace {id} of {controller_name})")
+            }))
         };
         let place = || function.place(unit(id));
         match Namespace::read(&data) {
@@ -595,7 +591,7 @@ impl<H> Disk<H> {
         identity: &Identity,
         id: u32,
         namespace: Namespace,
-        name: String,
+        name: Name,
         place: Place,
     ) -> Self {
         Self {
@@ -612,7 +608,7 @@ impl<H> Disk<H> {
                         ..Dma::ALL
                     }),
                 },
-                place,
+                place: place.into(),
                 edd: None,
             },
             id,

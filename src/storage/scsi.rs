@@ -8,6 +8,7 @@
 
 use super::{BlockDevice, Chs, DiskError, DiskInfo, Dma, EddPath, Kind, Limits, Medium, Request};
 use crate::arch::Handle;
+use crate::devices::name::Name;
 use crate::devices::place::Place;
 use alloc::string::String;
 
@@ -293,7 +294,7 @@ fn transfer_block(writes: bool, lba: u64, count: u32) -> ([u8; 16], u8) {
 /// What the finder of a device knows of it.
 pub struct Found {
     /// Where it is, for people: "SATA port 1".
-    pub name: String,
+    pub name: Name,
     /// Its OpenFirmware path.
     pub place: Place,
     /// Its path in the enhanced disk drive tables.
@@ -332,7 +333,7 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
         let Some(identity) = identity(&disk.ask(block(INQUIRY))?) else {
             return Ok(None);
         };
-        disk.info.name = alloc::format!("{} ({})", identity.model, disk.info.name);
+        disk.info.name = Name::of_model(identity.model, disk.info.name.clone());
         disk.info.kind = identity.kind;
         if identity.kind == Kind::HardDisk {
             // Media that comes and goes may be absent now; then there are no sectors until there is one.
@@ -346,16 +347,12 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
     /// A device of which is known what it is. Its medium is looked at when it is first used. `None` without memory for it.
     pub fn new(hw: H, transport: T, identity: Identity, found: Found) -> Option<Self> {
         let scratch = hw.dma_buffer(SCRATCH_LEN, SCRATCH_LEN)?;
-        let name = match identity.model.as_str() {
-            "" => found.name,
-            model => alloc::format!("{model} ({})", found.name),
-        };
         let mut disk = Self {
             hw,
             transport,
             info: DiskInfo {
                 kind: identity.kind,
-                name,
+                name: Name::of_model(identity.model, found.name),
                 sector_size: 512,
                 sectors: 0,
                 geometry: Chs::default(),
@@ -363,7 +360,7 @@ impl<H: Handle, T: Transport> ScsiDisk<H, T> {
                     sectors: 1,
                     dma: found.dma,
                 },
-                place: found.place,
+                place: found.place.into(),
                 edd: found.edd,
             },
             scratch,

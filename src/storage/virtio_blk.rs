@@ -10,12 +10,14 @@ use super::{
     BlockDevice, Chs, DiskError, DiskInfo, Dma, EddBus, EddPath, Found, Kind, Limits, Request,
 };
 use crate::arch::Handle;
+use crate::devices::name::Name;
 use crate::devices::place::Place;
 use crate::devices::virtio::{Device, Fault, Part, Queue};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// PCI device numbers: transitional and modern.
 pub const DEVICES: &[u16] = &[0x1001, 0x1042];
@@ -68,8 +70,9 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
     [found].into()
 }
 
-fn name<H: Handle>(function: &Function<H>) -> String {
-    format!("Virtio disk at PCI {}", function.device().bdf)
+fn name<H: Handle>(function: &Function<H>) -> Name {
+    let bdf = function.device().bdf;
+    Name::new(fmt::from_fn(move |f| write!(f, "Virtio disk at PCI {bdf}")))
 }
 
 fn place<H: Handle>(function: &Function<H>) -> Place {
@@ -102,7 +105,7 @@ fn open<H: Handle>(function: &Function<H>) -> Result<Disk<H>, String> {
             sectors,
             geometry: config.geometry.map_or(Chs::default(), geometry),
             limits,
-            place: place(function),
+            place: place(function).into(),
             edd: Some(EddPath {
                 bus: EddBus::Pci(function.device().bdf),
                 interface: *b"SCSI    ",

@@ -14,6 +14,7 @@ use super::drivers::Function;
 use super::scsi::{self, Command, Data, Identity, SENSE_LEN, ScsiDisk, Status, Transport};
 use super::{Chs, DiskError, Dma, EddBus, EddPath, Found, Kind};
 use crate::arch::Handle;
+use crate::devices::name::Name;
 use crate::devices::place::Place;
 use crate::devices::virtio::{Device, Fault, MOST_AT_ONCE, Part, Queue};
 use alloc::boxed::Box;
@@ -21,6 +22,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use spin::Mutex;
 
 /// PCI device numbers: transitional and modern.
@@ -524,7 +526,10 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
     look(function).unwrap_or_else(|why| {
         [Found::Unusable {
             kind: Kind::HardDisk,
-            name: format!("Virtio SCSI adapter at PCI {}", function.device().bdf),
+            name: Name::new(format!(
+                "Virtio SCSI adapter at PCI {}",
+                function.device().bdf
+            )),
             place: function.place(String::new()),
             why,
         }]
@@ -590,8 +595,11 @@ fn targets_of<'a>(paths: impl Iterator<Item = &'a str>, most: u8) -> Vec<u8> {
     targets
 }
 
-fn name<H: Handle>(function: &Function<H>, Address { target, lun }: Address) -> String {
-    format!("SCSI {target},{lun} at PCI {}", function.device().bdf)
+fn name<H: Handle>(function: &Function<H>, Address { target, lun }: Address) -> Name {
+    let bdf = function.device().bdf;
+    Name::new(fmt::from_fn(move |f| {
+        write!(f, "SCSI {target},{lun} at PCI {bdf}")
+    }))
 }
 
 fn unit_place<H: Handle>(function: &Function<H>, Address { target, lun }: Address) -> Place {

@@ -99,7 +99,6 @@ mod tests {
     use crate::arch::fake::Fake;
     use crate::arch::frame::CARRY;
     use crate::bios::tests::bios;
-    use crate::devices::place::Place;
     use crate::storage::{BlockDevice, Bounce, Chs, Disk, DiskError, DiskInfo, Limits, Request};
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -188,7 +187,7 @@ mod tests {
                 sectors: 1,
                 dma: None,
             },
-            place: Place::default(),
+            place: Arc::default(),
             edd: None,
         };
         let disk = Disk::new(Box::new(Kept(info, left.clone())), Bounce::NONE);

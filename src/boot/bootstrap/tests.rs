@@ -7,6 +7,7 @@ use crate::bios::int10::{TextCard, Video, VideoRom};
 use crate::bios::keyboard;
 use crate::bios::tests::bios;
 use crate::boot::candidate::Kind;
+use crate::devices::name::Name;
 use crate::devices::vga::Vga;
 use crate::settings::{Menu, Timeout};
 use std::cell::RefCell;
@@ -22,7 +23,7 @@ const TICKS_A_DAY: u32 = 0x18_00b0;
 fn candidate(name: &str, target: Target) -> Candidate {
     Candidate {
         kind: Kind::HardDisk,
-        name: name.into(),
+        name: Name::new(name.to_owned()),
         place: None,
         target,
     }

@@ -153,7 +153,7 @@ fn cmos_tells_of_the_drives() {
         };
         let found = probe(&around);
         let name = |found: &Found| match found {
-            Found::Device(device) => device.info().name.clone(),
+            Found::Device(device) => device.info().name.to_string(),
             Found::Unusable { why, .. } => why.clone(),
         };
         let names: Vec<String> = found.iter().map(name).collect();

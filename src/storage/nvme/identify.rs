@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::fmt::{self, Write};
 
 /// Bytes that are looked at of a data structure of 4096: the last one of a controller's is number 525.
 pub const DATA_LEN: usize = 528;
@@ -17,20 +18,26 @@ fn long(data: &Data, at: usize) -> u64 {
     u64::from(word(data, at)) | u64::from(word(data, at + 4)) << 32
 }
 
-/// The characters of `bytes` that can be shown.
-fn text(bytes: &[u8]) -> String {
-    let shown = bytes.trim_ascii().iter().map(|&byte| match byte {
-        b' '..=b'~' => byte,
-        _ => b' ',
-    });
-    String::from_utf8(shown.collect()).unwrap_or_default()
+/// What a controller calls itself. What cannot be shown of it is displayed as spaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Model([u8; 40]);
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.trim_ascii().iter().try_for_each(|&byte| {
+            f.write_char(match byte {
+                b' '..=b'~' => byte.into(),
+                _ => ' ',
+            })
+        })
+    }
 }
 
 /// A controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
     /// Its model.
-    pub model: String,
+    pub model: Model,
     /// The largest transfer is 2 to the power of this many pages; 0 for no limit.
     transfer: u8,
     /// The highest number of a namespace.
@@ -42,8 +49,10 @@ pub struct Controller {
 impl Controller {
     /// Reads the structure.
     pub fn read(data: &Data) -> Self {
+        let mut model = [0; 40];
+        model.copy_from_slice(&data[24..64]);
         Self {
-            model: text(&data[24..64]),
+            model: Model(model),
             transfer: data[77],
             namespaces: word(data, 516),
             has_cache: data[525] & 1 != 0,
@@ -162,7 +171,7 @@ pub mod tests {
         data[77] = 3;
         data[525] = 7;
         let controller = Controller::read(&data);
-        assert_eq!(controller.model, "Q  !");
+        assert_eq!(format!("{}", controller.model), "Q  !");
         assert!(controller.has_cache);
         assert_eq!(controller.most_bytes(1 << 21), 32768);
         data[77] = 255;

@@ -122,7 +122,7 @@ fn a_disk_is_asked_what_it_is_and_how_large() {
     script.lock().unwrap().statuses = vec![check(6, 0x29, 0)];
     let (hw, mut disk) = disk(&script);
     let info = disk.info();
-    assert_eq!(info.name, "QEMU QEMU HARDDISK (target 0)");
+    assert_eq!(info.name.to_string(), "QEMU QEMU HARDDISK (target 0)");
     assert_eq!((info.sectors, info.sector_size), (1000, 512));
     assert_eq!(info.limits.sectors, 2048);
     read(&mut disk, 7, 3).unwrap();

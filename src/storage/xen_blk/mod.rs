@@ -20,12 +20,14 @@ mod tests;
 
 use super::{BlockDevice, Chs, DiskError, DiskInfo, Found, Kind, Limits, Medium, Request};
 use crate::arch::Handle;
+use crate::devices::name::Name;
 use crate::devices::place::Place;
 use crate::devices::xen::store::Store;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use link::{CLOSE_SILENT_US, CLOSE_US, Failure, Link, MOST_BYTES, MOST_DEVICES, Vbd};
 use number::Unit;
 
@@ -280,7 +282,7 @@ struct Alone<H: Handle> {
 
 impl<H: Handle> Alone<H> {
     fn open(vbd: Vbd<H>, unit: Unit) -> Found {
-        let name = format!("Xen disk {unit}");
+        let name = Name::new(fmt::from_fn(move |f| write!(f, "Xen disk {unit}")));
         let place = Place {
             unit: format!("xen/vbd@{unit}"),
             ..Place::default()
@@ -309,7 +311,7 @@ impl<H: Handle> Alone<H> {
                     // The data goes through pages of our own.
                     dma: None,
                 },
-                place,
+                place: place.into(),
                 edd: None,
             },
             vbd,

@@ -52,7 +52,7 @@ fn emulated(number: u16, kind: Kind) -> (Found, Arc<Mutex<Log>>) {
             sectors: 256,
             dma: Some(Dma::BELOW_4G),
         },
-        place: Place::default(),
+        place: Arc::default(),
         edd: Some(EddPath {
             bus: EddBus::Isa(0x1f0),
             interface: *b"ATA     ",
@@ -382,7 +382,7 @@ fn a_disk_that_is_only_a_vbd_is_one() {
         ("feature-flush-cache", "1"),
     ]);
     let mut disk = device(found, &hw);
-    assert_eq!(disk.info().name, "Xen disk xvde");
+    assert_eq!(disk.info().name.to_string(), "Xen disk xvde");
     assert_eq!(
         (disk.info().sector_size, disk.info().sectors),
         (4096, 12_500)
@@ -451,7 +451,9 @@ fn a_vbd_without_a_back_end_is_named_in_the_report() {
     let (xen, backend) = Backend::attach(&hw, 51776, SIZE);
     backend.deaf_to.borrow_mut().push("3");
     let found = join(&hw, Vec::new());
-    assert!(matches!(&found[0], Found::Unusable { name, .. } if name == "Xen disk xvde"));
+    assert!(
+        matches!(&found[0], Found::Unusable { name, .. } if name.to_string() == "Xen disk xvde")
+    );
     xen.set("device/vbd/51776/backend-id", "x");
     assert!(join(&hw, Vec::new()).is_empty());
 }

@@ -55,10 +55,10 @@ fn beside_stock(
     let start = Instant::now();
     life(&mut bed, &firstlight())?;
     bed.destroy_all()?;
-    bed.give_up_after(start.elapsed() * STOCK_TIMES + STOCK_START);
+    let time = start.elapsed() * STOCK_TIMES + STOCK_START;
     let directory = workspace().join("target/xen-life");
     fs::create_dir_all(&directory)?;
-    let told = match life(&mut bed, &Loader::Stock) {
+    let told = match bed.within(time, |bed| life(bed, &Loader::Stock)) {
         Ok(()) => "the same under the stock loader\n".to_owned(),
         Err(error) => format!("not under the stock loader: {error:?}\n"),
     };

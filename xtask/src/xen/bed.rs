@@ -290,9 +290,12 @@ impl Bed {
         }
     }
 
-    /// From now on, waits for no guest longer than `time` from now, whatever a deadline says.
-    pub fn give_up_after(&mut self, time: Duration) {
+    /// Does `work`, in which no guest is waited for longer than `time` from now, whatever a deadline says.
+    pub fn within<T>(&mut self, time: Duration, work: impl FnOnce(&mut Self) -> T) -> T {
         self.end = Some(Instant::now() + time);
+        let result = work(self);
+        self.end = None;
+        result
     }
 
     /// Ends all guests.

@@ -19,8 +19,8 @@ const SCALE: u32 = 6;
 /// How long one test may take, before that factor, whatever its own deadline is.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// How often a test is started whose bed is lost before it ends: QEMU's emulation of SVM does not always keep the bed's own state where its
-/// threads have to wait for a processor of the host (see docs/kvm-test-bed.md). Nothing is started again that has an outcome.
+/// How often a test is started whose bed is lost before it ends, as happens where the machine has no memory left for it. Nothing is started
+/// again that has an outcome.
 const ATTEMPTS: u32 = 2;
 
 /// How long a bed that does not answer any more may take to be gone.

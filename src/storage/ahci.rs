@@ -10,7 +10,7 @@
 mod tests;
 
 use super::ata::identify::{self, CdIdentity, Flush, IDENTIFY_LEN, Identity};
-use super::drivers::Function;
+use super::drivers::{Function, Search};
 use super::scsi::{self, Data, ScsiDisk, Status, Transport};
 use super::{BlockDevice, DiskError, DiskInfo, Dma, Found, Kind, Limits, Request};
 use crate::arch::Handle;
@@ -19,8 +19,9 @@ use crate::devices::place::Place;
 use crate::devices::poll;
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, mem};
 
 /// PCI class and subclass of AHCI controllers.
 pub const PCI_CLASS: u16 = 0x0106;
@@ -58,6 +59,8 @@ const CMD_POWER: u32 = 1 << 2;
 const CMD_RECEIVE: u32 = 1 << 4;
 const CMD_RECEIVING: u32 = 1 << 14;
 const CMD_RUNNING: u32 = 1 << 15;
+/// Port command of a port that receives messages and takes no commands yet.
+const READY: u32 = CMD_RECEIVE | CMD_SPIN_UP | CMD_POWER;
 /// Task file: busy, data request, error; fault.
 const TFD_BUSY: u32 = 1 << 7 | 1 << 3;
 const STATUS_ERROR: u8 = 1 << 0;
@@ -97,6 +100,8 @@ const MOST_BYTES: u32 = 16 << 20;
 /// A drive tells what it is within this time, and is ready for that after a reset.
 const IDENTIFY_US: u64 = 4_000_000;
 const PORT_US: u64 = 500_000;
+/// A port stops processing commands within 500 ms, and receiving messages within 500 more (AHCI 10.1.2).
+const STOP_US: u64 = 1_000_000;
 const LINK_US: u64 = 1_000_000;
 
 const IDENTIFY_DEVICE: u8 = 0xec;
@@ -157,22 +162,22 @@ impl<H: Handle> Port<H> {
         poll::sparsely(&self.hw, timeout_us, || done(self).then_some(())).ok_or(DiskError::Timeout)
     }
 
-    /// Stops command processing and the receiving of messages (AHCI 10.1.2).
-    fn stop(&self) -> Result<(), DiskError> {
-        const ALL: u32 = CMD_START | CMD_RUNNING | CMD_RECEIVE | CMD_RECEIVING;
+    /// Stops command processing, then the receiving of messages (AHCI 10.1.2): does what is next, and tells whether both have ended.
+    fn has_stopped(&self) -> bool {
         let command = self.get(CMD);
-        if command & ALL == 0 {
-            return Ok(());
+        if command & CMD_START != 0 {
+            self.set(CMD, command & !CMD_START);
+            return false;
         }
-        self.set(CMD, command & !CMD_START);
-        self.wait(PORT_US, |port| port.get(CMD) & CMD_RUNNING == 0)?;
-        self.set(CMD, command & !(CMD_START | CMD_RECEIVE));
-        self.wait(PORT_US, |port| port.get(CMD) & CMD_RECEIVING == 0)
+        if command & (CMD_RECEIVE | CMD_RUNNING) == CMD_RECEIVE {
+            self.set(CMD, command & !CMD_RECEIVE);
+            return false;
+        }
+        command & (CMD_RUNNING | CMD_RECEIVING) == 0
     }
 
-    /// Points the port at its memory and starts it.
-    fn start(&self) -> Result<(), DiskError> {
-        const RECEIVE: u32 = CMD_RECEIVE | CMD_SPIN_UP | CMD_POWER;
+    /// Points a port that has stopped at its memory and lets it receive messages.
+    fn receive(&self) {
         for (register, addr) in [(CLB, self.area + LIST), (FB, self.area + RECEIVED)] {
             self.set(register, addr as u32);
             self.set(register + 4, 0);
@@ -180,23 +185,32 @@ impl<H: Handle> Port<H> {
         self.set(IE, 0);
         self.set(SERR, u32::MAX);
         self.set(IS, u32::MAX);
-        self.set(CMD, RECEIVE);
-        self.wait(IDENTIFY_US, |port| port.get(TFD) & TFD_BUSY == 0)?;
-        self.set(CMD, RECEIVE | CMD_START);
-        Ok(())
+        self.set(CMD, READY);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.get(TFD) & TFD_BUSY != 0
+    }
+
+    /// Starts command processing, on a port that receives messages and is not busy.
+    fn start(&self) {
+        self.set(CMD, READY | CMD_START);
     }
 
     /// Gets the port working again after a failure: with a reset of the link if the drive is stuck.
     fn recover(&self) -> Result<(), DiskError> {
         // A port that does not stop is reset with its link.
-        let stopped = self.stop();
-        if stopped.is_err() || self.get(TFD) & TFD_BUSY != 0 {
+        let stopped = self.wait(STOP_US, Self::has_stopped);
+        if stopped.is_err() || self.is_busy() {
             self.set(SCTL, 1);
             self.hw.delay_us(1000);
             self.set(SCTL, 0);
             self.wait(LINK_US, |port| port.get(SSTS) & 15 == PRESENT)?;
         }
-        self.start()
+        self.receive();
+        self.wait(IDENTIFY_US, |port| !port.is_busy())?;
+        self.start();
+        Ok(())
     }
 
     /// Writes command header, message and descriptors.
@@ -248,46 +262,36 @@ impl<H: Handle> Port<H> {
         self.hw.write64(self.area + LIST + 8, self.area + TABLE);
     }
 
-    /// Runs a command in slot 0, and returns the drive's status and error.
-    fn run(&self, command: &Command) -> Result<(u8, u8), DiskError> {
-        // A drive that is asked for data by PIO ends with another message.
-        let by_message = !matches!(command.opcode, IDENTIFY_DEVICE | IDENTIFY_PACKET_DEVICE);
+    /// Issues a command in slot 0.
+    fn issue(&self, command: &Command) {
         self.prepare(command);
-        self.hw.write32(self.area + RECEIVED_REGISTERS, 0);
         self.set(IS, u32::MAX);
         self.set(CI, 1);
-        let mut answer = (0, 0);
-        if by_message {
-            // Should the message not come, the register decides below.
-            let _ = poll::sparsely(&self.hw, command.deadline_us, || {
-                (self.hw.read8(self.area + RECEIVED_REGISTERS) == REGISTERS_TYPE).then_some(())
-            });
-            let received = self.hw.read32(self.area + RECEIVED_REGISTERS);
-            let [_, _, status, error] = received.to_le_bytes();
-            answer = (status, error);
-            if status & STATUS_ERROR != 0 {
-                return Ok(answer);
-            }
+    }
+
+    /// How the command ended, as far as the port is concerned; `None` if it has not.
+    fn ended(&self) -> Option<Result<(), DiskError>> {
+        if self.get(CI) & 1 == 0 {
+            return Some(Ok(()));
         }
-        let timeout_us = if by_message {
-            PORT_US
-        } else {
-            command.deadline_us
-        };
-        let mut polls = 0;
-        poll::sparsely(&self.hw, timeout_us, || {
-            polls += 1;
-            if self.get(CI) & 1 == 0 {
-                return Some(Ok(()));
-            }
-            (polls % 4 == 0 && self.get(IS) & FATAL != 0).then_some(Err(DiskError::Controller))
-        })
-        .unwrap_or(Err(DiskError::Timeout))?;
-        if !by_message {
-            let task_file = self.get(TFD).to_le_bytes();
-            answer = (task_file[0], task_file[1]);
+        (self.get(IS) & FATAL != 0).then_some(Err(DiskError::Controller))
+    }
+
+    /// Runs a command, and returns the drive's status and error.
+    fn run(&self, command: &Command) -> Result<(u8, u8), DiskError> {
+        self.hw.write32(self.area + RECEIVED_REGISTERS, 0);
+        self.issue(command);
+        // Should the message not come, the register decides below.
+        let _ = poll::sparsely(&self.hw, command.deadline_us, || {
+            (self.hw.read8(self.area + RECEIVED_REGISTERS) == REGISTERS_TYPE).then_some(())
+        });
+        let received = self.hw.read32(self.area + RECEIVED_REGISTERS);
+        let [_, _, status, error] = received.to_le_bytes();
+        if status & STATUS_ERROR == 0 {
+            poll::sparsely(&self.hw, PORT_US, || self.ended())
+                .unwrap_or(Err(DiskError::Timeout))?;
         }
-        Ok(answer)
+        Ok((status, error))
     }
 
     /// Runs a command that either works or fails.
@@ -296,15 +300,33 @@ impl<H: Handle> Port<H> {
         check(status, error)
     }
 
-    fn identify(&self, opcode: u8) -> Result<[u8; IDENTIFY_LEN], DiskError> {
-        let mut data = [0; IDENTIFY_LEN];
-        self.carry_out(&Command {
+    /// Asks the drive what it is.
+    fn identify(&self, kind: Kind) {
+        let opcode = match kind {
+            Kind::CdRom => IDENTIFY_PACKET_DEVICE,
+            _ => IDENTIFY_DEVICE,
+        };
+        self.issue(&Command {
             buffer: self.area + IDENTITY,
             len: IDENTIFY_LEN as u64,
             ..Command::without_data(opcode, IDENTIFY_US)
-        })?;
+        });
+    }
+
+    /// Whether it has told; `None` if it still may. What is asked for by PIO ends without the message that other commands end with.
+    fn identified(&self) -> Option<Result<(), DiskError>> {
+        let ended = self.ended()?;
+        Some(ended.and_then(|()| {
+            let [status, error, ..] = self.get(TFD).to_le_bytes();
+            check(status, error)
+        }))
+    }
+
+    /// What it told.
+    fn identity(&self) -> [u8; IDENTIFY_LEN] {
+        let mut data = [0; IDENTIFY_LEN];
         self.hw.read(self.area + IDENTITY, &mut data);
-        Ok(data)
+        data
     }
 }
 
@@ -320,72 +342,162 @@ fn check(status: u8, error: u8) -> Result<(), DiskError> {
     }
 }
 
-/// Finds the drives of a controller. An empty port costs one access.
-pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
-    let Some(base) = function.device().memory(BAR) else {
-        return Vec::new();
+/// Looks for the drives of a controller. An empty port costs one access.
+pub fn search<'a, H: Handle>(function: Function<'a, H>) -> Box<dyn Search + 'a> {
+    let mut look = Look {
+        function,
+        dma: Dma::BELOW_4G,
+        ports: Vec::new(),
     };
-    function.enable_bus_master();
-    let hw = function.hw();
-    hw.write32(base + GHC, GHC_AHCI);
-    let (capabilities, implemented) = (hw.read32(base + CAP), hw.read32(base + PI));
-    let dma = if capabilities & CAP_64 != 0 {
-        Dma::ALL
-    } else {
-        Dma::BELOW_4G
-    };
-    let mut found = Vec::new();
-    for number in (0..32u8).filter(|number| implemented >> number & 1 != 0) {
-        let regs = base + PORTS + PORT_LEN * u64::from(number);
-        let unit = || format!("drive@{number:x}/disk@0");
-        if !function.wants(unit) || hw.read32(regs + SSTS) & 15 != PRESENT {
-            continue;
-        }
-        let Some(area) = hw.dma_memory(AREA_LEN, AREA_ALIGN) else {
-            log::warn!("SATA port {number}: not used: no memory");
-            continue;
-        };
-        let port = Port {
-            hw: hw.clone(),
-            regs,
-            area,
-        };
-        let place = function.place(unit());
-        let name = Name::new(fmt::from_fn(move |f| write!(f, "SATA port {number}")));
-        match identify_drive(port, dma, name, place) {
-            Ok(drive) => found.extend(drive),
-            Err(error) => log::warn!("SATA port {number}: not used: {error:?}"),
-        }
+    if let Some(base) = function.device().memory(BAR) {
+        look.begin(base);
     }
-    found
+    Box::new(look)
 }
 
-fn identify_drive<H: Handle>(
-    port: Port<H>,
+/// A look for drives.
+struct Look<'a, H> {
+    function: Function<'a, H>,
     dma: Dma,
-    name: Name,
-    place: Place,
-) -> Result<Option<Found>, DiskError> {
-    port.stop()?;
-    port.start()?;
-    Ok(match port.get(SIG) {
-        SIGNATURE_DISK => Some(match identify::disk(&port.identify(IDENTIFY_DEVICE)?) {
+    /// The ports with something behind them, with their numbers and what they were asked last.
+    ports: Vec<(u8, Port<H>, Asked)>,
+}
+
+/// What a port was asked last.
+enum Asked {
+    /// To stop, where it runs.
+    ToStop,
+    /// To get ready for commands.
+    ToGetReady,
+    /// What the drive is; its signature tells the kind.
+    WhatItIs(Kind),
+    /// Nothing more: there is such a drive, or none that is known here.
+    Nothing(Result<Option<Kind>, DiskError>),
+}
+
+impl<H: Handle> Port<H> {
+    /// Asks for more where the port has done what it was asked, which it then returns. Does not wait.
+    fn ask(&self, asked: &Asked) -> Option<Asked> {
+        match *asked {
+            Asked::ToStop if self.has_stopped() => {
+                self.receive();
+                Some(Asked::ToGetReady)
+            }
+            Asked::ToGetReady if !self.is_busy() => {
+                self.start();
+                let kind = match self.get(SIG) {
+                    SIGNATURE_DISK => Kind::HardDisk,
+                    SIGNATURE_PACKET => Kind::CdRom,
+                    _ => return Some(Asked::Nothing(Ok(None))),
+                };
+                self.identify(kind);
+                Some(Asked::WhatItIs(kind))
+            }
+            Asked::WhatItIs(kind) => {
+                let told = self.identified()?;
+                Some(Asked::Nothing(told.map(|()| Some(kind))))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<H: Handle> Look<'_, H> {
+    fn begin(&mut self, base: u64) {
+        self.function.enable_bus_master();
+        let hw = self.function.hw();
+        hw.write32(base + GHC, GHC_AHCI);
+        let (capabilities, implemented) = (hw.read32(base + CAP), hw.read32(base + PI));
+        if capabilities & CAP_64 != 0 {
+            self.dma = Dma::ALL;
+        }
+        for number in (0..32u8).filter(|number| implemented >> number & 1 != 0) {
+            let regs = base + PORTS + PORT_LEN * u64::from(number);
+            if !self.function.wants(|| unit(number)) || hw.read32(regs + SSTS) & 15 != PRESENT {
+                continue;
+            }
+            let Some(area) = hw.dma_memory(AREA_LEN, AREA_ALIGN) else {
+                log::warn!("SATA port {number}: not used: no memory");
+                continue;
+            };
+            let hw = hw.clone();
+            self.ports
+                .push((number, Port { hw, regs, area }, Asked::ToStop));
+        }
+        self.ask();
+    }
+
+    /// Asks all ports for more that have done what they were asked; whether there was one.
+    fn ask(&mut self) -> bool {
+        let mut some = false;
+        for (_, port, asked) in &mut self.ports {
+            if let Some(next) = port.ask(asked) {
+                *asked = next;
+                some = true;
+            }
+        }
+        some
+    }
+
+    /// Whether all have done all.
+    fn is_over(&self) -> bool {
+        let mut asked = self.ports.iter().map(|(_, _, asked)| asked);
+        asked.all(|asked| matches!(asked, Asked::Nothing(_)))
+    }
+
+    /// The drive at a port.
+    fn found(&self, number: u8, port: Port<H>, asked: &Asked) -> Result<Option<Found>, DiskError> {
+        let Asked::Nothing(kind) = *asked else {
+            return Err(DiskError::Timeout);
+        };
+        let Some(kind) = kind? else {
+            return Ok(None);
+        };
+        let dma = self.dma;
+        let place = self.function.place(unit(number));
+        let name = Name::new(fmt::from_fn(move |f| write!(f, "SATA port {number}")));
+        let data = port.identity();
+        if kind == Kind::CdRom {
+            let identity = identify::cd(&data);
+            let cd = identity.and_then(|identity| cd(port, identity, dma, name, place));
+            return Ok(cd.map(|cd| Found::Device(Box::new(cd))));
+        }
+        Ok(Some(match identify::disk(&data) {
             Ok(identity) => Found::Device(Box::new(Disk::new(port, identity, dma, name, place))),
             Err(why) => Found::Unusable {
-                kind: Kind::HardDisk,
+                kind,
                 name,
                 place,
                 why: format!("{why}"),
             },
-        }),
-        SIGNATURE_PACKET => {
-            let identity = identify::cd(&port.identify(IDENTIFY_PACKET_DEVICE)?);
-            identity
-                .and_then(|identity| cd(port, identity, dma, name, place))
-                .map(|cd| Found::Device(Box::new(cd)))
+        }))
+    }
+}
+
+impl<H: Handle> Search for Look<'_, H> {
+    fn go_on(&mut self) -> Option<Vec<Found>> {
+        if !self.is_over() {
+            let hw = self.function.hw();
+            // Ports are given up when none has done anything for so long: many that are silent cost no more time than one.
+            let some = poll::sparsely(&hw, IDENTIFY_US, || self.ask().then_some(()));
+            if some.is_some() {
+                return None;
+            }
         }
-        _ => None,
-    })
+        let mut found = Vec::with_capacity(self.ports.len());
+        for (number, port, asked) in mem::take(&mut self.ports) {
+            match self.found(number, port, &asked) {
+                Ok(drive) => found.extend(drive),
+                Err(error) => log::warn!("SATA port {number}: not used: {error:?}"),
+            }
+        }
+        Some(found)
+    }
+}
+
+/// What QEMU calls the drive at a port.
+fn unit(number: u8) -> String {
+    format!("drive@{number:x}/disk@0")
 }
 
 fn cd<H: Handle>(

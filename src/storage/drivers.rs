@@ -142,7 +142,7 @@ fn drivers<H: Handle>() -> &'static [Driver<H>] {
             },
             Driver::Pci {
                 serves: Serves::Class(ahci::PCI_CLASS),
-                probe: Probe::AtOnce(ahci::probe),
+                probe: Probe::InParts(ahci::search),
             },
             Driver::Pci {
                 serves: Serves::Ids(virtio::VENDOR, virtio_blk::DEVICES),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::arch::fake::{Fake, FakeDevice};
-use crate::arch::{PhysMem, Ports};
+use crate::arch::{Clock, PhysMem, Ports};
 use crate::devices::pci::{Bar, BarKind, Bdf, PciDevice};
 use crate::devices::place::Path;
 use crate::storage::ata::fake::FakeDrive;
@@ -20,6 +20,14 @@ struct FakeController {
     wide: bool,
     accesses: u32,
     link_resets: u32,
+    /// Ports that never get ready.
+    busy: Vec<u64>,
+    /// How long a drive takes to tell what it is, and when those have told that were asked.
+    slow_us: u64,
+    due: BTreeMap<u64, u64>,
+    /// Dies when it gets its first command: all registers read as ones.
+    dies: bool,
+    dead: bool,
 }
 
 impl FakeController {
@@ -30,6 +38,11 @@ impl FakeController {
             wide: true,
             accesses: 0,
             link_resets: 0,
+            busy: Vec::new(),
+            slow_us: 0,
+            due: BTreeMap::new(),
+            dies: false,
+            dead: false,
         }));
         hw.attach(controller.clone());
         controller
@@ -82,7 +95,13 @@ impl FakeController {
             places.extend((addr..addr + len).step_by(512));
         }
         match fis[2] {
-            IDENTIFY_DEVICE | IDENTIFY_PACKET_DEVICE => hw.write(places[0], &drive.identity),
+            IDENTIFY_DEVICE | IDENTIFY_PACKET_DEVICE => {
+                hw.write(places[0], &drive.identity);
+                if self.slow_us > 0 {
+                    self.due.insert(port, hw.now_us() + self.slow_us);
+                    return;
+                }
+            }
             READ_DMA_EXT => {
                 assert_eq!(places.len(), count as usize);
                 for (lba, addr) in (lba48..).zip(places) {
@@ -110,12 +129,32 @@ impl FakeDevice for FakeController {
     }
     fn write(&mut self, _: &Fake, _: u16, _: u8, _: u32) {}
 
-    fn read_register(&mut self, _: &Fake, addr: u64) -> Option<u32> {
+    fn read_register(&mut self, hw: &Fake, addr: u64) -> Option<u32> {
         let offset = addr.checked_sub(BASE).filter(|&offset| offset < 0x400)?;
         self.accesses += 1;
+        if self.dead {
+            return Some(u32::MAX);
+        }
         let port = offset.checked_sub(PORTS).map(|offset| offset / PORT_LEN);
+        if let Some(port) = port
+            && self.due.get(&port).is_some_and(|&due| hw.now_us() >= due)
+        {
+            self.due.remove(&port);
+            self.finish(hw, port, 0x50, 0);
+        }
         let drive = port.and_then(|port| self.drives[port as usize].as_ref());
         Some(match (offset, offset % PORT_LEN) {
+            (PORTS.., TFD) if port.is_some_and(|port| self.busy.contains(&port)) => TFD_BUSY,
+            // What is turned off ends a little later.
+            (PORTS.., CMD) => {
+                let command = self.reg(offset);
+                let (started, receives) = (command & CMD_START != 0, command & CMD_RECEIVE != 0);
+                let running = if started { CMD_RUNNING } else { 0 };
+                let receiving = if receives { CMD_RECEIVING } else { 0 };
+                let rest = command & !(CMD_RUNNING | CMD_RECEIVING);
+                self.regs.insert(offset, rest | running | receiving);
+                command
+            }
             (CAP, _) => u32::from(self.wide) << 31,
             (PI, _) => 0xf,
             (PORTS.., SSTS) => drive.map_or(0, |_| 0x113),
@@ -132,11 +171,22 @@ impl FakeDevice for FakeController {
             return false;
         };
         self.accesses += 1;
+        if self.dead {
+            return true;
+        }
         let register = offset % PORT_LEN;
         let value = match register {
-            CMD if value & CMD_START != 0 => value | CMD_RUNNING | CMD_RECEIVING,
             CMD if offset >= PORTS => {
-                self.regs.insert(offset - CMD + CI, 0);
+                let old = self.reg(offset);
+                assert!(value & CMD_RECEIVE != 0 || old & CMD_RUNNING == 0);
+                if value & CMD_START == 0 {
+                    self.regs.insert(offset - CMD + CI, 0);
+                }
+                value | old & (CMD_RUNNING | CMD_RECEIVING)
+            }
+            CLB | FB if offset >= PORTS => {
+                let command = self.reg(offset - register + CMD);
+                assert_eq!(command & (CMD_RUNNING | CMD_RECEIVING), 0);
                 value
             }
             // Ones clear.
@@ -150,6 +200,7 @@ impl FakeDevice for FakeController {
         };
         self.regs.insert(offset, value);
         if offset >= PORTS && register == CI && value == 1 {
+            self.dead = self.dies;
             self.issue(hw, (offset - PORTS) / PORT_LEN);
         }
         true
@@ -171,7 +222,7 @@ fn probed(hw: &Fake) -> Vec<Found> {
             ..Bar::NONE
         },
     );
-    drivers::probed(hw, device, None, probe)
+    drivers::searched(hw, device, None, search)
 }
 
 fn ready(hw: &Fake, controller: &RefCell<FakeController>) -> Disk {
@@ -210,6 +261,68 @@ fn finds_disks_and_cd_drives() {
     assert_eq!(*kind, Kind::CdRom);
     assert!(place.is(&Path::new("/pci@i0cf8/pci8086,2922@1f,2/drive@2/disk@0")));
     assert_eq!(hw.in8(0x1f7), 0xff, "no legacy ports are involved");
+}
+
+/// What is found at a controller with disks at ports 0 and 2, and how long that took.
+fn looked_at(set: impl Fn(&mut FakeController)) -> (Vec<Found>, u64) {
+    let hw = Fake::default();
+    let controller = FakeController::attach(&hw, FakeDrive::disk(100), Some(FakeDrive::disk(300)));
+    set(&mut controller.borrow_mut());
+    let start = hw.now_us();
+    let found = probed(&hw);
+    (found, hw.now_us() - start)
+}
+
+#[test]
+fn slow_drives_are_waited_for_together() {
+    let (found, took) = looked_at(|controller| controller.slow_us = IDENTIFY_US * 3 / 4);
+    assert_eq!(found.len(), 2);
+    assert!(took < IDENTIFY_US, "{took} us");
+}
+
+#[test]
+fn ports_that_never_answer_cost_one_deadline_together() {
+    let (found, took) = looked_at(|controller| {
+        controller.first().hang = 1;
+        controller.busy = vec![2];
+    });
+    assert!(found.is_empty());
+    assert!(
+        (IDENTIFY_US..IDENTIFY_US * 9 / 8).contains(&took),
+        "{took} us"
+    );
+}
+
+#[test]
+fn a_dead_port_does_not_keep_a_good_one_out() {
+    let hangs = |controller: &mut FakeController| controller.first().hang = 1;
+    let is_busy = |controller: &mut FakeController| controller.busy = vec![0];
+    for dead in [hangs, is_busy] {
+        let (found, took) = looked_at(dead);
+        let [Found::Device(disk)] = &found[..] else {
+            panic!("not one disk");
+        };
+        assert_eq!(disk.info().sectors, 300);
+        assert!(took < IDENTIFY_US * 9 / 8, "{took} us");
+    }
+}
+
+#[test]
+fn a_controller_that_dies_in_the_middle_has_no_drives() {
+    let (found, took) = looked_at(|controller| controller.dies = true);
+    assert!(found.is_empty());
+    assert!(took < IDENTIFY_US * 9 / 8, "{took} us");
+}
+
+#[test]
+fn a_port_that_runs_is_stopped_first() {
+    const RUNS: u32 = CMD_START | CMD_RUNNING | CMD_RECEIVE | CMD_RECEIVING;
+    let (found, took) = looked_at(|controller| {
+        controller.regs.insert(PORTS + CMD, RUNS);
+        controller.regs.insert(PORTS + 2 * PORT_LEN + CMD, RUNS);
+    });
+    assert_eq!(found.len(), 2);
+    assert!(took < 10_000, "{took} us");
 }
 
 #[test]

@@ -94,13 +94,7 @@ fn serve_and_boot(mut bios: Bios, pnp_header: u16, late: Option<Given>) -> ! {
     steps::serve_protected_callers(&Pc, &mut bios.machine);
     let (bios, boot) = keep(bios, boot);
     option_roms::at_post(bios, &Pc);
-    let connected = option_roms::connect(bios, &Pc);
-    {
-        let bios = bios.lock();
-        let own = find::roms(&bios.services.option_roms.vectors);
-        let candidates = own.chain(find::connected(&bios.machine.pci, connected));
-        boot.lock().add(candidates);
-    }
+    find::join_roms(boot, bios, &Pc);
     steps::give_back(&Pc, &mut bios.lock().machine);
     logger::step_done("option ROMs");
     let load = |kernel: Given| steps::load_kernel(&Pc, &kernel, &bios.lock().machine, true);

@@ -24,6 +24,7 @@ pub trait FakeDevice {
 }
 
 type OnInterrupts = Box<dyn Fn(&Fake)>;
+type OnRom = Box<dyn Fn(&Fake)>;
 type OnInt = Box<dyn Fn(&Fake, u8, &mut RealRegs)>;
 
 /// A machine with sparse memory, which reads as zero where nothing was written. Clones are the same machine.
@@ -58,6 +59,7 @@ pub struct Parts {
     time_us: Cell<u64>,
     devices: RefCell<Vec<Rc<RefCell<dyn FakeDevice>>>>,
     on_int: RefCell<Option<OnInt>>,
+    on_rom: RefCell<Option<OnRom>>,
     /// Reads and writes of ports.
     pub port_accesses: Cell<u64>,
     dma_taken: Cell<u64>,
@@ -79,6 +81,11 @@ impl Fake {
     /// Lets `handler` serve the interrupts that are raised in real mode.
     pub fn on_int(&self, handler: impl Fn(&Fake, u8, &mut RealRegs) + 'static) {
         *self.on_int.borrow_mut() = Some(Box::new(handler));
+    }
+
+    /// Lets `handler` be the option ROM that is called.
+    pub fn on_rom(&self, handler: impl Fn(&Fake) + 'static) {
+        *self.on_rom.borrow_mut() = Some(Box::new(handler));
     }
 
     /// Lets `handler` run where pending interrupts are served.
@@ -192,6 +199,9 @@ impl Clock for Fake {
 impl RealMode for Fake {
     fn call_rom(&self, regs: &mut RealRegs) {
         self.real_calls.borrow_mut().push((None, *regs));
+        if let Some(handler) = &*self.on_rom.borrow() {
+            handler(self);
+        }
     }
     fn call_far_with(&self, regs: &mut RealRegs, _words: &[u16; 4]) {
         self.call_rom(regs);

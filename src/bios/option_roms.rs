@@ -15,7 +15,7 @@ use crate::devices::vga::{self, Vga};
 use crate::platform::Machine;
 use crate::platform::qemu::fw_cfg::{FwCfg, key};
 use crate::platform::qemu::wishes::{self, CardRoms};
-use crate::rom::{self, BootVector, OptionRoms, PlacedRom, RomError, Source, VectorKind};
+use crate::rom::{self, BootVector, OptionRoms, PlacedRom, RomError, Source};
 
 /// QEMU's own ROMs that start a given kernel, which this firmware does itself.
 const KERNEL_STARTERS: [&str; 5] = [
@@ -105,7 +105,16 @@ pub fn has_screen(hw: &impl Hardware, machine: &Machine) -> bool {
     rom::video(machine).is_some() && card_roms(hw, machine) != CardRoms::None
 }
 
-/// A hard disk that an option ROM has put behind ours.
+/// A ROM that has hard disks, and when its turn is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its entry point.
+    pub vector: BootVector,
+    /// How many of our own hard disks come before its.
+    pub behind: usize,
+}
+
+/// A hard disk that an option ROM serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
     /// Its number.
@@ -114,35 +123,38 @@ pub struct Connected {
     pub rom: Option<BootVector>,
 }
 
-/// Lets the ROMs that have hard disks take INT 13h over for them (BIOS Boot Specification 1.01, section 5.3), and says which have
-/// come: a ROM takes the next number and counts it at 40:75.
-pub fn connect<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> Vec<Connected> {
-    let (vectors, pnp_header, own) = {
+/// Lets the ROMs that have hard disks take INT 13h over for them, one after the other, and says which have come. A ROM takes the next
+/// number and counts it at 40:75, and finds there those that come before it alone: ours that come later have their numbers after it
+/// (BIOS Boot Specification 1.01, sections 5.3 and 6.5). Those that came with the initialisation of a ROM keep their numbers.
+pub fn connect(
+    bios: &Mutex<Bios>,
+    hw: &impl Hardware,
+    connections: &[Connection],
+) -> Vec<Connected> {
+    let (drives, pnp_header) = {
         let bios = &mut *bios.lock();
-        let roms = &bios.services.option_roms;
-        let connections = roms.vectors.iter();
-        let connections = connections.filter(|vector| vector.kind == VectorKind::Connection);
-        let vectors: Vec<_> = connections.cloned().collect();
         bios.services.pmm.lends = Lends::All;
-        (vectors, roms.pnp_header(), bios.drives.lock().own_disks())
+        (bios.drives.clone(), bios.services.option_roms.pnp_header())
     };
     let mut found = Vec::new();
     let mut come = |from: u8, rom: Option<&BootVector>| {
         let count = Bda::disk_count().get(hw).min(MOST_DISKS);
-        found.extend((from..count).map(|index| Connected {
-            drive: FIRST_DISK + index,
-            rom: rom.cloned(),
-        }));
-        count.max(from)
+        for drive in (from..count).map(|index| FIRST_DISK + index) {
+            drives.lock().leave_number(drive);
+            let rom = rom.cloned();
+            found.push(Connected { drive, rom });
+        }
     };
-    let mut count = come(own, None);
-    for vector in &vectors {
+    let own = drives.lock().disks().len();
+    come(own.min(MOST_DISKS.into()) as u8, None);
+    for Connection { vector, behind } in connections {
+        let later = drives.lock().hold_back(hw, *behind);
+        let before = Bda::disk_count().get(hw);
         hw.call_rom(&mut vector.entry(pnp_header));
-        count = come(count, Some(vector));
+        come(before, Some(vector));
+        drives.lock().bring_back(hw, later);
     }
-    let bios = &mut *bios.lock();
-    bios.services.pmm.lends = Lends::Nothing;
-    bios.drives.lock().others = count - own;
+    bios.lock().services.pmm.lends = Lends::Nothing;
     found
 }
 

@@ -61,6 +61,24 @@ impl Boot {
         self.candidates = self.order.arrange(all);
     }
 
+    /// The order that the platform wants.
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// Gives drives their numbers anew, from those that they had; without one, a drive cannot be booted.
+    pub fn renumber(&mut self, number: impl Fn(u8) -> Option<u8>) {
+        for candidate in &mut self.candidates {
+            let Target::Drive(drive) = candidate.target else {
+                continue;
+            };
+            candidate.target = number(drive).map_or_else(
+                || Target::Nothing(Reason::Unusable("no drive number is left".into())),
+                Target::Drive,
+            );
+        }
+    }
+
     /// The candidates in order.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates

@@ -1,10 +1,12 @@
 //! Finds what could be booted, and gives the hard disks their drive numbers.
 
+use super::bootstrap::Boot;
 use super::candidate::{Candidate, Kind, Reason, Target};
 use super::order::{CMOS_FIRST, CMOS_THIRD, Order};
 use crate::arch::Handle;
-use crate::bios::int13::{Drives, Geometries};
-use crate::bios::option_roms::Connected;
+use crate::bios::Bios;
+use crate::bios::int13::{Drives, FIRST_DISK, Geometries, HardDisk};
+use crate::bios::option_roms::{self, Connected, Connection};
 use crate::devices::name::Name;
 use crate::devices::pci::PciDevice;
 use crate::devices::place::Place;
@@ -20,6 +22,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use spin::Mutex;
 
 /// PCI class and subclass of Ethernet cards.
 const ETHERNET: u16 = 0x0200;
@@ -170,28 +173,91 @@ fn card_name(card: &PciDevice) -> &'static str {
     }
 }
 
-/// The hard disks that option ROMs have put behind ours.
-pub fn connected(pci: &[PciDevice], disks: Vec<Connected>) -> impl Iterator<Item = Candidate> {
-    disks.into_iter().map(|Connected { drive, rom }| {
-        let card = rom.as_ref().and_then(|rom| rom.bdf);
-        let index = card.and_then(|bdf| pci.iter().position(|card| card.bdf == bdf));
-        let file = rom.as_ref().and_then(|rom| rom.file.as_ref());
-        let name = rom.as_ref().map_or("", |rom| rom.name.as_str());
-        let name = if name.is_empty() { "Option ROM" } else { name };
-        Candidate {
-            kind: Kind::HardDisk,
-            name: Name::new(format!("{name} (drive {drive:02X}h)")),
-            place: index
-                .map(|index| Place::of_pci(pci, index, String::new()))
-                .or_else(|| file.map(|file| Place::of_rom(file)))
-                .map(Arc::new),
-            target: Target::Drive(drive),
+/// Takes what option ROMs can boot into the boot, and their hard disks, which get their numbers in the order among ours.
+pub fn join_roms<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) {
+    let connections = {
+        let bios = bios.lock();
+        let vectors = &bios.services.option_roms.vectors;
+        let drives = bios.drives.lock();
+        connections(
+            boot.lock().order(),
+            &bios.machine.pci,
+            drives.disks(),
+            vectors,
+        )
+    };
+    let connected = option_roms::connect(bios, hw, &connections);
+    let (bios, mut boot) = (bios.lock(), boot.lock());
+    let own = roms(&bios.services.option_roms.vectors);
+    if connected.is_empty() {
+        return boot.add(own);
+    }
+    let drives = bios.drives.lock();
+    boot.renumber(|drive| match drive {
+        FIRST_DISK.. => drives.disk_number((drive - FIRST_DISK).into()),
+        _ => Some(drive),
+    });
+    let pci = &bios.machine.pci;
+    let connected = connected.iter().map(|Connected { drive, rom }| Candidate {
+        kind: Kind::HardDisk,
+        name: Name::new(format!("{} (drive {drive:02X}h)", rom_name(rom.as_ref()))),
+        place: rom
+            .as_ref()
+            .and_then(|rom| rom_place(pci, rom))
+            .map(Arc::new),
+        target: Target::Drive(*drive),
+    });
+    boot.add(own.chain(connected));
+}
+
+/// The ROMs that have hard disks, in their order, among our `disks`, which are in theirs. Ours come before what the order does not
+/// tell from them.
+fn connections(
+    order: &Order,
+    pci: &[PciDevice],
+    disks: &[HardDisk],
+    vectors: &[BootVector],
+) -> Vec<Connection> {
+    let rank = |vector: &BootVector| {
+        let place = rom_place(pci, vector);
+        order.rank(Kind::HardDisk, &rom_name(Some(vector)), place.as_ref())
+    };
+    let connections = vectors
+        .iter()
+        .filter(|vector| vector.kind == VectorKind::Connection);
+    let mut connections: Vec<_> = connections.cloned().collect();
+    firstlight_tables::sort::by_key(&mut connections, rank);
+    let connection = |vector: BootVector| {
+        let rank = rank(&vector);
+        let before = disks.iter().filter(|disk| {
+            let info = disk.info();
+            order.rank(Kind::HardDisk, &info.name, Some(&info.place)) <= rank
+        });
+        Connection {
+            behind: before.count(),
+            vector,
         }
-    })
+    };
+    connections.into_iter().map(connection).collect()
+}
+
+fn rom_name(rom: Option<&BootVector>) -> Name {
+    match rom.map(|rom| rom.name.clone()) {
+        Some(name) if !name.is_empty() => Name::new(name),
+        _ => "Option ROM".into(),
+    }
+}
+
+/// The place of the ROM's card, or of its file.
+fn rom_place(pci: &[PciDevice], rom: &BootVector) -> Option<Place> {
+    let index = pci.iter().position(|card| Some(card.bdf) == rom.bdf);
+    index
+        .map(|index| Place::of_pci(pci, index, String::new()))
+        .or_else(|| Some(Place::of_rom(rom.file.as_ref()?)))
 }
 
 /// The option ROMs that boot by themselves and belong to no card, from what all ROMs offer.
-pub fn roms(vectors: &[BootVector]) -> impl Iterator<Item = Candidate> {
+fn roms(vectors: &[BootVector]) -> impl Iterator<Item = Candidate> {
     let bootstraps = vectors
         .iter()
         .filter(|vector| vector.kind == VectorKind::Bootstrap);
@@ -204,4 +270,103 @@ pub fn roms(vectors: &[BootVector]) -> impl Iterator<Item = Candidate> {
             target: Target::Rom(vector.clone()),
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::fake::Fake;
+    use crate::bios::bda::{self, Bda};
+    use crate::bios::ebda;
+    use crate::bios::int13::MOST_DISKS;
+    use crate::bios::tests::bios;
+    use crate::storage::ata::fake::{FakeDrive, disk};
+
+    /// The candidates, their numbers, and the number of hard disks, with two disks of ours and a ROM that brings `more`.
+    fn joined(order: &str, more: u8) -> (Vec<(String, Target)>, u8) {
+        let hw = Fake::default();
+        bda::init(&hw, ebda::SEGMENT, 639);
+        hw.on_rom(move |hw| {
+            let count = Bda::disk_count();
+            count.set(hw, count.get(hw).wrapping_add(more));
+        });
+        let bios = bios();
+        let own = [("A", 0x80), ("B", 0x81)].map(|(name, drive)| {
+            let disk = disk(&hw, FakeDrive::disk(100)).0;
+            bios.lock().drives.lock().add(&hw, disk, None);
+            Candidate {
+                kind: Kind::HardDisk,
+                name: name.into(),
+                place: None,
+                target: Target::Drive(drive),
+            }
+        });
+        bios.lock().drives.lock().announce(&hw);
+        bios.lock().services.option_roms.vectors = vec![BootVector {
+            kind: VectorKind::Connection,
+            segment: 0xc800,
+            offset: 0x40,
+            name: "Card".into(),
+            bdf: None,
+            file: Some("bcv.rom".into()),
+        }];
+        let order = Order::new(None, 0, 0).with_setting(order);
+        let boot = Mutex::new(Boot::new(own.into(), order));
+        join_roms(&boot, &bios, &hw);
+        let boot = boot.lock();
+        let candidates = boot.candidates().iter();
+        let named =
+            candidates.map(|candidate| (candidate.name.to_string(), candidate.target.clone()));
+        (named.collect(), Bda::disk_count().get(&hw))
+    }
+
+    #[test]
+    fn disks_of_roms_are_numbered_in_the_order() {
+        for (order, more, expected) in [
+            ("", 0, vec![("A", 0x80), ("B", 0x81)]),
+            (
+                "",
+                1,
+                vec![("A", 0x80), ("B", 0x81), ("Card (drive 82h)", 0x82)],
+            ),
+            (
+                "card",
+                1,
+                vec![("Card (drive 80h)", 0x80), ("A", 0x81), ("B", 0x82)],
+            ),
+            (
+                "/rom@genroms/bcv.rom",
+                2,
+                vec![
+                    ("Card (drive 80h)", 0x80),
+                    ("Card (drive 81h)", 0x81),
+                    ("A", 0x82),
+                    ("B", 0x83),
+                ],
+            ),
+        ] {
+            let (candidates, count) = joined(order, more);
+            let expected = expected.into_iter();
+            let expected: Vec<_> = expected
+                .map(|(name, drive)| (name.to_owned(), Target::Drive(drive)))
+                .collect();
+            assert_eq!(candidates, expected, "{order} {more}");
+            assert_eq!(count, 2 + more);
+        }
+    }
+
+    /// A ROM that counts more disks than there are numbers, or fewer than it found.
+    #[test]
+    fn a_rom_that_takes_all_numbers() {
+        let (candidates, count) = joined("card", 0xfe);
+        assert_eq!(count, MOST_DISKS);
+        let without = |name: &str| {
+            candidates.iter().any(|(candidate, target)| {
+                candidate == name && matches!(target, Target::Nothing(_))
+            })
+        };
+        assert!(without("A") && without("B"));
+        let (candidates, count) = joined("", 0xff);
+        assert_eq!((candidates.len(), count), (2, 2));
+    }
 }

@@ -144,6 +144,90 @@ fn each_disk_that_is_tried_is_80h() -> Result<()> {
     Ok(())
 }
 
+/// Gives a guest the option ROM of guest/bcv.s, with a disk that says how drives are numbered, in this place of the boot order.
+fn with_disk_rom(config: Config, files: &TempDir, index: u32) -> Result<Config> {
+    static DISK_ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bcv.bin"));
+    const SECTOR: usize = 0x200;
+    let mut rom = DISK_ROM.to_vec();
+    let program = media::numbers('V');
+    rom[SECTOR..SECTOR + program.len()].copy_from_slice(&program);
+    let path = files.path().join("disk.rom");
+    std::fs::write(&path, media::rom(&rom, true))?;
+    let option = format!("{},bootindex={index}", path.display());
+    Ok(config.args(["-option-rom", &option]))
+}
+
+/// A disk behind an option ROM has the number that its place in the boot order gives it, and ours have those around it. SeaBIOS boots
+/// no second hard disk.
+#[test]
+fn disks_behind_option_roms_are_numbered_in_the_order() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let drives = disks(Bus::Virtio, &files)?;
+    for (places, first, all) in [
+        ([1, 2, 0], "V80V12", "V80V12 181V12 281V21 "),
+        ([0, 2, 1], "1801V2", "1801V2 V811V2 2802V1 "),
+        ([0, 1, 2], "18012V", "18012V 28021V V8212V "),
+    ] {
+        for firmware in [Firmware::SeaBios, Firmware::Firstlight] {
+            let mut drives = drives[..2].to_vec();
+            for (drive, place) in drives.iter_mut().zip(places) {
+                drive.boot_index = Some(place);
+            }
+            let config = with_disk_rom(start(firmware, &drives), &files, places[2])?;
+            let mut guest = config.start()?;
+            let said = numbers(&mut guest)?;
+            ensure!(said == first, "{places:?} {firmware}: {said:?}");
+            if firmware == Firmware::Firstlight {
+                guest.wait_for(Log::Debug, all)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The services know the numbers around that of an option ROM's disk, and no other.
+#[test]
+fn services_with_an_option_roms_disk_between_ours() -> Result<()> {
+    let mut script = Script::new();
+    for drive in 0x80..0x84 {
+        for function in [0x02, 0x08, 0x15] {
+            let call = Call::new(0x13, function << 8 | 1).carry();
+            let call = call.cx(1).dx(drive).bx(0).hide(&["di", "es"]);
+            script.call(&format!("{drive:02x}-{function:02x}"), call);
+        }
+    }
+    let answers = |firmware| {
+        let files = tempfile::tempdir()?;
+        let running = Disk::running(&script, 64 << 20)?;
+        let other = Disk::blank(32 << 20)?;
+        let mut drives = [&running, &other].map(|disk| Drive::new(Bus::Virtio, &disk.path()));
+        drives[0].boot_index = Some(0);
+        drives[1].boot_index = Some(2);
+        let config = with_disk_rom(start(firmware, &drives), &files, 1)?;
+        let log = config.start()?.wait_for(Log::Debug, BOOTED)?;
+        let report = Report::parse(&script, &log)?;
+        let of = |drive: u16, function: u16, register: &str| {
+            let value = report.value(&format!("{drive:02x}-{function:02x}.{register}"))?;
+            anyhow::Ok(format!("{drive:02x}-{function:02x}.{register} {value}"))
+        };
+        let mut answers = Vec::new();
+        for drive in 0x80..0x84 {
+            for function in [0x02, 0x08, 0x15] {
+                answers.push(of(drive, function, "cf")?);
+            }
+        }
+        for drive in [0x80, 0x82] {
+            for (function, register) in [(0x08, "cx"), (0x08, "dx"), (0x15, "dx")] {
+                answers.push(of(drive, function, register)?);
+            }
+        }
+        anyhow::Ok(answers)
+    };
+    let (theirs, ours) = (answers(Firmware::SeaBios)?, answers(Firmware::Firstlight)?);
+    ensure!(ours == theirs, "{ours:?} in place of {theirs:?}");
+    Ok(())
+}
+
 /// What INT 13h and the table at INT 41h say of the first disk, and what is read by cylinder, head and sector.
 fn geometry(firmware: Firmware, drive: &Drive, property: &str) -> Result<Vec<String>> {
     let mut script = Script::new();

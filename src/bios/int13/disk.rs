@@ -1,6 +1,5 @@
 //! Hard disks: drives 80h to DFh.
 
-use super::drives::MOST_DISKS;
 use super::geometry::Translation;
 use super::transfer::{self, Action};
 use super::{Answer, BAD_COMMAND, Reply, edd, status};
@@ -110,20 +109,25 @@ fn cmos_translation(hw: &impl Ports, index: u16) -> Option<Translation> {
     Some(Translation::from_cmos(byte >> (index % 4 * 2)))
 }
 
-/// Enters the hard disks and so many `others` into the BIOS data area, and the first two into the tables at INT 41h and 46h.
-pub fn announce(hw: &impl PhysMem, disks: &[HardDisk], others: u8) {
-    let count = disks.len() + usize::from(others);
-    Bda::disk_count().set(hw, count.min(MOST_DISKS.into()) as u8);
+/// Enters the number of hard disks into the BIOS data area, and drives 80h and 81h, where they are ours, into the tables at INT 41h
+/// and 46h.
+pub fn announce(hw: &impl PhysMem, count: u8, first: [Option<&HardDisk>; 2]) {
+    Bda::disk_count().set(hw, count);
     Bda::disk_control().set(hw, 0xc0);
     let segment = ebda::segment(hw);
-    for (index, vector) in [0x41, 0x46].into_iter().enumerate() {
-        let Some((disk, table)) = disks.get(index).zip(Ebda::disk_parameters().element(index))
-        else {
+    for (index, (vector, disk)) in [0x41, 0x46].into_iter().zip(first).enumerate() {
+        let Some(table) = Ebda::disk_parameters().element(index) else {
             return;
         };
-        ebda::field(hw, table).set(hw, fixed_disk_table(disk.logical, disk.info().geometry));
         let offset = 0x3d + 0x10 * index as u16;
-        ivt::set(hw, vector, segment, offset);
+        if let Some(disk) = disk {
+            let parameters = fixed_disk_table(disk.logical, disk.info().geometry);
+            ebda::field(hw, table).set(hw, parameters);
+            ivt::set(hw, vector, segment, offset);
+        } else if ivt::get(hw, vector) == [offset, segment] {
+            // An option ROM that has this drive now puts a table of its own here.
+            ivt::set(hw, vector, ivt::SEGMENT, ivt::entry::IRET);
+        }
     }
 }
 

@@ -17,13 +17,13 @@ pub const MOST_DISKS: u8 = FIRST_CD - FIRST_DISK;
 /// Drive number of the first CD drive, as in SeaBIOS.
 pub const FIRST_CD: u8 = 0xe0;
 
-/// All drives. Those of a kind are numbered without gaps.
+/// All drives. Those of a kind are numbered without gaps, but for the hard disks that option ROMs serve.
 #[derive(Default)]
 pub struct Drives {
     /// What a CD emulates now, or was booted as.
     pub emulation: Option<Emulation>,
-    /// Hard disks behind ours, which option ROMs serve.
-    pub others: u8,
+    /// Numbers of the hard disks that option ROMs serve, in ascending order. Ours pass over them.
+    others: Vec<u8>,
     /// Memory for a sector of a CD, which what it emulates reads parts of.
     sector: Option<u64>,
     floppies: Vec<Floppy>,
@@ -53,8 +53,8 @@ impl Drives {
                 Some(Drive::Cd(cd))
             }
             FIRST_DISK.. => {
-                let disk = self.disks.get_mut(usize::from(number - FIRST_DISK))?;
-                Some(Drive::Disk(disk))
+                let index = self.disk_index(number)?;
+                Some(Drive::Disk(self.disks.get_mut(index)?))
             }
             _ => {
                 let count = self.floppies.len();
@@ -80,15 +80,57 @@ impl Drives {
     fn next(&self, kind: Kind) -> Option<u8> {
         let (first, end, count) = match kind {
             Kind::Floppy => (0, u16::from(FIRST_DISK), self.floppies.len()),
-            Kind::HardDisk => (FIRST_DISK.into(), FIRST_CD.into(), self.disks.len()),
+            Kind::HardDisk => return self.disk_number(self.disks.len()),
             Kind::CdRom => (FIRST_CD.into(), 0x100, self.cds.len()),
         };
         let number = u16::try_from(count).ok()?.checked_add(first)?;
         u8::try_from(number).ok().filter(|_| number < end)
     }
 
-    /// Puts a drive before those of its kind, whose numbers go up by one: what a CD emulates is drive 00h or 80h. It is drive
-    /// `None` where there is no number for the last one then.
+    /// The number of our hard disk `index`; `None` where the numbers have run out.
+    pub fn disk_number(&self, index: usize) -> Option<u8> {
+        let mut number = index.checked_add(FIRST_DISK.into())?;
+        for &other in &self.others {
+            if usize::from(other) <= number {
+                number += 1;
+            }
+        }
+        let number = u8::try_from(number).ok()?;
+        (number < FIRST_CD).then_some(number)
+    }
+
+    /// Which of our hard disks would have this number; `None` where an option ROM's has it, or where it is none of a hard disk.
+    fn disk_index(&self, number: u8) -> Option<usize> {
+        if number >= FIRST_CD || self.others.contains(&number) {
+            return None;
+        }
+        let below = self.others.iter().filter(|other| **other < number).count();
+        usize::from(number.checked_sub(FIRST_DISK)?).checked_sub(below)
+    }
+
+    /// Leaves a number to an option ROM's hard disk: those of ours that have it or a higher one go up by one.
+    pub fn leave_number(&mut self, number: u8) {
+        let at = self.others.partition_point(|other| *other < number);
+        if self.others.get(at) != Some(&number) {
+            self.others.insert(at, number);
+        }
+    }
+
+    /// Takes our hard disks from `index` on out until [`Drives::bring_back`]. The data area says then what comes before them.
+    pub fn hold_back(&mut self, hw: &impl PhysMem, index: usize) -> Vec<HardDisk> {
+        let held = self.disks.split_off(index.min(self.disks.len()));
+        self.announce(hw);
+        held
+    }
+
+    /// Puts hard disks back behind the others of ours.
+    pub fn bring_back(&mut self, hw: &impl PhysMem, mut held: Vec<HardDisk>) {
+        self.disks.append(&mut held);
+        self.announce(hw);
+    }
+
+    /// Puts a drive before those of its kind, whose numbers go up by one: what a CD emulates is drive 00h or 80h, or the first hard
+    /// disk that is no option ROM's. It is drive `None` where there is no number for the last one then.
     pub fn put_first(&mut self, hw: &impl Ports, disk: Disk) -> Option<u8> {
         let kind = disk.info().kind;
         self.next(kind)?;
@@ -97,11 +139,11 @@ impl Drives {
             Kind::HardDisk => self.disks.insert(0, HardDisk::new(hw, disk, None)),
             Kind::CdRom => self.cds.insert(0, Cd::new(disk)),
         }
-        Some(match kind {
-            Kind::Floppy => 0,
-            Kind::HardDisk => FIRST_DISK,
-            Kind::CdRom => FIRST_CD,
-        })
+        match kind {
+            Kind::Floppy => Some(0),
+            Kind::HardDisk => self.disk_number(0),
+            Kind::CdRom => Some(FIRST_CD),
+        }
     }
 
     /// Memory for a sector of a CD, of which what it emulates reads parts; `None` where none is left. Only one CD emulates.
@@ -111,9 +153,9 @@ impl Drives {
         self.sector
     }
 
-    /// The number of our own hard disks.
-    pub fn own_disks(&self) -> u8 {
-        self.disks.len().min(MOST_DISKS.into()) as u8
+    /// Our own hard disks, first to last.
+    pub fn disks(&self) -> &[HardDisk] {
+        &self.disks
     }
 
     /// Whether this is a diskette drive in which no medium has been seen.
@@ -150,7 +192,7 @@ impl Drives {
     pub fn prefer(&mut self, hw: &impl PhysMem, number: u8) -> u8 {
         let first = match number {
             FIRST_CD.. => FIRST_CD,
-            FIRST_DISK.. => FIRST_DISK,
+            FIRST_DISK.. => self.disk_number(0).unwrap_or(FIRST_DISK),
             _ => 0,
         };
         let ours = self.get(number).is_some();
@@ -158,11 +200,11 @@ impl Drives {
             return number;
         }
         self.preferred = Some(number);
-        let count = usize::from(number - first) + 1;
+        let index = self.index(number);
         match number {
-            FIRST_CD.. => self.cds[..count].rotate_right(1),
-            FIRST_DISK.. => self.disks[..count].rotate_right(1),
-            _ => self.floppies[..count].rotate_right(1),
+            FIRST_CD.. => self.cds[..=index].rotate_right(1),
+            FIRST_DISK.. => self.disks[..=index].rotate_right(1),
+            _ => self.floppies[..=index].rotate_right(1),
         }
         self.renumbered(hw);
         first
@@ -174,14 +216,25 @@ impl Drives {
         let emulated = self.emulation.is_some();
         self.end_emulation();
         let preferred = self.preferred.take();
-        match preferred {
-            Some(number @ FIRST_CD..) => rotate_back(&mut self.cds, number - FIRST_CD),
-            Some(number @ FIRST_DISK..) => rotate_back(&mut self.disks, number - FIRST_DISK),
-            Some(number) => rotate_back(&mut self.floppies, number),
-            None => {}
+        if let Some(number) = preferred {
+            let index = self.index(number);
+            match number {
+                FIRST_CD.. => rotate_back(&mut self.cds, index),
+                FIRST_DISK.. => rotate_back(&mut self.disks, index),
+                _ => rotate_back(&mut self.floppies, index),
+            }
         }
         if emulated || preferred.is_some() {
             self.renumbered(hw);
+        }
+    }
+
+    /// Which of ours, among those of its kind, the drive with this number is.
+    fn index(&self, number: u8) -> usize {
+        match number {
+            FIRST_CD.. => usize::from(number - FIRST_CD),
+            FIRST_DISK.. => self.disk_index(number).unwrap_or(0),
+            _ => number.into(),
         }
     }
 
@@ -191,11 +244,13 @@ impl Drives {
         self.announce(hw);
     }
 
-    /// Enters the number of diskette drives and the hard disks into the BIOS data area, and the first two disks into the tables at
-    /// INT 41h and 46h.
+    /// Enters the number of diskette drives and the hard disks into the BIOS data area, and those of ours that are drives 80h and
+    /// 81h into the tables at INT 41h and 46h.
     pub fn announce(&self, hw: &impl PhysMem) {
         floppy::announce(hw, self.floppies.len());
-        disk::announce(hw, &self.disks, self.others);
+        let count = self.next(Kind::HardDisk).unwrap_or(FIRST_CD) - FIRST_DISK;
+        let number = |number| self.disks.get(self.disk_index(number)?);
+        disk::announce(hw, count, [FIRST_DISK, FIRST_DISK + 1].map(number));
     }
 
     /// Leaves the hard disks to the guest's own drivers, until they are next used here.
@@ -213,8 +268,32 @@ impl Drives {
 }
 
 /// Puts the first of `drives` back to where it was.
-fn rotate_back<T>(drives: &mut [T], index: u8) {
-    if let Some(before) = drives.get_mut(..=usize::from(index)) {
+fn rotate_back<T>(drives: &mut [T], index: usize) {
+    if let Some(before) = drives.get_mut(..=index) {
         before.rotate_left(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_number_is_ours_or_an_option_roms(
+            others in proptest::collection::vec(FIRST_DISK..FIRST_CD, 0..20),
+            any: u8,
+        ) {
+            let mut drives = Drives::default();
+            for &other in &others {
+                drives.leave_number(other);
+            }
+            let ours: Vec<u8> = (0..).map_while(|index| drives.disk_number(index)).collect();
+            let expected = (FIRST_DISK..FIRST_CD).filter(|number| !others.contains(number));
+            prop_assert_eq!(&ours, &expected.collect::<Vec<_>>());
+            let index = drives.disk_index(any);
+            prop_assert_eq!(index, ours.iter().position(|number| *number == any));
+        }
     }
 }

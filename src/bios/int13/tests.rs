@@ -417,6 +417,47 @@ proptest::proptest! {
     }
 }
 
+/// Ours have the numbers that option ROMs have left, and those of drives 80h and 81h that are ours are in the tables.
+#[test]
+fn disks_of_option_roms_between_ours() {
+    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    let drives = guest.bios.lock().drives.clone();
+    let mut drives = drives.lock();
+    for sectors in [11 * MIB, 12 * MIB] {
+        let (disk, _) = disk(&Fake::default(), FakeDrive::disk(sectors));
+        drives.push(HardDisk::translated(disk, Translation::None));
+    }
+    let sizes = |drives: &mut Drives| -> Vec<u64> {
+        let sizes = (0x80..0x86).map(|number| match drives.get(number) {
+            Some(Drive::Disk(disk)) => disk.info().sectors / MIB,
+            _ => 0,
+        });
+        sizes.collect()
+    };
+    assert_ne!(ivt::get(&guest.hw, 0x41), ivt::get(&guest.hw, 0x46));
+    drives.leave_number(0x82);
+    drives.leave_number(0x80);
+    drives.announce(&guest.hw);
+    assert_eq!(sizes(&mut drives), [0, 10, 0, 11, 12, 0]);
+    assert_eq!(Bda::disk_count().get(&guest.hw), 5);
+    let lone_iret = [ivt::entry::IRET, ivt::SEGMENT];
+    assert_eq!(ivt::get(&guest.hw, 0x41), lone_iret);
+    assert_eq!(ivt::get(&guest.hw, 0x46)[1], ebda::SEGMENT);
+    // What a ROM has put there stays.
+    ivt::set(&guest.hw, 0x41, 0xc800, 0x40);
+    assert_eq!(drives.prefer(&guest.hw, 0x84), 0x81);
+    assert_eq!(sizes(&mut drives), [0, 12, 0, 10, 11, 0]);
+    drives.as_found(&guest.hw);
+    assert_eq!(sizes(&mut drives), [0, 10, 0, 11, 12, 0]);
+    let held = drives.hold_back(&guest.hw, 1);
+    assert_eq!((held.len(), Bda::disk_count().get(&guest.hw)), (2, 3));
+    assert_eq!(sizes(&mut drives), [0, 10, 0, 0, 0, 0]);
+    drives.bring_back(&guest.hw, held);
+    assert_eq!(sizes(&mut drives), [0, 10, 0, 11, 12, 0]);
+    assert_eq!(Bda::disk_count().get(&guest.hw), 5);
+    assert_eq!(ivt::get(&guest.hw, 0x41), [0x40, 0xc800]);
+}
+
 /// The disks have so many sectors that their numbers can be told.
 #[test]
 fn the_preferred_drive_is_the_first_of_its_kind() {
@@ -427,7 +468,7 @@ fn the_preferred_drive_is_the_first_of_its_kind() {
         let (disk, _) = disk(&Fake::default(), FakeDrive::disk(sectors));
         drives.push(HardDisk::translated(disk, Translation::None));
     }
-    drives.others = 1;
+    drives.leave_number(0x83);
     let order = |drives: &mut Drives| -> Vec<u64> {
         let sizes = (0x80..0x84).map_while(|number| match drives.get(number) {
             Some(Drive::Disk(disk)) => Some(disk.info().sectors / MIB),

@@ -88,8 +88,8 @@ const GUESTS: [&str; 2] = ["--package", "firstlight-tests"];
 /// Which run in guests of Xen: a program's tests share a test bed, so one runs at a time, and `cargo test` by itself leaves them out. The
 /// programs of each list run one after the other, and the lists beside each other where the machine has the processors for it.
 const XEN: [&[&str]; 2] = [&["xen_4_17"], &["xen_4_20", "xen_libvirt"]];
-/// How many processors a bed keeps busy: it has two, but dom0 and its guest mostly wait for each other.
-const BED_CPUS: usize = 1;
+/// How many processors a bed keeps busy: dom0's and its guests'.
+const BED_CPUS: usize = 2;
 
 /// Those that run by default, since they take little more than the start of the test bed: a good boot, one with nothing to boot, another
 /// firmware behind ours, and a damaged one.

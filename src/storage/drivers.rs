@@ -227,6 +227,23 @@ fn work<'a, H: Handle>(around: &'a Around<'a, H>) -> Vec<Work<'a, H>> {
     work
 }
 
+/// Does all of it, where there is memory for all.
+fn together<H: Handle>(work: &mut [Work<H>], around: &Around<H>) {
+    // Those that take their time are set going before anything else is looked at.
+    for work in &mut *work {
+        if matches!(work, Work::Function(Probe::InParts(_), _)) {
+            work.go_on(around, 0);
+        }
+    }
+    let mut waits = true;
+    while waits {
+        waits = false;
+        for work in &mut *work {
+            waits |= !work.go_on(around, 0);
+        }
+    }
+}
+
 /// Lets each driver look for its drives, on those functions that are wanted.
 pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
     let mut work = work(around);
@@ -237,17 +254,12 @@ pub fn probe<H: Handle>(around: &Around<H>) -> Vec<Found> {
     } else {
         LITTLE_ROOM
     };
-    // Those that take their time are set going before anything else is looked at.
-    for work in &mut work {
-        if matches!(work, Work::Function(Probe::InParts(_), _)) {
-            work.go_on(around, room);
-        }
-    }
-    let mut waits = true;
-    while waits {
-        waits = false;
+    if room == 0 {
+        together(&mut work, around);
+    } else {
+        // One after the other: what has begun holds memory that the one before it may still need.
         for work in &mut work {
-            waits |= !work.go_on(around, room);
+            while !work.go_on(around, room) {}
         }
     }
     let done = work.into_iter().filter_map(|work| match work {

@@ -21,6 +21,17 @@
 .equ OUT_LENGTH,    48              # what a call left: see `out`
 .equ STATE_LENGTH,  576             # see take_state
 
+# The registers that a call has, from its record, where DS begins `base` bytes before our segment.
+.macro LOAD_REGISTERS base=0
+    mov eax, [\base + RECORD + 12]
+    mov ebx, [\base + RECORD + 16]
+    mov ecx, [\base + RECORD + 20]
+    mov edx, [\base + RECORD + 24]
+    mov esi, [\base + RECORD + 28]
+    mov edi, [\base + RECORD + 32]
+    mov ebp, [\base + RECORD + 36]
+.endm
+
 .section .text
 .global _start
 _start:
@@ -458,13 +469,7 @@ load_and_interrupt:
     mov ss, [RECORD + 6]
     mov esp, [RECORD + 8]
     push dword ptr [RECORD + 48]
-    mov eax, [RECORD + 12]
-    mov ebx, [RECORD + 16]
-    mov ecx, [RECORD + 20]
-    mov edx, [RECORD + 24]
-    mov esi, [RECORD + 28]
-    mov edi, [RECORD + 32]
-    mov ebp, [RECORD + 36]
+    LOAD_REGISTERS
     mov es, [RECORD + 42]
     mov fs, [RECORD + 44]
     mov gs, [RECORD + 46]

@@ -79,13 +79,7 @@ call32_protected:
     mov gs, ax
     mov ss, ax
     mov esp, MODE_STACK
-    mov eax, [OWN_BASE + RECORD + 12]
-    mov ebx, [OWN_BASE + RECORD + 16]
-    mov ecx, [OWN_BASE + RECORD + 20]
-    mov edx, [OWN_BASE + RECORD + 24]
-    mov esi, [OWN_BASE + RECORD + 28]
-    mov edi, [OWN_BASE + RECORD + 32]
-    mov ebp, [OWN_BASE + RECORD + 36]
+    LOAD_REGISTERS OWN_BASE
     call fword ptr [OWN_BASE + entry32]
     pushfd
     push ds
@@ -196,13 +190,7 @@ v86_protected:
     push 0x23002                                # VM, IOPL 3
     push OWN_SEGMENT
     push offset v86_code
-    mov eax, [OWN_BASE + RECORD + 12]
-    mov ebx, [OWN_BASE + RECORD + 16]
-    mov ecx, [OWN_BASE + RECORD + 20]
-    mov edx, [OWN_BASE + RECORD + 24]
-    mov esi, [OWN_BASE + RECORD + 28]
-    mov edi, [OWN_BASE + RECORD + 32]
-    mov ebp, [OWN_BASE + RECORD + 36]
+    LOAD_REGISTERS OWN_BASE
     iretd
 .code16
 v86_code:
@@ -246,13 +234,7 @@ pm16_code:
     mov ds, ax
     mov fs, ax
     mov gs, ax
-    mov eax, [RECORD + 12]
-    mov ebx, [RECORD + 16]
-    mov ecx, [RECORD + 20]
-    mov edx, [RECORD + 24]
-    mov esi, [RECORD + 28]
-    mov edi, [RECORD + 32]
-    mov ebp, [RECORD + 36]
+    LOAD_REGISTERS
     pushf
     call far ptr cs:[vector]
     int EXIT_VECTOR

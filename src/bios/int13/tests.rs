@@ -43,6 +43,17 @@ impl Guest {
         }
     }
 
+    /// With disks of 10, 11 and 12 MiB.
+    fn with_three_disks() -> Self {
+        let guest = Self::new(10 * MIB, Some(Translation::None));
+        for sectors in [11 * MIB, 12 * MIB] {
+            let (disk, _) = disk(&Fake::default(), FakeDrive::disk(sectors));
+            let disk = HardDisk::translated(disk, Translation::None);
+            guest.bios.lock().drives.lock().push(disk);
+        }
+        guest
+    }
+
     fn call(&self, ax: u16, cx: u16, dx: u16) -> Frame {
         let mut frame = Frame {
             vector: 0x13,
@@ -420,13 +431,9 @@ proptest::proptest! {
 /// Ours have the numbers that option ROMs have left, and those of drives 80h and 81h that are ours are in the tables.
 #[test]
 fn disks_of_option_roms_between_ours() {
-    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    let guest = Guest::with_three_disks();
     let drives = guest.bios.lock().drives.clone();
     let mut drives = drives.lock();
-    for sectors in [11 * MIB, 12 * MIB] {
-        let (disk, _) = disk(&Fake::default(), FakeDrive::disk(sectors));
-        drives.push(HardDisk::translated(disk, Translation::None));
-    }
     let sizes = |drives: &mut Drives| -> Vec<u64> {
         let sizes = (0x80..0x86).map(|number| match drives.get(number) {
             Some(Drive::Disk(disk)) => disk.info().sectors / MIB,
@@ -461,13 +468,9 @@ fn disks_of_option_roms_between_ours() {
 /// The disks have so many sectors that their numbers can be told.
 #[test]
 fn the_preferred_drive_is_the_first_of_its_kind() {
-    let guest = Guest::new(10 * MIB, Some(Translation::None));
+    let guest = Guest::with_three_disks();
     let drives = guest.bios.lock().drives.clone();
     let mut drives = drives.lock();
-    for sectors in [11 * MIB, 12 * MIB] {
-        let (disk, _) = disk(&Fake::default(), FakeDrive::disk(sectors));
-        drives.push(HardDisk::translated(disk, Translation::None));
-    }
     drives.leave_number(0x83);
     let order = |drives: &mut Drives| -> Vec<u64> {
         let sizes = (0x80..0x84).map_while(|number| match drives.get(number) {

@@ -43,19 +43,26 @@ pub struct Images {
     pub root: PathBuf,
 }
 
-/// mmdebstrap for packages of a Debian release, from the machine's own archive where that is Debian's, with the archive of
-/// what `options` name as its product.
-pub fn mmdebstrap(suite: &str, options: &[&str], product: &Path) -> Command {
+/// Debian's own archive, for a machine that is installed from another distribution's.
+const ARCHIVE: &str = "http://deb.debian.org/debian";
+
+/// Where the package `debian-archive-keyring` puts the keys of Debian's archives.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// mmdebstrap for packages of Debian suites, a release first, from the machine's own archive where that is Debian's, with the archive
+/// of what `options` name as its product.
+pub fn mmdebstrap(suites: &[&str], options: &[&str], product: &Path) -> Command {
     let mut bootstrap = Command::new("mmdebstrap");
     bootstrap.args(["--format=tar", "--skip=chroot/mount"]);
     bootstrap.args([
         "--aptopt=APT::Install-Recommends \"false\"",
         "--aptopt=Acquire::Check-Valid-Until \"false\"",
     ]);
-    bootstrap.args(options).arg(suite).arg(product);
-    if let Some(archive) = setup::debian_archive() {
-        bootstrap.arg(archive.uri);
-    }
+    bootstrap.args(options).args(suites.first()).arg(product);
+    let archive = setup::debian_archive().map_or(ARCHIVE.to_owned(), |archive| archive.uri);
+    bootstrap.arg(&archive);
+    let source = |suite| format!("deb [signed-by={KEYRING}] {archive} {suite} main");
+    bootstrap.args(suites.iter().skip(1).map(source));
     bootstrap
 }
 
@@ -91,7 +98,7 @@ impl Recipe<'_> {
         let packages = work.join("packages.tar");
         let include = format!("--include={}", self.packages);
         let options = ["--variant=extract", &include];
-        command::run_quietly(&mut mmdebstrap(self.suite, &options, &packages))?;
+        command::run_quietly(&mut mmdebstrap(&[self.suite], &options, &packages))?;
 
         progress.step("file system");
         fs::create_dir(product)?;

@@ -106,7 +106,7 @@ impl Config {
             file: images.kernel.clone(),
             initrd: Some(images.initrd.clone()),
             // On a busy host the kernel would find that its timer does not work. Its own search for huge pages takes memory from running
-            // guests, which QEMU's emulation of SVM does not survive without nested paging: a processor waits for the other for ever.
+            // guests, and hung a bed with two processors on QEMU 10 without nested paging: one waited for the other for ever.
             command_line: Some(
                 "console=ttyS0 loglevel=4 panic=-1 mitigations=off audit=0 no_timer_check transparent_hugepage=never"
                     .into(),

@@ -3,7 +3,7 @@
 //! A test program that was built here runs in the KVM test bed, where its guests have KVM for their accelerator.
 
 use super::Summary;
-use crate::bed::{Bed, POLL};
+use crate::bed::Bed;
 use crate::kvm::bed::{self, Config, quoted};
 use crate::project;
 use anyhow::{Context, Result, ensure};
@@ -12,19 +12,12 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// By how much deadlines are longer two emulations deep.
 const SCALE: u32 = 6;
 /// How long one test may take, before that factor, whatever its own deadline is.
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// How often a test is started whose bed is lost before it ends, as happens where the machine has no memory left for it. Nothing is started
-/// again that has an outcome.
-const ATTEMPTS: u32 = 2;
-
-/// How long a bed that does not answer any more may take to be gone.
-const GONE: Duration = Duration::from_secs(5);
 
 /// Tests of one program.
 type Group = (&'static str, &'static [&'static str]);
@@ -182,45 +175,22 @@ impl Runner<'_> {
         }
         for (program, tests) in groups {
             let wanted = |test: &&&str| self.name.is_none_or(|name| test.contains(name));
-            let wanted: Vec<&str> = tests.iter().filter(wanted).copied().collect();
-            for test in wanted {
-                let mut left = ATTEMPTS;
-                while !self.has_outcome(program, test, nested_paging, out)? {
-                    left -= 1;
-                    if left == 0 {
-                        out.failed.push(test.to_owned());
-                        break;
+            for test in tests.iter().filter(wanted) {
+                let mut bed = match self.bed.take() {
+                    Some(bed) => bed,
+                    None => self.start(nested_paging)?,
+                };
+                // A bed that is lost, or busy with what took all of its time, is not used again.
+                match self.test(&mut bed, program, test, out) {
+                    Ok(()) => self.bed = Some(bed),
+                    Err(error) => {
+                        println!("{error:#}");
+                        out.failed.push((*test).to_owned());
                     }
                 }
             }
         }
         Ok(())
-    }
-
-    /// Runs one test, and tells whether it came to an end, good or bad, before its bed was lost.
-    fn has_outcome(
-        &mut self,
-        program: &str,
-        test: &str,
-        nested_paging: bool,
-        out: &mut Summary,
-    ) -> Result<bool> {
-        let mut bed = match self.bed.take() {
-            Some(bed) => bed,
-            None => self.start(nested_paging)?,
-        };
-        let Err(error) = self.test(&mut bed, program, test, out) else {
-            self.bed = Some(bed);
-            return Ok(true);
-        };
-        println!("{error:#}");
-        let end = Instant::now() + GONE;
-        let gone = wait::until(end, POLL, || Ok(bed.is_gone()?.then_some(())))?.is_some();
-        if !gone {
-            // It is busy with what is no longer wanted: the test took all of its time.
-            out.failed.push(test.to_owned());
-        }
-        Ok(!gone)
     }
 
     fn start(&self, nested_paging: bool) -> Result<Bed> {

@@ -32,7 +32,7 @@ fn make(work: &Path, product: &Path) -> Result<()> {
     let packages = work.join("packages.tar");
     let include = format!("--include={PACKAGE}");
     command::run_quietly(&mut mmdebstrap(
-        VERSION.suite(),
+        &[VERSION.suite()],
         &["--variant=extract", &include],
         &packages,
     ))?;

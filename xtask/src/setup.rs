@@ -94,6 +94,9 @@ impl Need {
     }
 }
 
+/// Where the package `debian-archive-keyring` puts the keys of Debian's archives.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
 /// The packages that only a user other than root takes, to make a file system whose files belong to root.
 const UNPRIVILEGED: &[&str] = &["fakeroot", "uidmap"];
 
@@ -346,9 +349,8 @@ impl Archive {
 
     /// The content of an apt source file, in the format of sources.list(5), for the backports.
     fn source(&self) -> String {
-        let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let signed_by = if std::path::Path::new(keyring).exists() {
-            format!("Signed-By: {keyring}\n")
+        let signed_by = if std::path::Path::new(KEYRING).exists() {
+            format!("Signed-By: {KEYRING}\n")
         } else {
             String::new()
         };

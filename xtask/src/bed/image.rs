@@ -3,7 +3,7 @@
 //! The packages are unpacked and not configured, so this takes half a minute, and needs no root, loop device or mount.
 
 use crate::progress::Progress;
-use crate::setup::{self, Need};
+use crate::setup::{self, KEYRING, Need};
 use crate::{cache, command};
 use anyhow::Result;
 use std::fs;
@@ -45,9 +45,6 @@ pub struct Images {
 
 /// Debian's own archive, for a machine that is installed from another distribution's.
 const ARCHIVE: &str = "http://deb.debian.org/debian";
-
-/// Where the package `debian-archive-keyring` puts the keys of Debian's archives.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// mmdebstrap for packages of Debian suites, a release first, from the machine's own archive where that is Debian's, with the archive
 /// of what `options` name as its product.

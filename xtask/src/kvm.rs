@@ -76,7 +76,7 @@ pub fn main(args: Args) -> Result<()> {
 fn start(args: &Args, config: &Config) -> Result<Bed> {
     let mut bed = config.start()?;
     if args.no_nested_paging {
-        bed::nested_paging(&mut bed, false)?;
+        bed::leave_out_nested_paging(&mut bed)?;
     }
     Ok(bed)
 }

@@ -171,7 +171,7 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn groups(&mut self, groups: &[Group], nested_paging: bool, out: &mut Summary) -> Result<()> {
         if let Some(bed) = self.bed.as_mut().filter(|_| !nested_paging) {
-            bed::nested_paging(bed, false)?;
+            bed::leave_out_nested_paging(bed)?;
         }
         for (program, tests) in groups {
             let wanted = |test: &&&str| self.name.is_none_or(|name| test.contains(name));
@@ -204,7 +204,7 @@ impl Runner<'_> {
         }
         let mut bed = config.start()?;
         if !nested_paging {
-            bed::nested_paging(&mut bed, false)?;
+            bed::leave_out_nested_paging(&mut bed)?;
         }
         Ok(bed)
     }

@@ -214,6 +214,7 @@ assemble! {
         PENDING_DEBUG = pending::DEBUG,
         PENDING_NMI = pending::NMI,
         VECTOR_PMM = abi::PMM,
+        VECTOR_PNP = abi::PNP,
         VECTOR_WAKE = abi::WAKE,
         NO_INTERRUPT = abi::NO_INTERRUPT,
         MASTER_IRQ_SIZE = abi::MASTER_IRQ_SIZE,

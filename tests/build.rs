@@ -41,6 +41,7 @@ fn main() {
     assemble(guest, "letter", 0x7c00);
     assemble(guest, "which", 0x7c00);
     assemble(guest, "bcv", 0);
+    assemble(guest, "bbs", 0x7c00);
     assemble(guest, "floppy", 0x7c00);
     assemble(guest, "slow", 0x7c00);
     assemble(guest, "transfers", 0x7c00);

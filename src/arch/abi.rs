@@ -12,6 +12,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// [`Frame::vector`] of a far call to the POST memory manager's entry.
 pub const PMM: u16 = 0x101;
+/// [`Frame::vector`] of a far call to the Plug and Play BIOS's entry, in real mode.
+pub const PNP: u16 = 0x103;
 /// [`Frame::vector`] of a machine that wakes up from S3.
 pub const WAKE: u16 = 0x102;
 /// [`Frame::vector`] of a vector that exceptions and hardware interrupts share, if no interrupt is being served: this plus the

@@ -202,9 +202,7 @@ int76:
 
 # Entries that are far-called: the call becomes an interrupt whose handler returns to the RETF here. Rust finds the caller's
 # arguments on its stack above FLAGS, CS, IP of the made-up interrupt and CS, IP of the call.
-    .macro far_service name, vector
-    .globl \name
-\name:
+    .macro far_service vector
     pushfw
     pushw %cs
     pushw $(1f - F000)
@@ -212,10 +210,16 @@ int76:
     jmp bridge
 1:  lretw
     .endm
-    far_service pmm_entry, VECTOR_PMM
+    .globl pmm_entry
+pmm_entry:
+    far_service VECTOR_PMM
 
-# The Plug and Play BIOS, for real and 16-bit protected mode: no function is supported (82h).
+# The Plug and Play BIOS. To callers that are not in real mode no function is supported (82h).
     .globl pnp_entry
 pnp_entry:
-    movw $0x82, %ax
+    smsw %ax
+    testb $CR0_PE, %al
+    jnz 1f
+    far_service VECTOR_PNP
+1:  movw $0x82, %ax
     lretw

@@ -1,6 +1,7 @@
 //! The registers of a real-mode caller, saved by the bridge for the time of one BIOS call.
 
 use crate::low_memory::BOOT_SECTOR;
+use crate::units::linear;
 
 /// FLAGS.CF, bit 0.
 pub const CARRY: u16 = 1 << 0;
@@ -94,6 +95,14 @@ impl Frame {
         esi si set_si;
         edi di set_di;
         ebp bp set_bp;
+    }
+
+    /// Address of the byte at `offset` of a far call's arguments, which lie on the caller's stack above FLAGS, CS and IP of the
+    /// interrupt that the entry made of the call, and CS and IP of the call itself.
+    pub fn argument(&self, offset: u16) -> u64 {
+        const ARGUMENTS: u16 = 10;
+        let sp = self.esp as u16;
+        linear(self.ss, sp.wrapping_add(ARGUMENTS).wrapping_add(offset))
     }
 
     /// Sets or clears the caller's CF.

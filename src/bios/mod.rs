@@ -67,6 +67,8 @@ pub struct Services {
     pub option_roms: OptionRoms,
     /// Memory lent to option ROMs.
     pub pmm: pmm::Pmm,
+    /// Address of the names that boot programs were shown.
+    pub boot_names: Option<u64>,
     /// Exceptions in real mode that the log has.
     pub faults: fault::Reported,
     /// Who waits in INT 15h AH=86h.

@@ -7,7 +7,7 @@ use crate::low_memory::{LENT, LENT_FOR_GOOD};
 use crate::units::{FOUR_GIB, MIB};
 use alloc::vec::Vec;
 
-use crate::arch::{Frame, PhysMem, linear};
+use crate::arch::{Frame, PhysMem};
 use firstlight_tables::e820::{E820Map, Kind};
 use firstlight_tables::place::checksum;
 
@@ -79,15 +79,18 @@ impl Pmm {
         before
     }
 
+    /// Address of `size` bytes for good, below 1 MiB and never the guest's: for the firmware itself, at any time.
+    pub fn keep(&mut self, map: &mut E820Map, size: u64) -> Option<u64> {
+        let before = self.open_late();
+        let paragraphs = size.div_ceil(PARAGRAPH) as u32;
+        let address = self.allocate(map, paragraphs, ANONYMOUS, FLAG_LOW | FLAG_PERMANENT);
+        self.lends = before;
+        (address != 0).then_some(address.into())
+    }
+
     /// Serves a far call to the entry point. The result is in DX:AX.
     pub fn serve(&mut self, hw: &impl PhysMem, map: &mut E820Map, frame: &mut Frame) {
-        // Above FLAGS, CS and IP of the bridge's interrupt and the caller's CS and IP.
-        const ARGUMENTS: u16 = 10;
-        let at = |offset: u16| {
-            let sp = frame.esp as u16;
-            linear(frame.ss, sp.wrapping_add(ARGUMENTS + offset))
-        };
-        let word = |offset| hw.read16(at(offset));
+        let word = |offset| hw.read16(frame.argument(offset));
         let double = |offset| u32::from(word(offset)) | u32::from(word(offset + 2)) << 16;
         let result = match word(0) {
             _ if self.lends == Lends::Nothing => UNSUPPORTED,
@@ -216,6 +219,7 @@ fn high_zone(map: &E820Map) -> core::ops::Range<u64> {
 mod tests {
     use super::*;
     use crate::arch::fake::Fake;
+    use crate::arch::linear;
     use firstlight_tables::place::sum;
     use proptest::prelude::*;
 

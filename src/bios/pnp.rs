@@ -1,4 +1,5 @@
-//! The Plug and Play BIOS's header, which option ROMs and old systems look for, and which offers no functions.
+//! The Plug and Play BIOS's header, which option ROMs and old systems look for. Of its functions, only those that tell of the boot
+//! are served (`boot/bbs.rs`).
 //!
 //! Source: Plug and Play BIOS Specification 1.0A, section 4.4.
 

@@ -105,6 +105,11 @@ impl Boot {
         Some((index, candidate.target.clone()))
     }
 
+    /// The candidate that was booted last, by its place in the order.
+    pub fn current(&self) -> Option<usize> {
+        self.current
+    }
+
     /// Whether a guest has the machine.
     pub fn has_booted(&self) -> bool {
         self.current.is_some()

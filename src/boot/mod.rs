@@ -3,6 +3,7 @@
 //! [`find`] makes the list of candidates, [`order`] arranges it, and [`bootstrap`] serves INT 19h and INT 18h, which go through
 //! it. [`dialog`] is where the user comes in. Each kind of hand-off is a file of its own.
 
+mod bbs;
 pub mod bootstrap;
 pub mod candidate;
 pub mod canvas;
@@ -20,7 +21,7 @@ pub mod order;
 mod report;
 mod sector;
 
-use crate::arch::{Frame, Handle, Outcome};
+use crate::arch::{Frame, Handle, Outcome, abi};
 use crate::bios::{self, Bios, int10, ivt};
 use bootstrap::Boot;
 use spin::Mutex;
@@ -35,6 +36,10 @@ pub fn dispatch<H: Handle>(
     match frame.vector {
         0x18 => bootstrap::next(boot, bios, hw, frame),
         0x19 => bootstrap::start(boot, bios, hw, frame),
+        abi::PNP => {
+            bbs::serve(boot, bios, hw, frame);
+            Outcome::Return
+        }
         vector => {
             let of_guest = || boot.try_lock().is_some_and(|boot| boot.has_booted());
             if SERVICES.contains(&vector) && of_guest() {

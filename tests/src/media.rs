@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/letter.bin"));
+static PRIORITY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bbs.bin"));
 static NUMBERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/which.bin"));
 
 /// Where the program has its letter.
@@ -47,6 +48,14 @@ pub fn disk(directory: &Path, letter: char) -> Result<PathBuf> {
 /// As [`disk`].
 pub fn numbered_disk(directory: &Path, letter: char) -> Result<PathBuf> {
     raw(directory, letter, &numbers(letter), DISK)
+}
+
+/// Makes a hard disk that says what the Plug and Play BIOS tells of the boot: see `guest/bbs.s`.
+///
+/// # Errors
+/// As [`disk`].
+pub fn asking_disk(directory: &Path, letter: char) -> Result<PathBuf> {
+    raw(directory, letter, PRIORITY, DISK)
 }
 
 /// Makes a floppy disk that says how drives are numbered.

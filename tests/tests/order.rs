@@ -528,3 +528,44 @@ fn the_network_has_its_place_among_the_kinds() -> Result<()> {
     }
     Ok(())
 }
+
+/// A boot program is told of the order, of what has failed and by what it came; by SeaBIOS, that nobody tells (82h).
+#[test]
+fn a_boot_program_can_read_the_order() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let directory = files.path();
+    let disk = media::disk(directory, 'C')?;
+    let drives = [
+        Drive::cdrom(Bus::Sata, Some(&media::cdrom(directory, 'D')?)),
+        Drive::new(Bus::Nvme, &media::asking_disk(directory, 'Q')?),
+        Drive::new(Bus::Virtio, &disk),
+    ];
+    let start = |firmware, drives: &[Drive]| {
+        let mut config = Config::new(Machine::Q35, firmware);
+        for (place, drive) in (1..).zip(drives) {
+            let mut drive = drive.clone();
+            drive.boot_index = Some(place);
+            config = config.attach(drive);
+        }
+        config.nic(Nic {
+            boot_index: Some(4),
+            ..Nic::new("virtio-net-pci")
+        })
+    };
+    let mut guest = start(Firmware::Firstlight, &drives).start()?;
+    let said = guest.wait_for(Log::Debug, "!")?;
+    let expected = "D0101 \n\
+        0003 0700 QEMU DVD-ROM (SATA port 0)\n\
+        0002 0901 QEMU NVMe Ctrl (namespace 1 of NVMe controller at PCI 00:02.0)\n\
+        0002 0502 Virtio disk at PCI 00:03.0\n\
+        0080 0503 Network card virtio at PCI 00:04.0\n\
+        0002 0900 QEMU NVMe Ctrl (namespace 1 of NVMe controller at PCI 00:02.0)\n\
+        0002 0501 Virtio disk at PCI 00:03.0\n\
+        0001 !";
+    ensure!(said == expected, "{said:?}");
+    drop(guest);
+    let mut guest = start(Firmware::SeaBios, &drives[1..]).start()?;
+    let said = guest.wait_for(Log::Debug, "!")?;
+    ensure!(said.ends_with("0082 !"), "{said:?}");
+    Ok(())
+}

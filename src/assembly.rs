@@ -220,7 +220,6 @@ assemble! {
         MASTER_IRQ_SIZE = abi::MASTER_IRQ_SIZE,
         // System management mode.
         v_smi_serve = offset_of!(Variables, smi_serve),
-        v_smi_ready = offset_of!(Variables, smi_ready),
         v_smi_state = offset_of!(Variables, smi_state),
         SMI_PORT = smm::PORT,
         SMI_COMMAND = smm::COMMAND,
@@ -232,6 +231,8 @@ assemble! {
         SMI_STATE_SIZE = size_of::<State>(),
         SMI_CS_BASE = smm::STATE + offset_of!(State, cs.base) as u64,
         SMI_NEW_BASE = smm::STATE + offset_of!(State, base) as u64,
+        SMI_RAX = smm::STATE + offset_of!(State, rax) as u64,
+        SMI_MOVED = smm::MOVED,
         SMI_RIP = smm::STATE + offset_of!(State, rip) as u64,
         // Devices.
         PIC_MASTER = pic::MASTER,

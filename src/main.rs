@@ -91,7 +91,7 @@ fn serve_and_boot(mut bios: Bios, pnp_header: u16, late: Option<Given>) -> ! {
     bridge::set_last_pci_bus(bios.machine.last_pci_bus());
     bridge::set_pm1_control(reset::pm1_control(bios.machine.pm_timer).unwrap_or(0));
     bios.services.entries = bridge::entries();
-    steps::serve_protected_callers(&Pc, &mut bios.machine);
+    steps::serve_protected_callers(&Pc, &mut bios.machine, false);
     let (bios, boot) = keep(bios, boot);
     option_roms::at_post(bios, &Pc);
     find::join_roms(boot, bios, &Pc);

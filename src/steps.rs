@@ -50,8 +50,9 @@ pub trait Board {
     fn write_msr(&self, msr: u32, value: u64);
     /// Starts `expected` other processors once, loads `msrs` on each, and parks them.
     fn start_others(&self, expected: u32, msrs: &[(u32, u64)]);
-    /// Gets ready to serve callers by system management mode, which the chip set lets us enter. Returns whether it is so.
-    fn enter_smm(&self) -> bool;
+    /// Gets ready to serve callers by system management mode, which the chip set lets us enter once it is `open`. Returns whether it is
+    /// so. What that uses of memory is as before if it is to be `keep`t.
+    fn enter_smm(&self, keep: bool, open: impl FnOnce() -> bool) -> bool;
     /// Local APIC IDs of this processor and of those that were started, this one's first.
     fn apic_ids(&self) -> Vec<u32>;
 }
@@ -91,17 +92,14 @@ pub fn start_processors(board: &impl Board, machine: &Machine) {
     board.start_others(machine.startable_cpus() - 1, &msrs);
 }
 
-/// Opens the way for callers in virtual-8086 and 16-bit protected mode, where there is one.
-pub fn serve_protected_callers(board: &impl Board, machine: &mut Machine) {
-    /// What leaf 40000000h has in EBX on KVM, where nobody has tried it on a real processor: docs/kvm-test-bed.md.
-    const KVM: u32 = u32::from_le_bytes(*b"KVMK");
+/// Opens the way for callers in virtual-8086 and 16-bit protected mode, where there is one. `keep`: memory is a guest's already.
+pub fn serve_protected_callers(board: &impl Board, machine: &mut Machine, keep: bool) {
     let by_qemu = matches!(machine.platform, Platform::Qemu);
+    let open = || smm::enable(board.hw(), machine.chipset, machine.config, &machine.pci);
     machine.serves_protected = by_qemu
         // What such a caller's page tables show of the first MiB would hide the firmware.
         && !machine.is_small()
-        && board.cpuid(0x4000_0000)[1] != KVM
-        && smm::enable(board.hw(), machine.chipset, machine.config, &machine.pci)
-        && board.enter_smm();
+        && board.enter_smm(keep, open);
 }
 
 /// Puts the firmware that the toolstack gave and asked for in place of the built-in BIOS. Returns whether it is there, and then
@@ -218,7 +216,7 @@ pub fn wake(board: &impl Board, machine: &mut Machine) -> Option<u32> {
     let vector = wake::restore(board.hw(), machine)?;
     start_processors(board, machine);
     if machine.serves_protected {
-        serve_protected_callers(board, machine);
+        serve_protected_callers(board, machine, true);
     }
     // The way here has opened it, whatever it was.
     let was_open = core::mem::replace(&mut machine.shadow_is_open, true);
@@ -272,8 +270,8 @@ mod pc {
         fn start_others(&self, expected: u32, msrs: &[(u32, u64)]) {
             cpu::start_others(expected, msrs);
         }
-        fn enter_smm(&self) -> bool {
-            smi::install()
+        fn enter_smm(&self, keep: bool, open: impl FnOnce() -> bool) -> bool {
+            smi::install(keep, open)
         }
         fn apic_ids(&self) -> Vec<u32> {
             cpu::apic_ids()

@@ -133,8 +133,10 @@ pub mod smm {
     pub const BASE: u64 = VIDEO.start;
     /// Where its code begins, from its base.
     pub const ENTRY: u64 = 0x8000;
-    /// The state in which 64-bit code is entered, from its base.
-    pub const OURS: u64 = 0x9000;
+    /// The state in which 64-bit code is entered, from its base: in the page of the code, since each page is an exit to KVM.
+    pub const OURS: u64 = 0x8400;
+    /// What its code leaves in EAX when it has moved to its place.
+    pub const MOVED: u32 = 1;
     /// Where the processor saves its state, from its base.
     pub const STATE: u64 = 0xfe00;
 }
@@ -193,8 +195,6 @@ pub struct Variables {
     pub ap_msrs: [[u32; 3]; AP_MSRS],
     /// `fn() -> u32`, which serves a protected caller: 1 a handler returned, 0 go on with what is in `smi_state`.
     pub smi_serve: u64,
-    /// Not zero: system management mode has been entered.
-    pub smi_ready: u64,
     /// A protected caller, as the processor saved it.
     pub smi_state: State,
 }

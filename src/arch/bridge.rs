@@ -107,6 +107,10 @@ pub fn install(dispatch: fn(&mut Frame) -> Outcome) {
         variable(offset_of!(Variables, dispatch)),
         enter as *const () as u64,
     );
+    Pc.write64(
+        variable(offset_of!(Variables, smi_serve)),
+        super::smi::serve as *const () as u64,
+    );
     Pc.write32(
         variable(offset_of!(Variables, cr3)),
         super::cpu::page_tables() as u32,
@@ -137,19 +141,9 @@ fn set_state(bits: u32) {
     Pc.write32(place, Pc.read32(place) | bits);
 }
 
-/// Tells `protected.s` whom to call.
-pub(super) fn prepare_smi(serve: u64) {
-    Pc.write64(variable(offset_of!(Variables, smi_serve)), serve);
-    Pc.write64(variable(offset_of!(Variables, smi_ready)), 0);
-}
-
-/// Has protected callers served, where system management mode has been entered; returns whether it has.
-pub(super) fn finish_smi() -> bool {
-    let works = Pc.read64(variable(offset_of!(Variables, smi_ready))) != 0;
-    if works {
-        set_state(state::SMI_WORKS);
-    }
-    works
+/// Has protected callers served.
+pub(super) fn finish_smi() {
+    set_state(state::SMI_WORKS);
 }
 
 /// Where the state of a protected caller is.

@@ -103,12 +103,6 @@ smi_handler_return:
 1:  jmp 1b
 
     .code64
-# Takes system management mode to its place; called once, with `smi_handler` at its first one.
-    .globl smi_move
-smi_move:
-    raise_smi smi_first
-    ret
-
 smi_entry:
     movq DATA + v_stack, %rsp
     andq $-16, %rsp
@@ -145,20 +139,22 @@ smi_go_back:
     .code16
     .globl smi_handler
 smi_handler:
+    movw %cs, %ax
+    cmpw $(SMI_FIRST_BASE >> 4), %ax
+    je 1f
     movl %cs:SMI_RIP, %eax
     addl %cs:SMI_CS_BASE, %eax
     if_at smi_back, 3f
     if_at smi_call, 2f
     if_at smi_return, 2f
-    if_at smi_first, 1f
     rsm
+    # At its first place, which it leaves.
 1:  movl $SMI_BASE, %cs:SMI_NEW_BASE
     copy_state SMI_FIRST_BASE + SMI_ENTRY, SMI_BASE + SMI_ENTRY
     copy_state SMI_FIRST_BASE + SMI_STATE, SMI_OURS
     movl $(SMI_OURS + SMI_RIP - SMI_STATE), %edi
     movl $(smi_entry - F000 + LOW), (%edi)
-    movl $(DATA + v_smi_ready), %edi
-    movl $1, (%edi)
+    movl $SMI_MOVED, %cs:SMI_RAX
     rsm
 2:  copy_state SMI_BASE + SMI_STATE, DATA + v_smi_state
     copy_state SMI_OURS, SMI_BASE + SMI_STATE

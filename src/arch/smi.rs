@@ -12,6 +12,7 @@ use super::paging::Paging;
 use super::pc::{self, Pc};
 use crate::low_memory::{F_SEGMENT, WRITABLE};
 use crate::units::{MIB, PAGE, segment};
+use core::arch::asm;
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -20,7 +21,6 @@ unsafe extern "C" {
     static smi_handler: u8;
     static smi_handler_end: u8;
     static smi_handler_return: u8;
-    static smi_move: u8;
     static smi_return: u8;
     static smi_return_end: u8;
     static smi_wait: u8;
@@ -58,27 +58,47 @@ macro_rules! registers {
 /// Whether the call that is served is a protected one.
 static SERVING: AtomicBool = AtomicBool::new(false);
 
-/// Takes system management mode to its place, which the chip set must show there. Returns whether that worked, as it does not where
-/// the hypervisor has no such mode. What the first entry uses of memory is as before afterwards.
-pub fn install() -> bool {
+/// Takes system management mode to its place, which the chip set shows there once it is `open`. Returns whether that worked, as it
+/// does not where the hypervisor has no such mode. What the first entry uses of memory is as before afterwards if it is to be `keep`t.
+pub fn install(keep: bool, open: impl FnOnce() -> bool) -> bool {
     let code = addr_of!(smi_handler) as u64;
     let len = addr_of!(smi_handler_end) as u64 - code;
     debug_assert!(len <= MOST_CODE as u64);
-    let mut before = ([0; MOST_CODE], [0; size_of::<State>()]);
-    Pc.read(FIRST_CODE, &mut before.0);
-    Pc.read(FIRST_STATE, &mut before.1);
+    let before = keep.then(|| {
+        let mut before = ([0; MOST_CODE], [0; size_of::<State>()]);
+        Pc.read(FIRST_CODE, &mut before.0);
+        Pc.read(FIRST_STATE, &mut before.1);
+        before
+    });
+    // First, since opening has KVM forget which pages the guest has.
     Pc.copy(FIRST_CODE, code, len);
-    bridge::prepare_smi(serve as *const () as u64);
-    let mover = F_SEGMENT.start + u64::from(bridge::fseg_offset(addr_of!(smi_move)));
-    // SAFETY: the address is that of smi_move's copy in the F segment, which keeps all registers but RAX. The processor resumes it
-    // with all of its state as before.
-    unsafe {
-        let mover: extern "C" fn() = core::mem::transmute(mover);
-        mover();
+    let moved = open() && move_to_place();
+    if let Some((code, state)) = before {
+        Pc.write(FIRST_CODE, &code);
+        Pc.write(FIRST_STATE, &state);
     }
-    Pc.write(FIRST_CODE, &before.0);
-    Pc.write(FIRST_STATE, &before.1);
-    bridge::finish_smi()
+    if moved {
+        bridge::finish_smi();
+    }
+    moved
+}
+
+/// The first entry; whether it came.
+fn move_to_place() -> bool {
+    let answer: u32;
+    // SAFETY: the processor goes on here with all of its state as before, but for what the handler leaves in EAX.
+    unsafe {
+        asm!(
+            "out {port}, al",
+            // It may come an instruction or more late.
+            ".rept 8",
+            ".byte 0xeb, 0",
+            ".endr",
+            port = const smm::PORT,
+            inout("eax") u32::from(smm::COMMAND) => answer,
+        );
+    }
+    answer == smm::MOVED
 }
 
 /// Whether `addr` is where devices find it, too.
@@ -201,7 +221,7 @@ fn hide() {
 }
 
 /// Where `protected.s` calls us: a service's caller, or a handler that is through.
-extern "C" fn serve() -> u32 {
+pub(super) extern "C" fn serve() -> u32 {
     let mut state = State::read();
     let at = state
         .cs

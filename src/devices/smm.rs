@@ -33,11 +33,12 @@ pub fn enable(
             let Some(power) = pci.iter().find(|device| device.is(INTEL, PIIX4_PM)) else {
                 return false;
             };
-            let before = config.read8(hw, power.bdf, PIIX4_APM);
+            let register = config.select(hw, power.bdf, PIIX4_APM);
+            let before = register.read8(hw);
             if before & PIIX4_APM_ENABLE != 0 {
                 return false;
             }
-            config.write8(hw, power.bdf, PIIX4_APM, before | PIIX4_APM_ENABLE);
+            register.write8(hw, before | PIIX4_APM_ENABLE);
             I440FX_SMRAM
         }
         Chipset::Q35 => {

@@ -283,7 +283,8 @@ impl OptionRoms {
             Some(_) => reg::BRIDGE_ROM,
             None => reg::ROM,
         };
-        config.write32(hw, card.bdf, at, address as u32 | ENABLE);
+        let register = config.select(hw, card.bdf, at);
+        register.write32(hw, address as u32 | ENABLE);
         let placed = find_pc_image(hw, address, bar.size).and_then(|(start, size)| {
             let to = self.room(size)?;
             hw.copy(to, start, size);
@@ -298,7 +299,7 @@ impl OptionRoms {
             Ok(rom)
         });
         // A ROM may share its decoder with the function's other registers.
-        config.write32(hw, card.bdf, at, address as u32);
+        register.write32(hw, address as u32);
         placed.map(|rom| PlacedRom {
             bdf: Some(card.bdf),
             ..rom

@@ -71,8 +71,8 @@ impl Board for TestBoard {
         assert_eq!(msrs.len(), self.msrs.borrow().len());
         self.started.set(expected);
     }
-    fn enter_smm(&self) -> bool {
-        true
+    fn enter_smm(&self, _: bool, open: impl FnOnce() -> bool) -> bool {
+        open()
     }
     fn apic_ids(&self) -> Vec<u32> {
         vec![0, 1]

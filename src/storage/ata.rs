@@ -28,7 +28,7 @@ use channel::{Channel, Command, Packet, PacketData};
 use identify::{CdIdentity, Flush, Identity};
 
 /// PCI class and subclass of IDE controllers.
-pub const PCI_CLASS: u16 = 0x0101;
+pub const PCI_CLASS: u16 = crate::devices::pci::IDE;
 
 /// Prog-if bits: the channel uses the BARs and not the legacy ports.
 const NATIVE: [u8; 2] = [1 << 0, 1 << 2];

@@ -132,36 +132,24 @@ pub enum ConfigAccess {
 }
 
 macro_rules! config_registers {
-    ($($read:ident $write:ident $inp:ident $out:ident $value:ty, $bits:literal, $within:literal;)*) => {$(
+    ($($read:ident $write:ident $value:ty, $bits:literal;)*) => {$(
         #[doc = concat!("Reads ", $bits, " bits at `reg`, a multiple of their size.")]
         pub fn $read(self, hw: &(impl Ports + PhysMem), bdf: Bdf, reg: u16) -> $value {
-            match self {
-                Self::Ports => {
-                    hw.out32(PORT_ADDRESS, port_address(bdf, reg));
-                    hw.$inp(PORT_DATA + (reg & $within))
-                }
-                Self::Mmconfig(base) => hw.$read(mmconfig_address(base, bdf, reg)),
-            }
+            self.select(hw, bdf, reg).$read(hw)
         }
 
         #[doc = concat!("Writes ", $bits, " bits at `reg`, a multiple of their size.")]
         pub fn $write(self, hw: &(impl Ports + PhysMem), bdf: Bdf, reg: u16, value: $value) {
-            match self {
-                Self::Ports => {
-                    hw.out32(PORT_ADDRESS, port_address(bdf, reg));
-                    hw.$out(PORT_DATA + (reg & $within), value);
-                }
-                Self::Mmconfig(base) => hw.$write(mmconfig_address(base, bdf, reg), value),
-            }
+            self.select(hw, bdf, reg).$write(hw, value);
         }
     )*};
 }
 
 impl ConfigAccess {
     config_registers! {
-        read8 write8 in8 out8 u8, "8", 3;
-        read16 write16 in16 out16 u16, "16", 2;
-        read32 write32 in32 out32 u32, "32", 0;
+        read8 write8 u8, "8";
+        read16 write16 u16, "16";
+        read32 write32 u32, "32";
     }
 
     /// Reads the 32 bits at `reg`, a multiple of eight, and the next 32 behind them: one access where the space is memory-mapped, which
@@ -184,12 +172,60 @@ impl ConfigAccess {
         reg: u16,
         value: u32,
     ) -> u32 {
-        self.write32(hw, bdf, reg, value);
+        let register = self.select(hw, bdf, reg);
+        register.write32(hw, value);
+        register.read32(hw)
+    }
+
+    /// Sends the address of a register that is used several times in a row, with nothing else in configuration space in between.
+    #[inline]
+    pub fn select(self, hw: &impl Ports, bdf: Bdf, reg: u16) -> Selected {
         match self {
-            // The address register still holds the address.
-            Self::Ports => hw.in32(PORT_DATA),
-            Self::Mmconfig(_) => self.read32(hw, bdf, reg),
+            Self::Ports => {
+                hw.out32(PORT_ADDRESS, port_address(bdf, reg));
+                Selected::Port(PORT_DATA + (reg & 3))
+            }
+            Self::Mmconfig(base) => Selected::Memory(mmconfig_address(base, bdf, reg)),
         }
+    }
+}
+
+/// A register of configuration space that is in reach by one access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selected {
+    /// At this port.
+    Port(u16),
+    /// At this physical address.
+    Memory(u64),
+}
+
+macro_rules! selected_register {
+    ($($read:ident $write:ident $inp:ident $out:ident $value:ty, $bits:literal;)*) => {$(
+        #[doc = concat!("Reads its ", $bits, " bits.")]
+        #[inline]
+        pub fn $read(self, hw: &(impl Ports + PhysMem)) -> $value {
+            match self {
+                Self::Port(port) => hw.$inp(port),
+                Self::Memory(at) => hw.$read(at),
+            }
+        }
+
+        #[doc = concat!("Writes its ", $bits, " bits.")]
+        #[inline]
+        pub fn $write(self, hw: &(impl Ports + PhysMem), value: $value) {
+            match self {
+                Self::Port(port) => hw.$out(port, value),
+                Self::Memory(at) => hw.$write(at, value),
+            }
+        }
+    )*};
+}
+
+impl Selected {
+    selected_register! {
+        read8 write8 in8 out8 u8, "8";
+        read16 write16 in16 out16 u16, "16";
+        read32 write32 in32 out32 u32, "32";
     }
 }
 
@@ -234,6 +270,9 @@ impl Bar {
         address: None,
     };
 }
+
+/// Class and subclass of IDE controllers.
+pub const IDE: u16 = 0x0101;
 
 /// Index of the expansion ROM in [`PciDevice::bars`].
 pub const ROM_BAR: usize = 6;

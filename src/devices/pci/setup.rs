@@ -7,7 +7,7 @@ pub use super::command;
 pub use super::plan::Windows;
 use super::plan::plan;
 use super::{Bar, BarKind, Bridge, ConfigAccess, PciDevice, ROM_BAR, Window, reg, scan::scan};
-use super::{CLOSED_IO, CLOSED_MEMORY};
+use super::{CLOSED_IO, CLOSED_MEMORY, IDE};
 use crate::arch::{PhysMem, Ports};
 use crate::devices::chipset::{self, Chipset, MMCONFIG, SCI_IRQ};
 pub use firstlight_tables::routing::Routing;
@@ -222,7 +222,8 @@ fn command_bits(device: &PciDevice) -> u16 {
     if !missing(false) {
         bits |= command::MEMORY;
     }
-    if device.bridge.is_some() {
+    // An IDE controller's driver would otherwise be the second to write to that register, which is two exits to a hypervisor.
+    if device.bridge.is_some() || device.subclass() == IDE {
         bits |= command::BUS_MASTER;
     }
     bits

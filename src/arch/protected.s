@@ -29,11 +29,7 @@ protected_caller:
     cmpw $\vector, V_VECTOR(%bp)
     je lone_\vector
     .endr
-    # In virtual-8086 mode this is segment F000h, in protected mode a selector.
-    pushw %ax
-    movw %cs, %ax
-    cmpw $F_SEGMENT, %ax
-    popw %ax
+    callw lone_data
     jne 1f
     .irp vector, 0x11, 0x12, 0x16, 0x1a
     cmpw $\vector, V_VECTOR(%bp)
@@ -52,17 +48,47 @@ lone_return:
     .set V_VECTOR, 2
     .set V_FLAGS, 8
 
-# In 16-bit protected mode, which has no segment of the data areas', bytes of the keyboard and of the mouse are dropped; the clock's
-# reason to interrupt is read, or none would follow.
-    .macro in_virtual_8086_mode then
+# Whether the caller is in virtual-8086 mode, where CS is segment F000h: ZF.
+    .macro in_virtual_8086_mode
     pushw %ax
     movw %cs, %ax
     cmpw $F_SEGMENT, %ax
     popw %ax
-    je \then
     .endm
+
+# Whether the BIOS data area is in reach: ZF. In 16-bit protected mode it is where selector 40h is a data segment that looks like it, as
+# APM and the Plug and Play BIOS want it there (APM BIOS Interface Specification 1.2, section 4; Plug and Play BIOS Specification 1.0A,
+# section 4.5).
+lone_data:
+    in_virtual_8086_mode
+    je 2f
+    pushw %ax
+    movw $BDA_SEGMENT, %ax
+    verw %ax
+    jnz 1f
+    lslw %ax, %ax
+    cmpw $BDA_KEYBOARD_STATE, %ax       # the last byte of it that is used
+    jb 1f
+    pushw %ds
+    movw $BDA_SEGMENT, %ax
+    movw %ax, %ds
+    movw BDA_KEYBOARD_HEAD, %ax
+    cmpw BDA_KEYBOARD_START, %ax
+    jb 3f
+    cmpw BDA_KEYBOARD_END, %ax
+    jae 3f
+    cmpw %ax, %ax
+    jmp 4f
+3:  orb $1, %al                         # no ZF
+4:  popw %ds
+1:  popw %ax
+2:  retw
+
+# Without a data area, bytes of the keyboard are dropped, and those of the mouse in all of 16-bit protected mode: its handler is called by
+# segment. The clock's reason to interrupt is read, or none would follow.
 lone_0x09:
-    in_virtual_8086_mode lone_keyboard
+    callw lone_data
+    je lone_keyboard
     pushw %ax
     inb $PS2_DATA, %al
     jmp 2f
@@ -73,7 +99,8 @@ lone_0x70:
     inb $CMOS_DATA, %al
     jmp 1f
 lone_0x74:
-    in_virtual_8086_mode lone_mouse
+    in_virtual_8086_mode
+    je lone_mouse
     pushw %ax
     inb $PS2_DATA, %al
 1:  movb $PIC_END_OF_INTERRUPT, %al

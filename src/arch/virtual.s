@@ -1,6 +1,7 @@
 # What callers in virtual-8086 mode get where there is no way to 64-bit code: the keyboard, the mouse, equipment, memory size and ticks,
-# by what is in the BIOS data areas. As in int09.rs, int16.rs, int1a.rs and int15/mouse.rs, but for Pause, SysReq, Print Screen, numbers typed with Alt, and
-# the keyboard's lamps.
+# by what is in the BIOS data areas. As in int09.rs, int16.rs, int1a.rs and int15/mouse.rs, but for Pause, SysReq, Print Screen, numbers
+# typed with Alt, and the keyboard's lamps. Callers in 16-bit protected mode with the data area at selector 40h get the same but for the
+# mouse, and for what others hook: interrupts 15h and 1Bh would be their own tables' affair.
 #
 # Entered from `protected_caller` with BP on the stack and pointing there; V_VECTOR and V_FLAGS go by it.
 
@@ -215,12 +216,14 @@ lone_keyboard:
     cmpb $PS2_OUTPUT_FULL, %al
     jne 1f
     inb $PS2_DATA, %al
+    in_virtual_8086_mode
+    jne 2f
     # Who hooks INT 15h AH=4Fh may change the byte, or drop it.
     movb $0x4f, %ah
     stc
     int $0x15
     jnc 1f
-    callw lone_scan_code
+2:  callw lone_scan_code
 1:  movb $PIC_END_OF_INTERRUPT, %al
     outb %al, $PIC_MASTER
     popaw
@@ -335,8 +338,10 @@ lone_scan_code:
     movw %bx, BDA_KEYBOARD_HEAD
     movw %bx, BDA_KEYBOARD_TAIL
     orb $0x80, BDA_BREAK_FLAG
+    in_virtual_8086_mode
+    jne 7f
     int $0x1b
-    xorw %cx, %cx
+7:  xorw %cx, %cx
     jmp lone_store
 
 # Any other key AH, whose byte is AL, and the prefix before it in BL.

@@ -728,11 +728,12 @@ gdt:
     .quad 0x00cf9a000000ffff        # 30 32-bit code, base 0
 gdt_tss:
     .quad 0                         # 38 TSS, filled in
-gdt_target:
-    .quad 0x00009a000000ffff        # 40 16-bit code, base filled in
+    .quad 0x00009200040000ff        # 40 data, the BIOS data area
     .quad 0x00af9a000000ffff        # 48 64-bit code
     .quad 0x000092060000ffff        # 50 data, base 0x60000, 64 KiB: the callers' stack
     .quad 0x000092040000ffff        # 58 data, base 0x40000, 64 KiB: what callers have read
+gdt_target:
+    .quad 0x00009a000000ffff        # 60 16-bit code, base filled in
 gdt_end:
 gdt_pointer:
     .word gdt_end - gdt - 1

@@ -216,7 +216,7 @@ op_call_pm16:
     mov [gdt_target + 2], ax
     shr eax, 16
     mov [gdt_target + 4], al
-    mov word ptr [vector + 2], 0x40
+    mov word ptr [vector + 2], 0x60
     ENTER_32 pm16_enter
 .code32
 pm16_enter:

@@ -15,5 +15,6 @@ pub mod project;
 pub mod pygrub;
 pub mod run;
 pub mod setup;
+pub mod space;
 pub mod test;
 pub mod xen;

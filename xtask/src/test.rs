@@ -4,7 +4,7 @@ mod kvm;
 
 use crate::linux::Linux;
 use crate::setup::{Consent, Need};
-use crate::{build, image, project, setup};
+use crate::{build, image, project, setup, space};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -121,6 +121,7 @@ pub fn main(args: Args) -> Result<()> {
         Need::Libvirt,
         Need::Tpm,
     ];
+    space::for_tests()?;
     setup::ensure(&needs, Consent::from_flag(args.yes))?;
     let firmware = build::firmware()?;
     let debian = image::demo_disk()?;

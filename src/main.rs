@@ -93,8 +93,8 @@ fn serve_and_boot(mut bios: Bios, pnp_header: u16, late: Option<Given>) -> ! {
     bios.services.entries = bridge::entries();
     steps::serve_protected_callers(&Pc, &mut bios.machine, false);
     let (bios, boot) = keep(bios, boot);
-    option_roms::at_post(bios, &Pc);
-    find::join_roms(boot, bios, &Pc);
+    let first = option_roms::at_post(bios, &Pc);
+    find::join_roms(boot, bios, &Pc, first);
     steps::give_back(&Pc, &mut bios.lock().machine);
     logger::step_done("option ROMs");
     let load = |kernel: Given| steps::load_kernel(&Pc, &kernel, &bios.lock().machine, true);

@@ -76,8 +76,9 @@ fn text_card(
     })
 }
 
-/// Runs all ROMs that have to run before the boot.
-pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
+/// Runs all ROMs that have to run before the boot. Returns how many hard disks came with that: a ROM that puts one into INT 13h here and
+/// now finds none before it at 40:75, so these have the first numbers, as under SeaBIOS.
+pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) -> u8 {
     let cannot_wait = matches!(
         bios.lock().services.video,
         Video::Waiting(VideoRom { card: None, .. })
@@ -97,7 +98,24 @@ pub fn at_post<H: Hardware>(bios: &Mutex<Bios>, hw: &H) {
         }
         sources
     };
+    if sources.is_empty() {
+        return 0;
+    }
+    let ours = Bda::disk_count().get(hw);
+    Bda::disk_count().set(hw, 0);
     run(bios, hw, &sources);
+    let came = Bda::disk_count().get(hw).min(MOST_DISKS);
+    if came == 0 {
+        Bda::disk_count().set(hw, ours);
+        return 0;
+    }
+    let drives = bios.lock().drives.clone();
+    let mut drives = drives.lock();
+    for index in 0..came {
+        drives.leave_number(FIRST_DISK + index);
+    }
+    drives.announce(hw);
+    came
 }
 
 /// Whether there is a display that INT 10h will serve.
@@ -125,10 +143,11 @@ pub struct Connected {
 
 /// Lets the ROMs that have hard disks take INT 13h over for them, one after the other, and says which have come. A ROM takes the next
 /// number and counts it at 40:75, and finds there those that come before it alone: ours that come later have their numbers after it
-/// (BIOS Boot Specification 1.01, sections 5.3 and 6.5). Those that came with the initialisation of a ROM keep their numbers.
+/// (BIOS Boot Specification 1.01, sections 5.3 and 6.5). The `first` ones have come before.
 pub fn connect(
     bios: &Mutex<Bios>,
     hw: &impl Hardware,
+    first: u8,
     connections: &[Connection],
 ) -> Vec<Connected> {
     let (drives, pnp_header) = {
@@ -136,22 +155,20 @@ pub fn connect(
         bios.services.pmm.lends = Lends::All;
         (bios.drives.clone(), bios.services.option_roms.pnp_header())
     };
-    let mut found = Vec::new();
-    let mut come = |from: u8, rom: Option<&BootVector>| {
-        let count = Bda::disk_count().get(hw).min(MOST_DISKS);
-        for drive in (from..count).map(|index| FIRST_DISK + index) {
-            drives.lock().leave_number(drive);
-            let rom = rom.cloned();
-            found.push(Connected { drive, rom });
-        }
+    let connected = |index, rom| Connected {
+        drive: FIRST_DISK + index,
+        rom,
     };
-    let own = drives.lock().disks().len();
-    come(own.min(MOST_DISKS.into()) as u8, None);
+    let mut found: Vec<_> = (0..first).map(|index| connected(index, None)).collect();
     for Connection { vector, behind } in connections {
         let later = drives.lock().hold_back(hw, *behind);
         let before = Bda::disk_count().get(hw);
         hw.call_rom(&mut vector.entry(pnp_header));
-        come(before, Some(vector));
+        let count = Bda::disk_count().get(hw).min(MOST_DISKS);
+        for index in before..count {
+            drives.lock().leave_number(FIRST_DISK + index);
+            found.push(connected(index, Some(vector.clone())));
+        }
         drives.lock().bring_back(hw, later);
     }
     bios.lock().services.pmm.lends = Lends::Nothing;

@@ -54,10 +54,16 @@ impl Boot {
         }
     }
 
-    /// Takes further candidates in, each in its place of the order.
-    pub fn add(&mut self, candidates: impl Iterator<Item = Candidate>) {
-        let mut all = core::mem::take(&mut self.candidates);
-        all.extend(candidates);
+    /// Takes further candidates in, each in its place of the order. Where that makes no difference, the ones come `before` those that are
+    /// there, the others `after` them.
+    pub fn add(
+        &mut self,
+        before: impl IntoIterator<Item = Candidate>,
+        after: impl Iterator<Item = Candidate>,
+    ) {
+        let mut all: Vec<_> = before.into_iter().collect();
+        all.append(&mut self.candidates);
+        all.extend(after);
         self.candidates = self.order.arrange(all);
     }
 

@@ -173,8 +173,9 @@ fn card_name(card: &PciDevice) -> &'static str {
     }
 }
 
-/// Takes what option ROMs can boot into the boot, and their hard disks, which get their numbers in the order among ours.
-pub fn join_roms<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) {
+/// Takes what option ROMs can boot into the boot, and their hard disks, which get their numbers in the order among ours, but for the
+/// `first` ones, which have theirs.
+pub fn join_roms<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H, first: u8) {
     let connections = {
         let bios = bios.lock();
         let vectors = &bios.services.option_roms.vectors;
@@ -186,11 +187,11 @@ pub fn join_roms<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) {
             vectors,
         )
     };
-    let connected = option_roms::connect(bios, hw, &connections);
+    let connected = option_roms::connect(bios, hw, first, &connections);
     let (bios, mut boot) = (bios.lock(), boot.lock());
     let own = roms(&bios.services.option_roms.vectors);
     if connected.is_empty() {
-        return boot.add(own);
+        return boot.add([], own);
     }
     let drives = bios.drives.lock();
     boot.renumber(|drive| match drive {
@@ -198,7 +199,7 @@ pub fn join_roms<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) {
         _ => Some(drive),
     });
     let pci = &bios.machine.pci;
-    let connected = connected.iter().map(|Connected { drive, rom }| Candidate {
+    let mut connected = connected.iter().map(|Connected { drive, rom }| Candidate {
         kind: Kind::HardDisk,
         name: Name::new(format!("{} (drive {drive:02X}h)", rom_name(rom.as_ref()))),
         place: rom
@@ -207,7 +208,8 @@ pub fn join_roms<H: Handle>(boot: &Mutex<Boot>, bios: &Mutex<Bios>, hw: &H) {
             .map(Arc::new),
         target: Target::Drive(*drive),
     });
-    boot.add(own.chain(connected));
+    let before: Vec<_> = connected.by_ref().take(first.into()).collect();
+    boot.add(before, own.chain(connected));
 }
 
 /// The ROMs that have hard disks, in their order, among our `disks`, which are in theirs. Ours come before what the order does not
@@ -282,8 +284,9 @@ mod tests {
     use crate::bios::tests::bios;
     use crate::storage::ata::fake::{FakeDrive, disk};
 
-    /// The candidates, their numbers, and the number of hard disks, with two disks of ours and a ROM that brings `more`.
-    fn joined(order: &str, more: u8) -> (Vec<(String, Target)>, u8) {
+    /// The candidates, their numbers, and the number of hard disks, with two disks of ours, as many as `first` that came with the
+    /// initialisation of ROMs, and a ROM that brings `more`.
+    fn joined(order: &str, first: u8, more: u8) -> (Vec<(String, Target)>, u8) {
         let hw = Fake::default();
         bda::init(&hw, ebda::SEGMENT, 639);
         hw.on_rom(move |hw| {
@@ -301,6 +304,9 @@ mod tests {
                 target: Target::Drive(drive),
             }
         });
+        for index in 0..first {
+            bios.lock().drives.lock().leave_number(FIRST_DISK + index);
+        }
         bios.lock().drives.lock().announce(&hw);
         bios.lock().services.option_roms.vectors = vec![BootVector {
             kind: VectorKind::Connection,
@@ -312,7 +318,7 @@ mod tests {
         }];
         let order = Order::new(None, 0, 0).with_setting(order);
         let boot = Mutex::new(Boot::new(own.into(), order));
-        join_roms(&boot, &bios, &hw);
+        join_roms(&boot, &bios, &hw, first);
         let boot = boot.lock();
         let candidates = boot.candidates().iter();
         let named =
@@ -322,20 +328,40 @@ mod tests {
 
     #[test]
     fn disks_of_roms_are_numbered_in_the_order() {
-        for (order, more, expected) in [
-            ("", 0, vec![("A", 0x80), ("B", 0x81)]),
+        for (order, first, more, expected) in [
+            ("", 0, 0, vec![("A", 0x80), ("B", 0x81)]),
             (
                 "",
+                1,
+                1,
+                vec![
+                    ("Option ROM (drive 80h)", 0x80),
+                    ("A", 0x81),
+                    ("B", 0x82),
+                    ("Card (drive 83h)", 0x83),
+                ],
+            ),
+            (
+                "b",
+                1,
+                0,
+                vec![("B", 0x82), ("Option ROM (drive 80h)", 0x80), ("A", 0x81)],
+            ),
+            (
+                "",
+                0,
                 1,
                 vec![("A", 0x80), ("B", 0x81), ("Card (drive 82h)", 0x82)],
             ),
             (
                 "card",
+                0,
                 1,
                 vec![("Card (drive 80h)", 0x80), ("A", 0x81), ("B", 0x82)],
             ),
             (
                 "/rom@genroms/bcv.rom",
+                0,
                 2,
                 vec![
                     ("Card (drive 80h)", 0x80),
@@ -345,20 +371,20 @@ mod tests {
                 ],
             ),
         ] {
-            let (candidates, count) = joined(order, more);
+            let (candidates, count) = joined(order, first, more);
             let expected = expected.into_iter();
             let expected: Vec<_> = expected
                 .map(|(name, drive)| (name.to_owned(), Target::Drive(drive)))
                 .collect();
-            assert_eq!(candidates, expected, "{order} {more}");
-            assert_eq!(count, 2 + more);
+            assert_eq!(candidates, expected, "{order} {first} {more}");
+            assert_eq!(count, 2 + first + more);
         }
     }
 
     /// A ROM that counts more disks than there are numbers, or fewer than it found.
     #[test]
     fn a_rom_that_takes_all_numbers() {
-        let (candidates, count) = joined("card", 0xfe);
+        let (candidates, count) = joined("card", 0, 0xfe);
         assert_eq!(count, MOST_DISKS);
         let without = |name: &str| {
             candidates.iter().any(|(candidate, target)| {
@@ -366,7 +392,7 @@ mod tests {
             })
         };
         assert!(without("A") && without("B"));
-        let (candidates, count) = joined("", 0xff);
+        let (candidates, count) = joined("", 0, 0xff);
         assert_eq!((candidates.len(), count), (2, 2));
     }
 }

@@ -144,17 +144,53 @@ fn each_disk_that_is_tried_is_80h() -> Result<()> {
     Ok(())
 }
 
-/// Gives a guest the option ROM of guest/bcv.s, with a disk that says how drives are numbered, in this place of the boot order.
-fn with_disk_rom(config: Config, files: &TempDir, index: u32) -> Result<Config> {
+/// The option ROM of guest/bcv.s, with a disk that says how drives are numbered.
+fn disk_rom() -> Vec<u8> {
     static DISK_ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bcv.bin"));
     const SECTOR: usize = 0x200;
     let mut rom = DISK_ROM.to_vec();
     let program = media::numbers('V');
     rom[SECTOR..SECTOR + program.len()].copy_from_slice(&program);
+    rom
+}
+
+/// Gives a guest that ROM, in this place of the boot order.
+fn with_disk_rom(config: Config, files: &TempDir, index: u32) -> Result<Config> {
     let path = files.path().join("disk.rom");
-    std::fs::write(&path, media::rom(&rom, true))?;
+    std::fs::write(&path, media::rom(&disk_rom(), true))?;
     let option = format!("{},bootindex={index}", path.display());
     Ok(config.args(["-option-rom", &option]))
+}
+
+/// A ROM without a boot connection vector, which puts its disk into INT 13h when it is initialised: that is drive 80h.
+#[test]
+fn disks_that_come_with_a_rom_are_the_first() -> Result<()> {
+    /// JMP, and its distance from the next instruction on (Plug and Play BIOS Specification 1.0A, section 3.1).
+    const ENTRY: usize = 3;
+    const NEAR_JUMP: u8 = 0xe9;
+    const NEXT: u16 = 6;
+    /// In the expansion header (section 3.2).
+    const CONNECTION: std::ops::Range<usize> = 0x36..0x38;
+    let files = tempfile::tempdir()?;
+    let mut rom = disk_rom();
+    let connect = u16::from_le_bytes(rom[CONNECTION].try_into()?);
+    rom[CONNECTION].fill(0);
+    rom[ENTRY] = NEAR_JUMP;
+    rom[ENTRY + 1..][..2].copy_from_slice(&(connect - NEXT).to_le_bytes());
+    let path = files.path().join("disk.rom");
+    std::fs::write(&path, media::rom(&rom, true))?;
+    let drives = disks(Bus::Virtio, &files)?;
+    for firmware in [Firmware::SeaBios, Firmware::Firstlight] {
+        let config =
+            start(firmware, &drives[..2]).args(["-option-rom", &path.display().to_string()]);
+        let mut guest = config.start()?;
+        let said = numbers(&mut guest)?;
+        ensure!(said == "V80V12", "{firmware}: {said:?}");
+        if firmware == Firmware::Firstlight {
+            guest.wait_for(Log::Debug, "V80V12 181V12 281V21 ")?;
+        }
+    }
+    Ok(())
 }
 
 /// A disk behind an option ROM has the number that its place in the boot order gives it, and ours have those around it. SeaBIOS boots

@@ -74,7 +74,6 @@ const FIRMWARE: &[Group] = &[
             "callers_in_any_state_are_served",
             "unreal_mode_survives_services",
             "callers_in_16_bit_protected_mode_are_served",
-            "protected_mode_callers_are_served",
             "protected_mode_callers_get_an_error_without_a_way_in",
         ],
     ),

@@ -59,6 +59,11 @@ impl<H: PhysMem> Grants<H> {
         true
     }
 
+    /// Whether the table shows where it was put: not so in a domain that was saved and restored since, nor where another driver moved it.
+    pub fn are_shown(&self) -> bool {
+        self.hw.read64(TABLE) != u64::MAX
+    }
+
     /// Whether nobody has anything by the number `reference`.
     pub fn is_free(&self, reference: u32) -> bool {
         self.hw.read16(entry(reference)) == 0
@@ -85,6 +90,7 @@ mod tests {
         let xen = FakeXen::new(&hw);
         let grants = Grants::open(hw.clone(), &xen).unwrap();
         assert_eq!(xen.grant_table.get(), Some(TABLE / PAGE));
+        assert!(grants.are_shown());
         grants.allow(9, 3, 0x12_3000);
         assert_eq!(hw.read64(TABLE + 72), 0x123_0003_0001);
         assert!(grants.allows(9, 3, 0x12_3000) && !grants.allows(9, 0, 0x12_3000));
@@ -92,5 +98,7 @@ mod tests {
         assert!(grants.allows(9, 3, 0x12_3000) && !grants.take_back(9));
         hw.write16(TABLE + 72, PERMIT_ACCESS);
         assert!(grants.take_back(9) && grants.is_free(9) && !grants.allows(9, 3, 0x12_3000));
+        hw.fill(TABLE, PAGE, 0xff);
+        assert!(!grants.are_shown());
     }
 }

@@ -35,6 +35,8 @@ pub struct Backend {
     pub replies: RefCell<Vec<Reply>>,
     /// States of our half that it does not react to.
     pub deaf_to: RefCell<Vec<&'static str>>,
+    /// The domain is saved and restored as it comes to this state.
+    pub restored_at: Cell<Option<&'static str>>,
     /// Connections made.
     pub connections: Cell<u32>,
     pub keeps_pages: Cell<bool>,
@@ -74,6 +76,10 @@ impl Backend {
                 let state = xen.get(&key);
                 if self.deaf_to.borrow().contains(&state.as_str()) {
                     return;
+                }
+                if self.restored_at.get() == Some(&state) {
+                    self.restored_at.set(None);
+                    return restore(xen, front);
                 }
                 let ours = format!("{back}/state");
                 let before = xen.get(&ours);

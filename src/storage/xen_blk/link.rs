@@ -262,28 +262,39 @@ impl<H: Handle> Link<H> {
             .map_err(|error| format!("xenstore: {error:?}"))
     }
 
-    /// Closes the connection, so that the guest's own driver finds the device as if nobody had used it. `timeout_us` is how long
-    /// the back end may take for a step.
+    /// Closes the connection, so that the guest's own driver finds the device as if nobody had used it: nothing is to be done where the
+    /// domain was saved and restored. `timeout_us` is how long the back end may take for a step.
     ///
     /// # Errors
     /// The back end does not let it go, and may still do what it was asked to.
     pub fn close(self, timeout_us: u64) -> Result<(), String> {
-        let mut front = match Frontend::find(&self.hw, &self.xen, &self.path, STORE_US) {
-            Ok(front) => front,
-            Err(error) => return Err(format!("xenstore: {error:?}")),
-        };
+        if !self.exists() {
+            return Ok(());
+        }
+        let mut front = self.find()?;
         let result = self.part(&mut front, timeout_us);
         front.release();
-        result
+        match result {
+            Err(_) if !self.grants.are_shown() => self.begin_again(timeout_us),
+            result => result,
+        }
+    }
+
+    fn find(&self) -> Result<Frontend<'_, H, H::Xen>, String> {
+        let front = Frontend::find(&self.hw, &self.xen, &self.path, STORE_US);
+        front.map_err(store_error)
     }
 
     fn part(&self, front: &mut Frontend<H, H::Xen>, timeout_us: u64) -> Result<(), String> {
-        let fail = |error| format!("xenstore: {error:?}");
-        front.set_state(State::Closing).map_err(fail)?;
+        let restored = || !self.grants.are_shown();
+        front.set_state(State::Closing).map_err(store_error)?;
         // Some go on to the end at once.
-        let _ = front.wait_for(timeout_us, |state| state >= State::Closing);
-        front.set_state(State::Closed).map_err(fail)?;
-        let closed = front.wait_for(timeout_us, |state| state == State::Closed);
+        let _ = front.wait_for(timeout_us, |state| state >= State::Closing || restored());
+        front.set_state(State::Closed).map_err(store_error)?;
+        let closed = front.wait_for(timeout_us, |state| state == State::Closed || restored());
+        if restored() {
+            return Err("the domain was saved and restored".into());
+        }
         let _ = self.xen.close_port(self.port);
         let kept = self
             .references()
@@ -293,13 +304,18 @@ impl<H: Handle> Link<H> {
         if kept != 0 {
             return Err(format!("its back end keeps {kept} pages"));
         }
-        // A driver that knows no such pages says nothing of them.
-        front.tell("feature-persistent", 0).map_err(fail)?;
-        front.set_state(State::Initialising).map_err(fail)?;
-        front
-            .wait_for(timeout_us, |state| state == State::InitWait)
-            .map(drop)
-            .map_err(|state| format!("its back end does not begin again ({state:?})"))
+        begin(front, timeout_us)
+    }
+
+    /// Has the device as it is in a new life, of which some of the old life's closing may have come: it has another back end.
+    fn begin_again(&self, timeout_us: u64) -> Result<(), String> {
+        let mut front = self.find()?;
+        let result = match front.state() {
+            Ok(State::Initialising) => Ok(()),
+            _ => begin(&mut front, timeout_us),
+        };
+        front.release();
+        result
     }
 
     /// Moves the sectors of a request, of at most [`MOST_BYTES`], whose addresses are in sectors of `sector_size` bytes.
@@ -412,4 +428,19 @@ impl<H: Handle> Link<H> {
         });
         ended.unwrap_or(Err(Failure::Silent)).and(result)
     }
+}
+
+/// Has a device that is closed begin anew.
+fn begin<H: Handle>(front: &mut Frontend<H, H::Xen>, timeout_us: u64) -> Result<(), String> {
+    // A driver that knows no such pages says nothing of them.
+    front.tell("feature-persistent", 0).map_err(store_error)?;
+    front.set_state(State::Initialising).map_err(store_error)?;
+    front
+        .wait_for(timeout_us, |state| state == State::InitWait)
+        .map(drop)
+        .map_err(|state| format!("its back end does not begin again ({state:?})"))
+}
+
+fn store_error(error: impl core::fmt::Debug) -> String {
+    format!("xenstore: {error:?}")
 }

@@ -362,15 +362,32 @@ fn a_restored_domain_connects_anew() {
     assert_eq!(bed.emulated(), [(5, 4)]);
 }
 
-/// A guest's driver has the grant table by then: nothing of it is touched.
+/// A guest's driver has the grant table by then: nothing of it is touched, nor of the device.
 #[test]
 fn a_restored_domain_is_left_alone() {
     let mut bed = paired(&[]);
     bed.connect();
     restore(&bed.xen, FRONT);
+    bed.backend.restored_at.set(Some("5"));
     bed.disk.quiesce();
+    assert_eq!(bed.backend.restored_at.get(), Some("5"));
     bed.read(5, 4).unwrap();
     assert_eq!(bed.emulated(), [(5, 4)]);
+}
+
+#[test]
+fn a_domain_that_is_restored_while_it_leaves_the_back_end_connects_anew() {
+    for state in ["5", "6"] {
+        let mut bed = paired(&[]);
+        bed.connect();
+        bed.backend.restored_at.set(Some(state));
+        bed.disk.quiesce();
+        assert_eq!(bed.xen.get("device/vbd/768/state"), "1");
+        assert_eq!(bed.xen.get("/local/domain/3/backend/vbd/7/768/state"), "2");
+        bed.connect();
+        bed.read(4, 4).unwrap();
+        assert_eq!(bed.backend.connections.get(), 2, "{state}");
+    }
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub struct Parts {
     pub store: RefCell<BTreeMap<String, Vec<u8>>>,
     /// What the daemon does instead of answering.
     pub mute: Cell<bool>,
+    /// The domain's number.
+    pub domain: Cell<u32>,
     /// Where the grant table's first page shows.
     pub grant_table: Cell<Option<u64>>,
     /// Event channels that are open, each with the domain at its other end.
@@ -73,6 +75,7 @@ impl FakeXen {
             moved: RefCell::default(),
             store: RefCell::default(),
             mute: Cell::new(false),
+            domain: Cell::default(),
             grant_table: Cell::new(None),
             ports: RefCell::default(),
             on_event: RefCell::default(),
@@ -232,6 +235,9 @@ impl Hypercalls for FakeXen {
             .remove(&port)
             .map(drop)
             .ok_or(Errno(22))
+    }
+    fn domain(&self) -> Option<u32> {
+        Some(self.domain.get())
     }
     fn domain_uuid(&self) -> Result<[u8; 16], Errno> {
         Ok([0x11; 16])

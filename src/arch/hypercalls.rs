@@ -104,6 +104,8 @@ pub trait Hypercalls {
     fn open_port(&self, remote: u16) -> Result<u32, Errno>;
     /// Closes an event channel (EVTCHNOP_close).
     fn close_port(&self, port: u32) -> Result<(), Errno>;
+    /// The domain's number, which is another after a restore (CPUID); `None` where Xen does not say.
+    fn domain(&self) -> Option<u32>;
     /// The domain's UUID, in the order in which it is written (XENVER_guest_handle).
     fn domain_uuid(&self) -> Result<[u8; 16], Errno>;
     /// What follows the major and minor number in Xen's version, such as ".5" (XENVER_extraversion).

@@ -31,6 +31,14 @@ impl Leaves {
         let [_, _, khz, _] = cpu.cpuid(time);
         u16::try_from(khz.saturating_add(500) / 1000).unwrap_or(0)
     }
+
+    /// The number of the domain, which is another after a restore; `None` where Xen does not say.
+    pub fn domain(&self, cpu: &impl Cpuid) -> Option<u32> {
+        const PRESENT: u32 = 1 << 4;
+        let features = self.base + 4;
+        let [flags, _, number, _] = cpu.cpuid(features);
+        (self.last >= features && flags & PRESENT != 0).then_some(number)
+    }
 }
 
 /// Finds Xen. Other interfaces may come first (Viridian's is at 0x40000000), so every 0x100th leaf is asked.
@@ -61,6 +69,7 @@ mod tests {
             1 => [4 << 16 | 17, 0, 0, 0],
             2 => [1, 0x4000_0000, 0, 0],
             3 => [0, 0, 2_616_499, 0],
+            4 => [0x18, 0, 77, 0],
             _ => [0; 4],
         }
     }
@@ -71,6 +80,7 @@ mod tests {
             let leaves = find(&xen_at(base)).unwrap();
             assert_eq!((leaves.base, leaves.version), (base, (4, 17)));
             assert_eq!(leaves.hypercall_msr, 0x4000_0000);
+            assert_eq!(leaves.domain(&xen_at(base)), Some(77));
         }
     }
 

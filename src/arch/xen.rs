@@ -76,10 +76,7 @@ impl Xen {
     }
 
     fn look() -> Option<Self> {
-        let leaves = leaves::find(&|leaf| {
-            let regs = core::arch::x86_64::__cpuid(leaf);
-            [regs.eax, regs.ebx, regs.ecx, regs.edx]
-        })?;
+        let leaves = leaves::find(&cpuid)?;
         // SAFETY: Xen announced this MSR as the one that takes the address of a page to fill, and the page is ours alone,
         // one page long and mapped at its physical address.
         unsafe { Msr::new(leaves.hypercall_msr).write(PAGE.0.get() as u64) };
@@ -181,6 +178,10 @@ struct AllocUnbound {
     domid: u16,
     remote: u16,
     port: u32,
+}
+
+fn cpuid(leaf: u32) -> [u32; 4] {
+    super::cpu::cpuid(leaf, 0)
 }
 
 impl Hypercalls for Xen {
@@ -297,6 +298,10 @@ impl Hypercalls for Xen {
         let mut argument = port;
         self.command(EVENT_CHANNEL_OP, EVTCHNOP_CLOSE, &mut argument)
             .map(drop)
+    }
+
+    fn domain(&self) -> Option<u32> {
+        self.leaves.domain(&cpuid)
     }
 
     fn domain_uuid(&self) -> Result<[u8; 16], Errno> {

@@ -185,6 +185,7 @@ impl Backend {
 pub fn restore(xen: &FakeXen, front: &str) {
     xen.hw.fill(TABLE, 4096, 0xff);
     xen.grant_table.set(None);
+    xen.domain.set(xen.domain.get() + 1);
     xen.ports.borrow_mut().clear();
     xen.set(&format!("{front}/state"), "1");
     let back = xen.get(&format!("{front}/backend"));

@@ -95,10 +95,32 @@ impl<H: Handle> Vbd<H> {
     /// # Errors
     /// Why there is no connection, for the log. The device is then as it was, as far as the back end lets it.
     pub fn connect(&self) -> Result<Link<H>, String> {
-        let mut front = self.find()?;
-        let result = self.shake_hands(&mut front);
-        front.release();
-        result
+        match self.try_to_connect() {
+            // What the old life had begun to say, nobody answers.
+            Err(Refusal::Restored) => self.try_to_connect().map_err(|refusal| match refusal {
+                Refusal::Restored => "the domain was saved and restored twice".into(),
+                Refusal::Because(why) => why,
+            }),
+            Err(Refusal::Because(why)) => Err(why),
+            Ok(link) => Ok(link),
+        }
+    }
+
+    fn try_to_connect(&self) -> Result<Link<H>, Refusal> {
+        let life = self.xen.domain();
+        let result = self.find().and_then(|mut front| {
+            let result = self.shake_hands(&mut front);
+            front.release();
+            result
+        });
+        result.map_err(|why| {
+            if self.xen.domain() == life {
+                return Refusal::Because(why);
+            }
+            // The next try says why that does not work.
+            let _ = begin_again(&self.hw, &self.xen, &self.path, CLOSE_SILENT_US);
+            Refusal::Restored
+        })
     }
 
     fn shake_hands(&self, front: &mut Frontend<H, H::Xen>) -> Result<Link<H>, String> {
@@ -140,6 +162,14 @@ impl<H: Handle> Vbd<H> {
             }
         }
     }
+}
+
+/// Why there is no connection.
+enum Refusal {
+    /// The domain was saved and restored meanwhile.
+    Restored,
+    /// For the log.
+    Because(String),
 }
 
 /// What the back end says of the device and of itself.
@@ -225,7 +255,10 @@ impl<H: Handle> Link<H> {
             front.set_state(State::Initialised)
         };
         say().map_err(|error| format!("xenstore: {error:?}"))?;
-        let answered = |state| matches!(state, State::Connected | State::Closing | State::Closed);
+        let answered = |state| {
+            matches!(state, State::Connected | State::Closing | State::Closed)
+                || !self.grants.are_shown()
+        };
         match front.wait_for(CONNECT_US, answered) {
             Ok(State::Connected) => {}
             Ok(state) | Err(state) => {
@@ -271,18 +304,16 @@ impl<H: Handle> Link<H> {
         if !self.exists() {
             return Ok(());
         }
-        let mut front = self.find()?;
+        let mut front =
+            Frontend::find(&self.hw, &self.xen, &self.path, STORE_US).map_err(store_error)?;
         let result = self.part(&mut front, timeout_us);
         front.release();
         match result {
-            Err(_) if !self.grants.are_shown() => self.begin_again(timeout_us),
+            Err(_) if !self.grants.are_shown() => {
+                begin_again(&self.hw, &self.xen, &self.path, timeout_us)
+            }
             result => result,
         }
-    }
-
-    fn find(&self) -> Result<Frontend<'_, H, H::Xen>, String> {
-        let front = Frontend::find(&self.hw, &self.xen, &self.path, STORE_US);
-        front.map_err(store_error)
     }
 
     fn part(&self, front: &mut Frontend<H, H::Xen>, timeout_us: u64) -> Result<(), String> {
@@ -305,17 +336,6 @@ impl<H: Handle> Link<H> {
             return Err(format!("its back end keeps {kept} pages"));
         }
         begin(front, timeout_us)
-    }
-
-    /// Has the device as it is in a new life, of which some of the old life's closing may have come: it has another back end.
-    fn begin_again(&self, timeout_us: u64) -> Result<(), String> {
-        let mut front = self.find()?;
-        let result = match front.state() {
-            Ok(State::Initialising) => Ok(()),
-            _ => begin(&mut front, timeout_us),
-        };
-        front.release();
-        result
     }
 
     /// Moves the sectors of a request, of at most [`MOST_BYTES`], whose addresses are in sectors of `sector_size` bytes.
@@ -428,6 +448,17 @@ impl<H: Handle> Link<H> {
         });
         ended.unwrap_or(Err(Failure::Silent)).and(result)
     }
+}
+
+/// Has the device at `path` as it is in a new life, to which some of what the old life said may have come: it has another back end.
+fn begin_again<H: Handle>(hw: &H, xen: &H::Xen, path: &str, timeout_us: u64) -> Result<(), String> {
+    let mut front = Frontend::find(hw, xen, path, STORE_US).map_err(store_error)?;
+    let result = match front.state() {
+        Ok(State::Initialising) => Ok(()),
+        _ => begin(&mut front, timeout_us),
+    };
+    front.release();
+    result
 }
 
 /// Has a device that is closed begin anew.

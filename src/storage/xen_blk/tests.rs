@@ -376,6 +376,16 @@ fn a_restored_domain_is_left_alone() {
 }
 
 #[test]
+fn a_domain_that_is_restored_while_it_connects_tries_again() {
+    let mut bed = paired(&[]);
+    bed.backend.restored_at.set(Some("3"));
+    bed.connect();
+    bed.read(4, 4).unwrap();
+    assert_eq!(bed.backend.connections.get(), 1);
+    assert_eq!(bed.hw.read8(BUFFER), CONTENT ^ 4);
+}
+
+#[test]
 fn a_domain_that_is_restored_while_it_leaves_the_back_end_connects_anew() {
     for state in ["5", "6"] {
         let mut bed = paired(&[]);

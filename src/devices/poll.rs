@@ -78,8 +78,8 @@ pub struct Habit {
 
 impl Habit {
     const UNIT: u32 = 256;
-    /// Before anything is known: 8 to 32 us, in which no hypervisor's disk answers that has to ask its host.
-    const FIRST: u32 = 64;
+    /// Before anything is known: 24 to 100 us, in which few disks answer of a hypervisor that has to ask its host.
+    const FIRST: u32 = 192;
     /// That of a device that has not been used yet.
     pub const UNKNOWN: Self = Self {
         expected: Self::FIRST * Self::UNIT,

@@ -96,11 +96,12 @@ impl<H: PhysMem> Call<'_, H> {
 
     /// Writes numbers to where the pointers at these offsets point: all, or none.
     fn answer<const N: usize>(&self, answers: [(u16, u16); N]) -> Result<(), u16> {
-        for (at, _) in answers {
-            self.room(at, size_of::<u16>())?;
+        let mut places = [0; N];
+        for (place, (at, _)) in places.iter_mut().zip(answers) {
+            *place = self.room(at, size_of::<u16>())?;
         }
-        for (at, number) in answers {
-            self.hw.write16(self.room(at, size_of::<u16>())?, number);
+        for (place, (_, number)) in places.into_iter().zip(answers) {
+            self.hw.write16(place, number);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@
     push NUMBERS
     push 0x60
     call ask
-    mov ax, [NUMBERS]
+    mov dx, [NUMBERS]
     call hex
     xor bp, bp
 tables:
@@ -54,9 +54,9 @@ entries:
     out 0xe9, al
     movzx di, byte ptr [PRIORITY + bx]
     imul di, [NUMBERS + 4]
-    mov ax, [TABLE + di]
+    mov dx, [TABLE + di]
     call hex
-    mov ax, [TABLE + di + 2]
+    mov dx, [TABLE + di + 2]
     call hex
     lds si, [TABLE + di + 8]
 2:  lodsb
@@ -79,7 +79,7 @@ entries:
     push NUMBERS
     push 0x64
     call ask
-    mov ax, [NUMBERS]
+    mov dx, [NUMBERS]
     call hex
 done:
     mov al, '!'
@@ -94,28 +94,12 @@ ask:
     mov sp, 0x7c00
     test ax, ax
     jz 1f
+    mov dx, ax
     call hex
     jmp done
 1:  jmp [back]
 
-# AX in hexadecimal, and a space. BX, CX, DI and BP are kept.
-hex:
-    push cx
-    mov cx, 4
-1:  rol ax, 4
-    push ax
-    and al, 15
-    add al, '0'
-    cmp al, '9'
-    jbe 2f
-    add al, 'A' - '9' - 1
-2:  out 0xe9, al
-    pop ax
-    loop 1b
-    mov al, ' '
-    out 0xe9, al
-    pop cx
-    ret
+.include "hex.inc"
 
 entry:
     .long 0

@@ -67,19 +67,9 @@ seconds:
 # AL and DX, then a space.
 print:
     out 0xe9, al
-    mov cx, 4
-1:  rol dx, 4
-    mov al, dl
-    and al, 15
-    add al, '0'
-    cmp al, '9'
-    jbe 2f
-    add al, 'A' - '9' - 1
-2:  out 0xe9, al
-    loop 1b
-    mov al, ' '
-    out 0xe9, al
-    ret
+    jmp hex
+
+.include "hex.inc"
 
 hook:
     pusha

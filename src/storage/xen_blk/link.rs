@@ -254,7 +254,7 @@ impl<H: Handle> Link<H> {
             front.tell("feature-persistent", 1)?;
             front.set_state(State::Initialised)
         };
-        say().map_err(|error| format!("xenstore: {error:?}"))?;
+        say().map_err(store_error)?;
         let answered = |state| {
             matches!(state, State::Connected | State::Closing | State::Closed)
                 || !self.grants.are_shown()
@@ -290,9 +290,7 @@ impl<H: Handle> Link<H> {
             } = self.told;
             return Err(format!("it has {sectors} sectors of {sector_size} bytes"));
         }
-        front
-            .set_state(State::Connected)
-            .map_err(|error| format!("xenstore: {error:?}"))
+        front.set_state(State::Connected).map_err(store_error)
     }
 
     /// Closes the connection, so that the guest's own driver finds the device as if nobody had used it: nothing is to be done where the
@@ -304,10 +302,12 @@ impl<H: Handle> Link<H> {
         if !self.exists() {
             return Ok(());
         }
-        let mut front =
-            Frontend::find(&self.hw, &self.xen, &self.path, STORE_US).map_err(store_error)?;
-        let result = self.part(&mut front, timeout_us);
-        front.release();
+        let front = Frontend::find(&self.hw, &self.xen, &self.path, STORE_US);
+        let result = front.map_err(store_error).and_then(|mut front| {
+            let result = self.part(&mut front, timeout_us);
+            front.release();
+            result
+        });
         match result {
             Err(_) if !self.grants.are_shown() => {
                 begin_again(&self.hw, &self.xen, &self.path, timeout_us)

@@ -98,15 +98,9 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
             continue;
         }
         let channel = Channel::new(function.hw(), ports);
-        let mut begun = false;
         for second in [false, true] {
             let place = || format!("drive@{}/disk@{}", ports.number, u8::from(second));
             if function.wants(place) && channel.present(second) {
-                if !begun {
-                    channel.clear_bus_master();
-                    channel.begin();
-                    begun = true;
-                }
                 let unit = Unit {
                     channel: &channel,
                     second,
@@ -114,9 +108,6 @@ pub fn probe<H: Handle>(function: &Function<H>) -> Vec<Found> {
                 };
                 found.extend(unit.identify(function.place(place()), prd));
             }
-        }
-        if begun {
-            channel.end();
         }
     }
     found
@@ -131,10 +122,19 @@ struct Unit<'a, H> {
 }
 
 impl<H: Handle> Unit<'_, H> {
+    /// Asks the drive that was just found [present](Channel::present) what it is.
     fn identify(&self, place: Place, prd: Option<u64>) -> Option<Found> {
+        self.channel.prepare_bus_master();
+        self.channel.begin();
+        let found = self.ask(place, prd);
+        self.channel.end_acknowledged();
+        found
+    }
+
+    fn ask(&self, place: Place, prd: Option<u64>) -> Option<Found> {
         const IDENTIFY_DEVICE: u8 = 0xec;
         const IDENTIFY_PACKET_DEVICE: u8 = 0xa1;
-        match self.channel.identify(IDENTIFY_DEVICE, self.second) {
+        match self.channel.identify(IDENTIFY_DEVICE) {
             Ok(data) => Some(match identify::disk(&data) {
                 Ok(identity) => Found::Device(Box::new(self.disk(place, identity, prd))),
                 Err(why) => Found::Unusable {
@@ -147,7 +147,7 @@ impl<H: Handle> Unit<'_, H> {
             Err(_) if self.channel.packet_signature() => {
                 let identity = self
                     .channel
-                    .identify(IDENTIFY_PACKET_DEVICE, self.second)
+                    .identify(IDENTIFY_PACKET_DEVICE)
                     .ok()
                     .and_then(|data| identify::cd(&data))?;
                 self.cd(place, identity, prd)

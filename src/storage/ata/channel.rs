@@ -183,8 +183,13 @@ impl<H: Hardware> Channel<H> {
     }
 
     fn wait(&self, timeout_us: u64) -> Result<u8, DiskError> {
+        self.wait_by(timeout_us, || self.alternate_status())
+    }
+
+    /// Waits until the drive is not busy, by one of the two status registers.
+    fn wait_by(&self, timeout_us: u64, status: impl Fn() -> u8) -> Result<u8, DiskError> {
         poll::sparsely(&self.hw, timeout_us, || {
-            let status = self.alternate_status();
+            let status = status();
             (status & BUSY == 0).then_some(status)
         })
         .ok_or(DiskError::Timeout)
@@ -206,7 +211,8 @@ impl<H: Hardware> Channel<H> {
         self.hw.out8(self.ports.control, 0);
     }
 
-    /// Whether anything answers as this drive. Costs a handful of accesses where nothing does.
+    /// Whether anything answers as this drive, which is then selected and ready for a command. Costs a handful of accesses where
+    /// nothing does.
     pub fn present(&self, second: bool) -> bool {
         self.set(6, DEVICE | u8::from(second) << 4);
         match self.alternate_status() {
@@ -214,8 +220,10 @@ impl<H: Hardware> Channel<H> {
             0xff | 0x7f => false,
             // No drive, or a packet device after a reset.
             0 => self.packet_signature(),
-            status if status & BUSY != 0 => self.wait(READY_US).is_ok(),
-            _ => true,
+            status if status & BUSY == 0 => status & DATA_REQUEST == 0,
+            _ => self
+                .wait(READY_US)
+                .is_ok_and(|status| status & DATA_REQUEST == 0),
         }
     }
 
@@ -357,10 +365,9 @@ impl<H: Hardware> Channel<H> {
         self.hw.out32(bus_master + 4, prd as u32);
     }
 
-    /// Gets the bus master ready, before its first transfer and after one that failed.
-    pub fn clear_bus_master(&self) {
+    /// Gets the bus master ready for its first transfer. It rests: a machine's reset stops it.
+    pub fn prepare_bus_master(&self) {
         if let Some(bus_master) = self.ports.bus_master {
-            self.hw.out8(bus_master, 0);
             self.hw.out8(bus_master + 2, STATUS_CLEAR);
         }
     }
@@ -472,6 +479,10 @@ impl<H: Hardware> Channel<H> {
     /// Waits until the drive has or wants a block of data.
     fn wait_data(&self, writes: bool, deadline_us: u64) -> Result<(), DiskError> {
         let status = self.wait(deadline_us)?;
+        self.check_data(status, writes)
+    }
+
+    fn check_data(&self, status: u8, writes: bool) -> Result<(), DiskError> {
         self.check(status, writes)?;
         if status & DATA_REQUEST == 0 {
             return Err(DiskError::Controller);
@@ -519,16 +530,18 @@ impl<H: Hardware> Channel<H> {
         self.check(status, writes)
     }
 
-    /// The answer to one of the IDENTIFY commands.
+    /// The answer to one of the IDENTIFY commands of the drive that is selected and ready, as [`present`](Self::present) leaves it,
+    /// and an IDENTIFY that was refused. The status register has been read after the command's only interrupt, which announces the
+    /// data.
     ///
     /// # Errors
     /// The drive refuses, which is how a packet device answers IDENTIFY DEVICE.
-    pub fn identify(&self, opcode: u8, second: bool) -> Result<[u8; IDENTIFY_LEN], DiskError> {
+    pub fn identify(&self, opcode: u8) -> Result<[u8; IDENTIFY_LEN], DiskError> {
         let mut data = [0; IDENTIFY_LEN];
-        self.issue(&Command::plain(opcode, second, IDENTIFY_US))?;
-        self.wait_data(false, IDENTIFY_US)?;
+        self.set(7, opcode);
+        let status = self.wait_by(IDENTIFY_US, || self.get(7))?;
+        self.check_data(status, false)?;
         self.read_block(&mut data);
-        self.get(7);
         Ok(data)
     }
 
@@ -537,7 +550,10 @@ impl<H: Hardware> Channel<H> {
     /// # Errors
     /// It does not come back.
     pub fn reset(&self, second: bool) -> Result<(), DiskError> {
-        self.clear_bus_master();
+        if let Some(bus_master) = self.ports.bus_master {
+            self.hw.out8(bus_master, 0);
+        }
+        self.prepare_bus_master();
         // ATA8-APT 9.2: 5 us of reset, then 2 ms before the status counts.
         self.hw
             .out8(self.ports.control, SOFT_RESET | INTERRUPTS_OFF);

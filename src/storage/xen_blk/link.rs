@@ -1,5 +1,6 @@
 //! The connection with a back end: made, used and closed again.
 
+use super::ahead::Ahead;
 use super::ring::{DIRECT_SEGMENTS, Indirect, Request, Ring, Segment};
 use crate::arch::hypercalls::Hypercalls;
 use crate::arch::{Handle, room_for};
@@ -10,19 +11,23 @@ use crate::storage::{self, Op};
 use crate::units::PAGE;
 use alloc::format;
 use alloc::string::String;
+use core::ops::Range;
 
-/// Pages for data: 64 KiB, as much as most callers of INT 13h ask for at once.
+/// Pages for data: 64 KiB, as much as most callers of INT 13h ask for at once. The first disk, from which a kernel comes as a rule, has
+/// more of them, for what is read ahead.
 const DATA_PAGES: u32 = 16;
-/// Pages that the back end may use: the ring, the segments of indirect requests, data.
-const PAGES: u32 = 2 + DATA_PAGES;
-const LEN: usize = (PAGES as u64 * PAGE) as usize;
+const FIRST_DATA_PAGES: u32 = 64;
+/// Pages that the back end may use beside those: the ring, the segments of indirect requests.
+const CONTROL_PAGES: u32 = 2;
 /// Memory that there has to be for what comes after a device.
 const ROOM: usize = 160 << 10;
 /// Most bytes of a transfer.
 pub const MOST_BYTES: u32 = DATA_PAGES * PAGE as u32;
-/// Most devices: each has numbers of its own in the first page of the grant table, from its end on. Those at the beginning are
-/// what the guest's own driver gives away first, and the toolstack's.
-pub const MOST_DEVICES: u32 = (ENTRIES - 32) / PAGES;
+/// Entries at the beginning of the grant table that are left alone: what the guest's own driver gives away first, and the toolstack's.
+const OTHERS: u32 = 32;
+/// Most devices: each has numbers of its own in the first page of the grant table, from its end on.
+pub const MOST_DEVICES: u32 =
+    (ENTRIES - OTHERS + DATA_PAGES - FIRST_DATA_PAGES) / (CONTROL_PAGES + DATA_PAGES);
 
 /// The unit of sectors, whatever the size of the device's own is.
 const UNIT: u32 = 512;
@@ -52,26 +57,67 @@ pub struct Vbd<H: Handle> {
     xen: H::Xen,
     path: String,
     number: u32,
+    shared: Shared,
+}
+
+/// The pages that the back end may use: the ring, the segments of indirect requests, data.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    /// The first one's physical address, and its number in the grant table.
+    start: u64,
     first_reference: u32,
-    /// The pages that the back end may use.
-    pages: u64,
+    /// How many are for data.
+    data_pages: u32,
+}
+
+impl Shared {
+    /// Those of the `index`th device. `None` where there is no memory for them.
+    pub fn new(hw: &impl Handle, index: u32) -> Option<Self> {
+        let others = index * (CONTROL_PAGES + DATA_PAGES);
+        let sizes: &[u32] = match index {
+            0 => &[FIRST_DATA_PAGES, DATA_PAGES],
+            _ => &[DATA_PAGES],
+        };
+        sizes.iter().find_map(|&data_pages| {
+            let pages = CONTROL_PAGES + data_pages;
+            let len = pages as usize * PAGE as usize;
+            let start = room_for(len + ROOM).then(|| hw.dma_memory(len, PAGE as usize))??;
+            // The first device has the numbers at the end.
+            let more = if index == 0 {
+                data_pages
+            } else {
+                FIRST_DATA_PAGES
+            } - DATA_PAGES;
+            Some(Self {
+                start,
+                first_reference: ENTRIES - others - more - (CONTROL_PAGES + DATA_PAGES),
+                data_pages,
+            })
+        })
+    }
+
+    /// Where the data is.
+    fn data(&self) -> u64 {
+        self.start + u64::from(CONTROL_PAGES) * PAGE
+    }
+
+    /// The numbers in the grant table.
+    pub fn references(&self) -> Range<u32> {
+        self.first_reference..self.first_reference + CONTROL_PAGES + self.data_pages
+    }
 }
 
 impl<H: Handle> Vbd<H> {
     /// The device `number`, the `index`th of those that are connected to, below [`MOST_DEVICES`]. `None` where there is no memory
     /// for it, of which there has to be some after that.
     pub fn new(hw: H, xen: H::Xen, number: u32, index: u32) -> Option<Self> {
-        if !room_for(LEN + ROOM) {
-            return None;
-        }
-        let pages = hw.dma_memory(LEN, PAGE as usize)?;
+        let shared = Shared::new(&hw, index)?;
         Some(Self {
             hw,
             xen,
             path: format!("device/vbd/{number}"),
             number,
-            first_reference: ENTRIES - PAGES * (index + 1),
-            pages,
+            shared,
         })
     }
 
@@ -133,8 +179,11 @@ impl<H: Handle> Vbd<H> {
             .map_err(|state| format!("its back end does not wait for us ({state:?})"))?;
         let grants = Grants::open(self.hw.clone(), &self.xen)
             .map_err(|errno| format!("no grant table (error {})", errno.0))?;
-        let mut references = self.first_reference..self.first_reference + PAGES;
-        if !references.all(|reference| grants.is_free(reference)) {
+        if !self
+            .shared
+            .references()
+            .all(|reference| grants.is_free(reference))
+        {
             return Err("another domain keeps pages of it".into());
         }
         let port = self.xen.open_port(front.domain);
@@ -144,13 +193,13 @@ impl<H: Handle> Vbd<H> {
             xen: self.xen.clone(),
             path: self.path.clone(),
             handle: self.number as u16,
-            ring: Ring::new(self.hw.clone(), self.pages),
+            ring: Ring::new(self.hw.clone(), self.shared.start),
             grants,
             domain: front.domain,
             port,
-            pages: self.pages,
-            first_reference: self.first_reference,
+            shared: self.shared,
             told: Told::default(),
+            ahead: Ahead::default(),
         };
         link.allow();
         match link.introduce(front) {
@@ -212,9 +261,9 @@ pub struct Link<H: Handle> {
     grants: Grants<H>,
     domain: u16,
     port: u32,
-    pages: u64,
-    first_reference: u32,
+    shared: Shared,
     told: Told,
+    ahead: Ahead,
 }
 
 impl<H: Handle> Link<H> {
@@ -223,19 +272,11 @@ impl<H: Handle> Link<H> {
         self.told
     }
 
-    fn data(&self) -> u64 {
-        self.pages + 2 * PAGE
-    }
-
-    fn references(&self) -> impl Iterator<Item = (u32, u64)> {
-        let (first, pages) = (self.first_reference, self.pages);
-        (0..PAGES).map(move |index| (first + index, pages + u64::from(index) * PAGE))
-    }
-
     /// Lets the back end use the pages. They stay in its hands for as long as the connection lasts, so it need not map them anew for
     /// each request, and it never has a page of the guest's.
     fn allow(&self) {
-        for (reference, page) in self.references() {
+        for (index, reference) in (0..).zip(self.shared.references()) {
+            let page = self.shared.start + index * PAGE;
             self.grants.allow(reference, self.domain, page);
         }
     }
@@ -243,12 +284,12 @@ impl<H: Handle> Link<H> {
     /// Whether it still exists.
     fn exists(&self) -> bool {
         self.grants
-            .allows(self.first_reference, self.domain, self.pages)
+            .allows(self.shared.first_reference, self.domain, self.shared.start)
     }
 
     fn introduce(&mut self, front: &mut Frontend<H, H::Xen>) -> Result<(), String> {
         let mut say = || {
-            front.tell("ring-ref", self.first_reference)?;
+            front.tell("ring-ref", self.shared.first_reference)?;
             front.tell("event-channel", self.port)?;
             front.tell_text("protocol", "x86_64-abi")?;
             front.tell("feature-persistent", 1)?;
@@ -271,8 +312,8 @@ impl<H: Handle> Link<H> {
             sectors: front.told("sectors").unwrap_or(0),
             sector_size: front.told("sector-size").unwrap_or(UNIT),
             read_only: front.told::<u32>("info").unwrap_or(0) & INFO_READ_ONLY != 0,
-            segments: if indirect >= DATA_PAGES {
-                DATA_PAGES
+            segments: if indirect >= self.shared.data_pages {
+                self.shared.data_pages
             } else {
                 DIRECT_SEGMENTS
             },
@@ -328,8 +369,9 @@ impl<H: Handle> Link<H> {
         }
         let _ = self.xen.close_port(self.port);
         let kept = self
+            .shared
             .references()
-            .filter(|(reference, _)| !self.grants.take_back(*reference))
+            .filter(|reference| !self.grants.take_back(*reference))
             .count();
         closed.map_err(|state| format!("its back end does not close ({state:?})"))?;
         if kept != 0 {
@@ -338,7 +380,8 @@ impl<H: Handle> Link<H> {
         begin(front, timeout_us)
     }
 
-    /// Moves the sectors of a request, of at most [`MOST_BYTES`], whose addresses are in sectors of `sector_size` bytes.
+    /// Moves the sectors of a request, of at most [`MOST_BYTES`], whose addresses are in sectors of `sector_size` bytes. What is read in
+    /// one go is read ahead.
     ///
     /// # Errors
     /// See [`Failure`]. What was to be read is then not in the caller's memory, and never will be.
@@ -348,31 +391,64 @@ impl<H: Handle> Link<H> {
         sector_size: u32,
         deadline_us: u64,
     ) -> Result<(), Failure> {
-        let len = u64::from(request.count) * u64::from(sector_size);
-        let (hw, data) = (self.hw.clone(), self.data());
-        let operation = match request.op {
-            Op::Read => READ,
-            Op::Write => WRITE,
-        };
-        if request.writes() {
-            hw.copy(data, request.buffer, len);
+        let units = u64::from(sector_size / UNIT);
+        let start = request.lba * units;
+        let wanted = start..start + u64::from(request.count) * units;
+        let len = (wanted.end - wanted.start) * u64::from(UNIT);
+        let (hw, data) = (self.hw.clone(), self.shared.data());
+        match request.op {
+            Op::Read => {
+                let at = self.read(&wanted, deadline_us)?;
+                hw.copy(request.buffer, data + at * u64::from(UNIT), len);
+                Ok(())
+            }
+            Op::Write => {
+                self.ahead.forget();
+                hw.copy(data, request.buffer, len);
+                self.move_units(WRITE, &wanted, deadline_us)
+            }
         }
-        let mut sector = request.lba * u64::from(sector_size / UNIT);
+    }
+
+    /// Has the units `wanted` among the data, and perhaps more behind them. Returns how far into the data they are.
+    fn read(&mut self, wanted: &Range<u64>, deadline_us: u64) -> Result<u64, Failure> {
+        if let Some(at) = self.ahead.find(wanted, self.hw.now_us()) {
+            return Ok(at);
+        }
+        let most = u64::from(self.shared.data_pages * UNITS_PER_PAGE);
+        let range = self.ahead.extent(wanted, most, self.told.sectors);
+        self.ahead.forget();
+        match self.move_units(READ, &range, deadline_us) {
+            // A bad sector ahead is nothing to those who do not ask for it.
+            Err(Failure::Failed | Failure::NotSupported) if range != *wanted => {
+                self.move_units(READ, wanted, deadline_us)?;
+            }
+            result => {
+                result?;
+                self.ahead.hold(range, self.hw.now_us());
+            }
+        }
+        Ok(0)
+    }
+
+    /// Moves the units of a range, for which there has to be room, to or from the beginning of the data.
+    fn move_units(
+        &mut self,
+        operation: u8,
+        range: &Range<u64>,
+        deadline_us: u64,
+    ) -> Result<(), Failure> {
+        let mut sector = range.start;
         let mut page = 0;
-        let mut left = len as u32 / UNIT;
         let mut pending = 0;
-        while left > 0 {
-            let count = left.min(self.told.segments * UNITS_PER_PAGE);
-            pending |= 1 << self.push(operation, sector, page, count);
-            sector += u64::from(count);
+        while sector < range.end {
+            let most = u64::from(self.told.segments * UNITS_PER_PAGE);
+            let count = (range.end - sector).min(most);
+            pending |= 1 << self.push(operation, sector, page, count as u32);
+            sector += count;
             page += self.told.segments;
-            left -= count;
         }
-        self.run(pending, deadline_us)?;
-        if !request.writes() {
-            hw.copy(request.buffer, data, len);
-        }
-        Ok(())
+        self.run(pending, deadline_us)
     }
 
     /// Makes what was written lasting.
@@ -394,14 +470,14 @@ impl<H: Handle> Link<H> {
 
     /// Makes one request for `count` units at `sector` to or from the data pages from `page` on.
     fn push(&mut self, operation: u8, sector: u64, page: u32, count: u32) -> u64 {
-        let first = self.first_reference + 2 + page;
+        let first = self.shared.first_reference + CONTROL_PAGES + page;
         let segments = (0..count.div_ceil(UNITS_PER_PAGE)).map(|index| Segment {
             reference: first + index,
             sectors: (count - index * UNITS_PER_PAGE).min(UNITS_PER_PAGE) as u8,
         });
         let indirect = Indirect {
-            page: self.pages + PAGE,
-            reference: self.first_reference + 1,
+            page: self.shared.start + PAGE,
+            reference: self.shared.first_reference + 1,
         };
         let indirect = (segments.len() as u32 > DIRECT_SEGMENTS).then_some(indirect);
         let request = Request {

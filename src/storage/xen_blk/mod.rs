@@ -10,6 +10,7 @@
 //! Sources: Xen's public headers io/blkif.h, io/xenbus.h and io/ring.h; docs/man/xen-vbd-interface.7; libxl for which of a guest's disks
 //! have an emulated twin.
 
+mod ahead;
 #[cfg(test)]
 mod fake;
 mod link;

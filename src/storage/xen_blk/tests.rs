@@ -1,4 +1,5 @@
 use super::fake::{Backend, CONTENT, Reply, restore};
+use super::link::Shared;
 use super::*;
 use crate::arch::fake::Fake;
 use crate::arch::fake_xen::FakeXen;
@@ -82,9 +83,9 @@ impl Bed {
         self.disk.read(&self.hw, lba, count, BUFFER)
     }
 
-    /// Reads until there is a connection, if one is made.
+    /// Reads until there is a connection, if one is made. What it reads is far from what the tests read.
     fn connect(&mut self) {
-        self.read(0, WORTH_IT).unwrap();
+        self.read(SECTORS / 2, WORTH_IT).unwrap();
         self.hw.fill(BUFFER, 128 * 512, 0);
         self.backend.seen.borrow_mut().clear();
         self.log.lock().unwrap().requests.clear();
@@ -165,10 +166,10 @@ fn a_page_of_segments_makes_them_one() {
     let mut bed = paired(&[("feature-max-indirect-segments", "256")]);
     bed.connect();
     bed.read(7, 127).unwrap();
-    bed.read(8, 88).unwrap();
-    let expected = [(0, 7, 127, true), (0, 8, 88, false)];
+    bed.read(200, 88).unwrap();
+    let expected = [(0, 7, 127, true), (0, 200, 88, false)];
     assert_eq!(*bed.backend.seen.borrow(), expected);
-    assert_eq!(bed.hw.read8(BUFFER), CONTENT ^ 8);
+    assert_eq!(bed.hw.read8(BUFFER), CONTENT ^ 200);
 }
 
 #[test]
@@ -196,12 +197,75 @@ fn writes_are_made_lasting_in_the_way_that_the_back_end_has() {
 fn many_requests_go_round_the_ring() {
     let mut bed = paired(&[]);
     bed.connect();
-    for lba in 0..100 {
+    for lba in (0..100).rev() {
         bed.read(lba, 1).unwrap();
         assert_eq!(bed.hw.read8(BUFFER), CONTENT ^ lba as u8);
     }
+    assert_eq!(bed.backend.seen.borrow().len(), 100);
     assert_eq!(bed.backend.connections.get(), 1);
     assert!(bed.emulated().is_empty());
+}
+
+#[test]
+fn a_file_comes_in_large_pieces() {
+    let mut bed = paired(&[("feature-max-indirect-segments", "256")]);
+    bed.connect();
+    for index in 0..20 {
+        bed.read(100 + 63 * index, 63).unwrap();
+        for sector in [0, 62] {
+            let expected = CONTENT ^ (100 + 63 * index + sector) as u8;
+            assert_eq!(bed.hw.read8(BUFFER + sector * 512 + 511), expected);
+        }
+    }
+    let pieces = [63_u64, 126, 252, 504, 504];
+    let seen = bed.backend.seen.borrow();
+    let mut next = 100;
+    for ((operation, sector, count, _), piece) in seen.iter().zip(pieces) {
+        assert_eq!((*operation, *sector, u64::from(*count)), (0, next, piece));
+        next += piece;
+    }
+    assert_eq!(seen.len(), 5);
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let mut bed = paired(&[]);
+    bed.connect();
+    bed.read(100, 8).unwrap();
+    bed.read(108, 8).unwrap();
+    bed.disk.write(&bed.hw, 118, 1, BUFFER).unwrap();
+    let before = bed.backend.seen.borrow().len();
+    bed.read(116, 8).unwrap();
+    assert_eq!(bed.backend.seen.borrow().len(), before + 1);
+}
+
+/// Nobody asked for the sectors that fail.
+#[test]
+fn a_bad_sector_ahead_does_not_matter() {
+    let mut bed = paired(&[]);
+    bed.connect();
+    bed.read(100, 8).unwrap();
+    bed.backend.replies.borrow_mut().push(Reply::Status(-1));
+    bed.read(108, 8).unwrap();
+    assert_eq!(bed.hw.read8(BUFFER), CONTENT ^ 108);
+    let seen: Vec<_> = bed
+        .backend
+        .seen
+        .borrow()
+        .iter()
+        .map(|seen| seen.2)
+        .collect();
+    assert_eq!(seen, [8, 16, 8]);
+    assert!(bed.emulated().is_empty());
+}
+
+#[test]
+fn each_disk_has_numbers_of_its_own_and_the_first_one_more() {
+    let hw = Fake::default();
+    let references = [0, 1, 2].map(|index| Shared::new(&hw, index).unwrap().references());
+    assert_eq!(references, [446..512, 428..446, 410..428]);
+    let last = Shared::new(&hw, MOST_DEVICES - 1).unwrap().references();
+    assert_eq!(last.start, 32);
 }
 
 /// The guest's driver finds what it would find had nobody been there.
@@ -415,7 +479,9 @@ fn a_disk_that_is_only_a_vbd_is_one() {
         (4096, 12_500)
     );
     disk.read(&hw, 1, 17, 0x1_0000_0002).unwrap();
-    let expected = [(0, 8, 88, false), (0, 96, 40, false), (0, 136, 8, false)];
+    // The second part goes on from the first, and so what follows it comes, too.
+    let expected = [(0, 8, 88), (0, 96, 40), (0, 136, 88), (0, 224, 48)]
+        .map(|(operation, sector, count)| (operation, sector, count, false));
     assert_eq!(*backend.seen.borrow(), expected);
     assert_eq!(hw.read8(0x1_0000_0002 + 16 * 4096), CONTENT ^ 136);
     disk.quiesce();
@@ -438,15 +504,19 @@ fn a_read_only_vbd_is_not_written() {
 fn a_vbd_that_fails_is_tried_again_and_then_an_error() {
     let (hw, _, backend, found) = alone(SIZE);
     let mut disk = device(found, &hw);
-    for reply in [Reply::Silence, Reply::WrongNumber, Reply::Restore] {
+    for (lba, reply) in [
+        (3, Reply::Silence),
+        (300, Reply::WrongNumber),
+        (3, Reply::Restore),
+    ] {
         backend.replies.borrow_mut().push(reply);
-        disk.read(&hw, 3, 4, BUFFER).unwrap();
+        disk.read(&hw, lba, 4, BUFFER).unwrap();
     }
     *backend.replies.borrow_mut() = vec![Reply::Status(-1); 3];
-    assert_eq!(disk.read(&hw, 3, 4, BUFFER), Err(DiskError::Media));
+    assert_eq!(disk.read(&hw, 300, 4, BUFFER), Err(DiskError::Media));
     *backend.replies.borrow_mut() = vec![Reply::Silence; 2];
-    assert_eq!(disk.read(&hw, 3, 4, BUFFER), Err(DiskError::Timeout));
-    disk.read(&hw, 3, 4, BUFFER).unwrap();
+    assert_eq!(disk.read(&hw, 300, 4, BUFFER), Err(DiskError::Timeout));
+    disk.read(&hw, 300, 4, BUFFER).unwrap();
 }
 
 #[test]

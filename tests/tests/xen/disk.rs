@@ -117,21 +117,13 @@ pub fn pv_disk_by_the_kernels_back_end(version: Version) -> Result<()> {
     let mut bed = bed(version)?;
     let transfers = transfers(&mut bed)?;
     let device = bed.check(&format!(
-        "modprobe xen-blkback && modprobe loop && device=$(losetup -f) && losetup $device {} && echo $device",
+        "modprobe loop && device=$(losetup -f) && losetup $device {} && echo $device",
         transfers.disk
     ))?;
     let device = device.trim();
-    // What Xen's own block script comes to, for a device that is there.
-    bed.check(&format!(
-        "printf '%s\\n' '#!/bin/sh' 'export PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin' '[ \"$1\" = add ] || exit 0' \\\n\
-         'xenstore-write $XENBUS_PATH/physical-device '$(stat -c %t:%T {device}) \\\n\
-         'xenstore-write $XENBUS_PATH/hotplug-status connected' >/tmp/block && chmod 755 /tmp/block"
-    ))?;
-    let guest = Guest::new("blkback", &firstlight()).disk_specification(&format!(
-        "format=raw,vdev=hda,access=rw,backendtype=phy,script=/tmp/block,target={device}"
-    ));
+    let disk = bed.kernels_disk(device)?;
+    let guest = Guest::new("blkback", &firstlight()).disk_specification(&disk);
     transfers.start(&mut bed, &guest, "", 3)?;
-    // With a script for it, the toolstack makes no emulated disk beside it.
     let dmesg = bed.dmesg()?;
     ensure!(dmesg.contains("booting Xen disk hda"), "{dmesg}");
     bed.destroy_all()?;

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// The guests' name.
+const NAME: &str = "bench";
 /// How long one guest may take, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(300);
 /// How often a guest's report is looked at.
@@ -38,8 +40,39 @@ const STARTED: usize = 9;
 /// The bytes of a report of reads: these, 'B' and 'E'.
 const FINISHED: usize = STARTED + 2;
 
-/// The setting by which Firstlight leaves the paravirtual disks alone.
-const EMULATED: &str = "pv-disk no";
+/// By what a guest's disk is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The emulated disk, whatever else there is.
+    Emulated,
+    /// The back end in QEMU, which hosts use for files.
+    Qemu,
+    /// The back end in dom0's kernel, which hosts use for block devices.
+    Kernel,
+}
+
+impl Way {
+    /// Those that are not emulated, and their names.
+    const PARAVIRTUAL: [(Self, &str); 2] = [(Self::Qemu, "QEMU"), (Self::Kernel, "the kernel")];
+
+    /// The disk in the syntax of xl-disk-configuration(5).
+    fn disk(self, bed: &mut Bed, device: &str) -> Result<String> {
+        match self {
+            Self::Kernel => bed.kernels_disk(device),
+            _ => Ok(format!(
+                "format=raw,vdev=hda,access=rw,backendtype=qdisk,target={device}"
+            )),
+        }
+    }
+
+    /// What the firmware is set to: a name and a value.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Emulated => "pv-disk no",
+            _ => "",
+        }
+    }
+}
 
 /// One loader's measurements, in seconds and bytes a second.
 #[derive(Debug, Default)]
@@ -82,16 +115,18 @@ pub fn main(version: Version, runs: u32) -> Result<()> {
     let tables = tables::instructions(&mut bed, &hvmloader)?;
     let mut figures = times_of(toolstack, times);
     // The stock loader's BIOS has the emulated disk only.
-    for (beside, other) in [
-        ("", figures[THROUGHPUT].stock),
-        (", beside our own IDE disk", Some(figures[THROUGHPUT].ours)),
-    ] {
-        figures.push(Figure {
-            name: format!("MB/s read by INT 13h, paravirtual{beside}"),
-            ours: paravirtual,
+    let ide = &figures[THROUGHPUT];
+    let others = [
+        ("", ide.stock),
+        (", beside our own IDE disk", Some(ide.ours)),
+    ];
+    for ((_, back_end), rate) in Way::PARAVIRTUAL.into_iter().zip(paravirtual) {
+        figures.extend(others.map(|(beside, other)| Figure {
+            name: format!("MB/s read by INT 13h, paravirtual, by {back_end}{beside}"),
+            ours: rate,
             stock: other,
             digits: 2,
-        });
+        }));
     }
     for (machine, counts) in &counts {
         figures.extend(exits_of(machine, counts));
@@ -105,16 +140,16 @@ pub fn main(version: Version, runs: u32) -> Result<()> {
     report(version, toolstack, &figures)
 }
 
-/// Measures the toolstack's part in seconds, both loaders, and MB/s by the paravirtual disk, `runs` times in turn.
+/// Measures the toolstack's part in seconds, both loaders, and MB/s by the paravirtual disks, `runs` times in turn.
 fn measured(
     bed: &mut Bed,
     ours: &Loader,
     empty: &Loader,
     runs: u32,
-) -> Result<(f64, [Times; 2], f64)> {
+) -> Result<(f64, [Times; 2], [f64; 2])> {
     let mut toolstack = Vec::new();
     let mut times = [Times::default(), Times::default()];
-    let mut paravirtual = Vec::new();
+    let mut paravirtual = [Vec::new(), Vec::new()];
     for run in 1..=runs {
         eprintln!("Run {run} of {runs}");
         let seen = start(bed, empty, IDLE, 1)?;
@@ -126,23 +161,22 @@ fn measured(
             let seen = start(bed, loader, IDLE, STARTED)?;
             times.wall.push(seconds(&seen, 0, 1));
             times.processor.push(processor_time(bed)?);
-            let rate = throughput(bed, loader, disk, EMULATED, reads)?;
+            let rate = throughput(bed, loader, disk, Way::Emulated, reads)?;
             times.throughput.push(rate);
         }
-        paravirtual.push(throughput(bed, ours, "/dev/vde", "", PV_READS)?);
+        for (rates, (way, _)) in paravirtual.iter_mut().zip(Way::PARAVIRTUAL) {
+            rates.push(throughput(bed, ours, "/dev/vde", way, PV_READS)?);
+        }
     }
-    Ok((median(toolstack), times, median(paravirtual) / 1e6))
+    let paravirtual = paravirtual.map(|rates| median(rates) / 1e6);
+    Ok((median(toolstack), times, paravirtual))
 }
 
-/// Bytes a second that a guest reads in so many reads from `disk`, with a setting for its firmware.
-fn throughput(
-    bed: &mut Bed,
-    loader: &Loader,
-    disk: &str,
-    setting: &str,
-    reads: u16,
-) -> Result<f64> {
-    let seen = start_with(bed, loader, disk, FINISHED, "", setting, |guest| guest)?;
+/// Bytes a second that a guest reads in so many reads from `disk`.
+fn throughput(bed: &mut Bed, loader: &Loader, disk: &str, way: Way, reads: u16) -> Result<f64> {
+    let disk = way.disk(bed, disk)?;
+    let guest = Guest::new(NAME, loader).disk_specification(&disk);
+    let seen = start_with(bed, guest, FINISHED, "", way.setting())?;
     let bytes = f64::from(reads) * f64::from(guest::SECTORS_PER_READ) * 512.0;
     Ok(bytes / seconds(&seen, FINISHED - 1, FINISHED))
 }
@@ -155,7 +189,7 @@ fn seconds(moments: &[Instant], from: usize, to: usize) -> f64 {
 /// Starts a guest from `disk`. Returns the moment of `xl unpause`, then those at which each of the `bytes` bytes of its
 /// report was there.
 fn start(bed: &mut Bed, loader: &Loader, disk: &str, bytes: usize) -> Result<Vec<Instant>> {
-    start_with(bed, loader, disk, bytes, "", "", |guest| guest)
+    start_with(bed, Guest::new(NAME, loader).disk(disk), bytes, "", "")
 }
 
 /// A machine whose exits are counted.
@@ -198,8 +232,10 @@ fn exits(bed: &mut Bed, loader: &Loader, machine: &Machine) -> Result<Exits> {
          >/dev/null 2>&1 & echo $! >{TRACE}.pid; sleep 2",
         vmexits::EVENTS
     ))?;
-    let settings = |guest: Guest| guest.set("vcpus", machine.cpus);
-    start_with(bed, loader, IDLE, STARTED, &options, "", settings)?;
+    let guest = Guest::new(NAME, loader)
+        .disk(IDLE)
+        .set("vcpus", machine.cpus);
+    start_with(bed, guest, STARTED, &options, "")?;
     // QEMU writes the end of its log when it ends, and xentrace as well.
     bed.destroy_all()?;
     bed.check(&format!(
@@ -227,15 +263,13 @@ fn exits(bed: &mut Bed, loader: &Loader, machine: &Machine) -> Result<Exits> {
     })
 }
 
-/// [`start`], with further options of QEMU's, a setting for the firmware (a name and a value), and what else the guest has.
+/// [`start`] for a guest called [`NAME`], with further options of QEMU's and a setting for the firmware (a name and a value).
 fn start_with(
     bed: &mut Bed,
-    loader: &Loader,
-    disk: &str,
+    guest: Guest,
     bytes: usize,
     options: &str,
     setting: &str,
-    settings: impl FnOnce(Guest) -> Guest,
 ) -> Result<Vec<Instant>> {
     bed.destroy_all()?;
     let output = bed.job().join("bench.out");
@@ -244,19 +278,16 @@ fn start_with(
         "[\"-chardev\", \"file,id=bench,path=/job/bench.out\", \"-device\", \"isa-debugcon,iobase={:#x},chardev=bench\"{options}]",
         guest::PORT
     );
-    let guest = Guest::new("bench", loader)
-        .disk(disk)
-        .set("device_model_args_hvm", arguments);
-    let guest = settings(guest);
+    let guest = guest.set("device_model_args_hvm", arguments);
     bed.create_paused(&guest)?;
     if !setting.is_empty() {
         bed.check(&format!(
-            "xenstore-write /local/domain/$(xl domid bench)/platform/firstlight/{setting}"
+            "xenstore-write /local/domain/$(xl domid {NAME})/platform/firstlight/{setting}"
         ))?;
     }
     let watcher = watch(output.clone(), bytes);
     let mut moments = vec![Instant::now()];
-    bed.check("xl unpause bench")?;
+    bed.check(&format!("xl unpause {NAME}"))?;
     let watched = watcher
         .join()
         .map_err(|_| anyhow::anyhow!("the watcher ended"))?;
@@ -289,7 +320,7 @@ fn watch(path: PathBuf, bytes: usize) -> JoinHandle<Result<Vec<Instant>>> {
 
 /// The processor time of the guest so far, in seconds, to a tenth of one.
 fn processor_time(bed: &mut Bed) -> Result<f64> {
-    let list = bed.check("xl list bench")?;
+    let list = bed.check(&format!("xl list {NAME}"))?;
     let time = list
         .split_whitespace()
         .last()

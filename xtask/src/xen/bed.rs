@@ -298,6 +298,25 @@ impl Bed {
         result
     }
 
+    /// A guest's first disk in the syntax of xl-disk-configuration(5): the block device `device` of dom0 by the kernel's back end, with
+    /// which the toolstack makes no emulated disk beside it here.
+    ///
+    /// # Errors
+    /// The kernel has no such back end.
+    pub fn kernels_disk(&mut self, device: &str) -> Result<String> {
+        const SCRIPT: &str = "/tmp/block";
+        // What Xen's own block script comes to, for a device that is there.
+        self.check(&format!(
+            "modprobe xen-blkback && printf '%s\\n' '#!/bin/sh' 'export PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin' \\\n\
+             '[ \"$1\" = add ] || exit 0' \\\n\
+             'xenstore-write $XENBUS_PATH/physical-device '$(stat -c %t:%T {device}) \\\n\
+             'xenstore-write $XENBUS_PATH/hotplug-status connected' >{SCRIPT} && chmod 755 {SCRIPT}"
+        ))?;
+        Ok(format!(
+            "format=raw,vdev=hda,access=rw,backendtype=phy,script={SCRIPT},target={device}"
+        ))
+    }
+
     /// Ends all guests.
     ///
     /// # Errors

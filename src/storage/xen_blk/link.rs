@@ -16,7 +16,7 @@ use core::ops::Range;
 /// Pages for data: 64 KiB, as much as most callers of INT 13h ask for at once. The first disk, from which a kernel comes as a rule, has
 /// more of them, for what is read ahead.
 const DATA_PAGES: u32 = 16;
-const FIRST_DATA_PAGES: u32 = 64;
+const FIRST_DATA_PAGES: u32 = 128;
 /// Pages that the back end may use beside those: the ring, the segments of indirect requests.
 const CONTROL_PAGES: u32 = 2;
 /// Memory that there has to be for what comes after a device.

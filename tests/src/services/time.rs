@@ -26,11 +26,12 @@ pub fn clock(script: &mut Script) {
     script.call("int1a.04.set", clock(0x0400));
     script.call("int1a.05.century", clock(0x0500).cx(0x1999).dx(0x1231));
     script.call("int1a.04.century", clock(0x0400));
-    script.call("int1a.03", clock(0x0300).cx(0x1000).dx(0x0000));
-    script.call("int1a.02.set", clock(0x0200).hide(&["dx"]));
     script.hook(0x4a, 0, Hook::Return);
+    // The alarm before the time, so that it is due in two seconds however slowly these calls are reported.
     script.call("int1a.06", clock(0x0600).cx(0x1000).dx(0x0200));
     script.call("int1a.06.twice", clock(0x0600).cx(0x1000).dx(0x0200));
+    script.call("int1a.03", clock(0x0300).cx(0x1000).dx(0x0000));
+    script.call("int1a.02.set", clock(0x0200).hide(&["dx"]));
     script.wait_ticks("int1a.06.alarm", 60);
     script.unhook("int4a", 0x4a, 0);
     script.call("int1a.07", clock(0x0700));

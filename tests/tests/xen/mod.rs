@@ -359,7 +359,7 @@ macro_rules! tests {
             linux_restarts_from_inside
             linux_sleeps_and_is_woken_up
             linux_sleeps_is_woken_up_and_kept
-            linux_gets_another_cpu
+            linux_gets_cpus_up_to_32
             making_the_tables_takes_less_than_a_million_instructions
             linux_without_acpi
             linux_without_apic

@@ -77,7 +77,7 @@ enum Part {
     Buses,
     /// What many disks and network cards add
     Many,
-    /// The way to Debian's kernel through GRUB
+    /// The way to Debian's kernel through GRUB, with --xen as well
     Debian,
     /// The way to a given kernel
     Kernel,
@@ -156,7 +156,7 @@ pub fn main(args: Args) -> Result<()> {
         return kvm::main(&args.machine, args.trace.as_deref());
     }
     if let Some(version) = args.xen {
-        return xen::main(version, args.runs);
+        return xen::main(version, args.runs, &args.part);
     }
     let contestants = contestants()?;
     let directory = tempfile::tempdir()?;

@@ -4,8 +4,10 @@
 //! only says that it runs tells; the guest's processor time is Xen's account of it. What making the tables takes is counted in
 //! instructions, by [`tables`], all exits to Xen, by [`vmexits`], and what of them reaches dom0's QEMU in requests, by [`ioreq`].
 
+mod way;
+
 use super::guest::{self, Report};
-use super::{ioreq, median, tables, vmexits};
+use super::{Part, ioreq, median, tables, vmexits};
 use crate::xen::bed::{Bed, Config};
 use crate::xen::dom0::Version;
 use crate::xen::guest::{Guest, Loader};
@@ -82,37 +84,57 @@ struct Times {
     throughput: Vec<f64>,
 }
 
-/// Measures both loaders `runs` times in turn, prints a table and writes target/bench-xen.json.
+/// Measures both loaders `runs` times in turn, prints a table and writes target/bench-xen.json. Of the parts, [`Part::Debian`] can be left
+/// out, and be the only one.
 ///
 /// # Errors
 /// The test bed or a guest does not start, or a guest's reads fail.
-pub fn main(version: Version, runs: u32) -> Result<()> {
+pub fn main(version: Version, runs: u32, parts: &[Part]) -> Result<()> {
     let hvmloader = build::firmware()?.hvmloader;
     let ours = Loader::File(hvmloader.clone());
     let directory = tempfile::tempdir()?;
     let empty = Loader::File(guest::loader(directory.path())?);
     eprintln!("Starting Xen {} and its dom0", version.number());
     // Reads by DMA do not work from a file in /job, so the disks are the bed's: /dev/vdb and on.
-    let disks = [0, READS, STOCK_READS, PV_READS]
+    let mut disks = [0, READS, STOCK_READS, PV_READS]
         .map(|reads| guest::disk(directory.path(), reads))
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
+    let debian = parts.contains(&Part::Debian);
+    if debian {
+        disks.push(super::way::disk(directory.path())?);
+    }
     let config = Config::new(version);
     let mut bed = disks
         .iter()
         .fold(config, |config, disk| config.disk(disk))
         .start()?;
-    let (toolstack, times, paravirtual) = measured(&mut bed, &ours, &empty, runs)?;
+    let (toolstack, mut figures) = match parts == [Part::Debian] {
+        true => (toolstacks_part(&mut bed, &empty)?, Vec::new()),
+        false => boot_sector(&mut bed, &hvmloader, &empty, runs)?,
+    };
+    if debian {
+        figures.extend(way::figures(&mut bed, &ours, toolstack)?);
+    }
+    report(version, toolstack, &figures)
+}
+
+/// The toolstack's part in seconds, and all that there is to measure on the way to a boot sector, and by it.
+fn boot_sector(
+    bed: &mut Bed,
+    hvmloader: &Path,
+    empty: &Loader,
+    runs: u32,
+) -> Result<(f64, Vec<Figure>)> {
+    let ours = Loader::File(hvmloader.to_owned());
+    let (toolstack, times, paravirtual) = measured(bed, &ours, empty, runs)?;
     eprintln!("Counting exits and instructions");
     let mut counts = Vec::new();
     for machine in MACHINES {
-        let ours = exits(&mut bed, &ours, machine)?;
-        counts.push((
-            machine.name,
-            [ours, exits(&mut bed, &Loader::Stock, machine)?],
-        ));
+        let ours = exits(bed, &ours, machine)?;
+        counts.push((machine.name, [ours, exits(bed, &Loader::Stock, machine)?]));
     }
-    let tables = tables::instructions(&mut bed, &hvmloader)?;
+    let tables = tables::instructions(bed, hvmloader)?;
     let mut figures = times_of(toolstack, times);
     // The stock loader's BIOS has the emulated disk only.
     let ide = &figures[THROUGHPUT];
@@ -137,7 +159,7 @@ pub fn main(version: Version, runs: u32) -> Result<()> {
         stock: None,
         digits: 0,
     });
-    report(version, toolstack, &figures)
+    Ok((toolstack, figures))
 }
 
 /// Measures the toolstack's part in seconds, both loaders, and MB/s by the paravirtual disks, `runs` times in turn.
@@ -152,8 +174,7 @@ fn measured(
     let mut paravirtual = [Vec::new(), Vec::new()];
     for run in 1..=runs {
         eprintln!("Run {run} of {runs}");
-        let seen = start(bed, empty, IDLE, 1)?;
-        toolstack.push(seconds(&seen, 0, 1));
+        toolstack.push(toolstacks_part(bed, empty)?);
         for (times, (loader, disk, reads)) in times.iter_mut().zip([
             (ours, "/dev/vdc", READS),
             (&Loader::Stock, "/dev/vdd", STOCK_READS),
@@ -172,11 +193,16 @@ fn measured(
     Ok((median(toolstack), times, paravirtual))
 }
 
+/// The seconds from `xl unpause` to the first instruction of a loader that only says that it runs.
+fn toolstacks_part(bed: &mut Bed, empty: &Loader) -> Result<f64> {
+    Ok(seconds(&start(bed, empty, IDLE, 1)?, 0, 1))
+}
+
 /// Bytes a second that a guest reads in so many reads from `disk`.
 fn throughput(bed: &mut Bed, loader: &Loader, disk: &str, way: Way, reads: u16) -> Result<f64> {
     let disk = way.disk(bed, disk)?;
     let guest = Guest::new(NAME, loader).disk_specification(&disk);
-    let seen = start_with(bed, guest, FINISHED, "", way.setting())?;
+    let seen = start_with(bed, guest, FINISHED, "", way.setting(), DEADLINE)?;
     let bytes = f64::from(reads) * f64::from(guest::SECTORS_PER_READ) * 512.0;
     Ok(bytes / seconds(&seen, FINISHED - 1, FINISHED))
 }
@@ -189,7 +215,8 @@ fn seconds(moments: &[Instant], from: usize, to: usize) -> f64 {
 /// Starts a guest from `disk`. Returns the moment of `xl unpause`, then those at which each of the `bytes` bytes of its
 /// report was there.
 fn start(bed: &mut Bed, loader: &Loader, disk: &str, bytes: usize) -> Result<Vec<Instant>> {
-    start_with(bed, Guest::new(NAME, loader).disk(disk), bytes, "", "")
+    let guest = Guest::new(NAME, loader).disk(disk);
+    start_with(bed, guest, bytes, "", "", DEADLINE)
 }
 
 /// A machine whose exits are counted.
@@ -235,7 +262,7 @@ fn exits(bed: &mut Bed, loader: &Loader, machine: &Machine) -> Result<Exits> {
     let guest = Guest::new(NAME, loader)
         .disk(IDLE)
         .set("vcpus", machine.cpus);
-    start_with(bed, guest, STARTED, &options, "")?;
+    start_with(bed, guest, STARTED, &options, "", DEADLINE)?;
     // QEMU writes the end of its log when it ends, and xentrace as well.
     bed.destroy_all()?;
     bed.check(&format!(
@@ -270,6 +297,7 @@ fn start_with(
     bytes: usize,
     options: &str,
     setting: &str,
+    deadline: Duration,
 ) -> Result<Vec<Instant>> {
     bed.destroy_all()?;
     let output = bed.job().join("bench.out");
@@ -285,7 +313,7 @@ fn start_with(
             "xenstore-write /local/domain/$(xl domid {NAME})/platform/firstlight/{setting}"
         ))?;
     }
-    let watcher = watch(output.clone(), bytes);
+    let watcher = watch(output.clone(), bytes, deadline);
     let mut moments = vec![Instant::now()];
     bed.check(&format!("xl unpause {NAME}"))?;
     let watched = watcher
@@ -299,10 +327,10 @@ fn start_with(
 }
 
 /// Notes when each of the first `bytes` bytes of a file is there.
-fn watch(path: PathBuf, bytes: usize) -> JoinHandle<Result<Vec<Instant>>> {
+fn watch(path: PathBuf, bytes: usize, deadline: Duration) -> JoinHandle<Result<Vec<Instant>>> {
     thread::spawn(move || {
         let mut moments = Vec::new();
-        let all = wait::until(Instant::now() + DEADLINE, POLL, || {
+        let all = wait::until(Instant::now() + deadline, POLL, || {
             let length = fs::metadata(&path)?.len().min(bytes as u64) as usize;
             moments.resize(length.max(moments.len()), Instant::now());
             Ok((moments.len() >= bytes).then_some(()))
@@ -311,7 +339,7 @@ fn watch(path: PathBuf, bytes: usize) -> JoinHandle<Result<Vec<Instant>>> {
             bail!(
                 "the guest wrote {} bytes of {bytes} in {} s",
                 moments.len(),
-                DEADLINE.as_secs()
+                deadline.as_secs()
             );
         }
         Ok(moments)

@@ -32,7 +32,7 @@ pub fn clock(script: &mut Script) {
     script.call("int1a.06.twice", clock(0x0600).cx(0x1000).dx(0x0200));
     script.call("int1a.03", clock(0x0300).cx(0x1000).dx(0x0000));
     script.call("int1a.02.set", clock(0x0200).hide(&["dx"]));
-    script.wait_ticks("int1a.06.alarm", 60);
+    script.wait_ticks("int1a.06.alarm", 180);
     script.unhook("int4a", 0x4a, 0);
     script.call("int1a.07", clock(0x0700));
     script.call("int1a.08", clock(0x0800));

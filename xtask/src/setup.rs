@@ -82,7 +82,12 @@ impl Need {
             Need::Packages => &["dpkg", "gzip", "tar", "xz-utils"],
             Need::Chroot => &["mmdebstrap", "debian-archive-keyring"],
             Need::Tpm => &["swtpm"],
-            Need::Libvirt => &["libvirt-clients", "libvirt-daemon", "util-linux"],
+            Need::Libvirt => &[
+                "libvirt-clients",
+                "libvirt-daemon",
+                "libvirt-daemon-driver-qemu",
+                "util-linux",
+            ],
             Need::Bed => &[
                 "mmdebstrap",
                 "debian-archive-keyring",

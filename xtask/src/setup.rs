@@ -32,6 +32,14 @@ pub enum Need {
     Tables,
 }
 
+/// libvirt 11's daemon does not bring its driver for QEMU.
+const LIBVIRT: &[&str] = &[
+    "libvirt-clients",
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "util-linux",
+];
+
 impl Need {
     /// The Debian packages that serve this need. Ubuntu has them under the same names.
     fn packages(self) -> &'static [&'static str] {
@@ -82,12 +90,7 @@ impl Need {
             Need::Packages => &["dpkg", "gzip", "tar", "xz-utils"],
             Need::Chroot => &["mmdebstrap", "debian-archive-keyring"],
             Need::Tpm => &["swtpm"],
-            Need::Libvirt => &[
-                "libvirt-clients",
-                "libvirt-daemon",
-                "libvirt-daemon-driver-qemu",
-                "util-linux",
-            ],
+            Need::Libvirt => LIBVIRT,
             Need::Bed => &[
                 "mmdebstrap",
                 "debian-archive-keyring",

@@ -83,7 +83,10 @@ fn values(option: &str, value: &str) -> Vec<String> {
         "-rtc" => parts(|part| part.starts_with("base=")),
         "-m" => {
             let size = value.trim_start_matches("size=");
-            vec![size.trim_end_matches(['M', 'k']).to_owned()]
+            // Since libvirt 11 in KiB.
+            let kib = size.strip_suffix('k').and_then(|kib| kib.parse().ok());
+            let mib = kib.map(|kib: u64| (kib / 1024).to_string());
+            vec![mib.unwrap_or_else(|| size.trim_end_matches('M').to_owned())]
         }
         // One thread of one core of a socket each, unless something else is said.
         "-smp" => parts(|part| {

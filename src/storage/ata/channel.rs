@@ -220,10 +220,13 @@ impl<H: Hardware> Channel<H> {
             0xff | 0x7f => false,
             // No drive, or a packet device after a reset.
             0 => self.packet_signature(),
-            status if status & BUSY == 0 => status & DATA_REQUEST == 0,
-            _ => self
-                .wait(READY_US)
-                .is_ok_and(|status| status & DATA_REQUEST == 0),
+            status => {
+                let ready = match status & BUSY {
+                    0 => Ok(status),
+                    _ => self.wait(READY_US),
+                };
+                ready.is_ok_and(|status| status & DATA_REQUEST == 0)
+            }
         }
     }
 

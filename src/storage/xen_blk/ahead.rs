@@ -16,15 +16,15 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Takes note of a read. Returns how far into what is held it begins, where it is all there.
-    pub fn find(&mut self, wanted: &Range<u64>, now_us: u64) -> Option<u64> {
+    /// Takes note of a read. Returns how far into what is held it begins, where it is all there; only then is the clock asked.
+    pub fn find(&mut self, wanted: &Range<u64>, now_us: impl FnOnce() -> u64) -> Option<u64> {
         self.run = match wanted.start == self.run.end {
             true => self.run.start..wanted.end,
             false => wanted.clone(),
         };
-        let fresh = now_us.wrapping_sub(self.held_us) < FRESH_US;
         let held = self.held.start <= wanted.start && wanted.end <= self.held.end;
-        (fresh && held).then(|| wanted.start - self.held.start)
+        let fresh = || now_us().wrapping_sub(self.held_us) < FRESH_US;
+        (held && fresh()).then(|| wanted.start - self.held.start)
     }
 
     /// How much to read for `wanted`, of which [`find`](Self::find) took note: as much again as was read in one go, in whole reads
@@ -60,7 +60,7 @@ mod tests {
         let mut reads = Vec::new();
         for index in 0..count {
             let wanted = start + index * len..start + (index + 1) * len;
-            if ahead.find(&wanted, 0).is_none() {
+            if ahead.find(&wanted, || 0).is_none() {
                 let range = ahead.extent(&wanted, MOST, END);
                 assert!(range.start == wanted.start && range.end >= wanted.end);
                 ahead.hold(range.clone(), 0);
@@ -93,19 +93,19 @@ mod tests {
             assert_eq!((pieces.len(), &pieces[0]), (1, &(start..start + 8)));
         }
         assert!(reads(&mut ahead, 92, 4, 1).is_empty());
-        assert_eq!(ahead.find(&(95..97), 0), Some(4));
-        assert_eq!(ahead.find(&(95..100), 0), None);
+        assert_eq!(ahead.find(&(95..97), || 0), Some(4));
+        assert_eq!(ahead.find(&(95..100), || 0), None);
     }
 
     #[test]
     fn what_is_held_ages_and_is_forgotten() {
         let mut ahead = Ahead::default();
         ahead.hold(8..16, 1000);
-        assert_eq!(ahead.find(&(8..16), 1000 + FRESH_US - 1), Some(0));
-        assert_eq!(ahead.find(&(8..16), 1000 + FRESH_US), None);
+        assert_eq!(ahead.find(&(8..16), || 1000 + FRESH_US - 1), Some(0));
+        assert_eq!(ahead.find(&(8..16), || 1000 + FRESH_US), None);
         ahead.hold(8..16, 1000);
         ahead.forget();
-        assert_eq!(ahead.find(&(8..16), 1000), None);
+        assert_eq!(ahead.find(&(8..16), || 1000), None);
     }
 
     #[test]
@@ -114,10 +114,10 @@ mod tests {
         let pieces = reads(&mut ahead, END - 640, 64, 10);
         assert_eq!(pieces.last().unwrap().end, END);
         let beyond = END - 1..END + 7;
-        assert_eq!(ahead.find(&beyond, 0), None);
+        assert_eq!(ahead.find(&beyond, || 0), None);
         assert_eq!(ahead.extent(&beyond, MOST, END), beyond);
         let long = 0..2 * MOST;
-        assert_eq!(ahead.find(&long, 0), None);
+        assert_eq!(ahead.find(&long, || 0), None);
         assert_eq!(ahead.extent(&long, MOST, END), long);
     }
 }

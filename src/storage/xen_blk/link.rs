@@ -25,9 +25,10 @@ const ROOM: usize = 160 << 10;
 pub const MOST_BYTES: u32 = DATA_PAGES * PAGE as u32;
 /// Entries at the beginning of the grant table that are left alone: what the guest's own driver gives away first, and the toolstack's.
 const OTHERS: u32 = 32;
-/// Most devices: each has numbers of its own in the first page of the grant table, from its end on.
-pub const MOST_DEVICES: u32 =
-    (ENTRIES - OTHERS + DATA_PAGES - FIRST_DATA_PAGES) / (CONTROL_PAGES + DATA_PAGES);
+/// Where the first device's numbers begin, which are the last ones of the grant table's first page.
+const FIRST_REFERENCE: u32 = ENTRIES - CONTROL_PAGES - FIRST_DATA_PAGES;
+/// Most devices: each has numbers of its own, before those of the one before it.
+pub const MOST_DEVICES: u32 = 1 + (FIRST_REFERENCE - OTHERS) / (CONTROL_PAGES + DATA_PAGES);
 
 /// The unit of sectors, whatever the size of the device's own is.
 const UNIT: u32 = 512;
@@ -73,24 +74,21 @@ pub struct Shared {
 impl Shared {
     /// Those of the `index`th device. `None` where there is no memory for them.
     pub fn new(hw: &impl Handle, index: u32) -> Option<Self> {
-        let others = index * (CONTROL_PAGES + DATA_PAGES);
-        let sizes: &[u32] = match index {
-            0 => &[FIRST_DATA_PAGES, DATA_PAGES],
-            _ => &[DATA_PAGES],
+        // The first device has the last numbers.
+        let (end, sizes): (u32, &[u32]) = match index.checked_sub(1) {
+            None => (ENTRIES, &[FIRST_DATA_PAGES, DATA_PAGES]),
+            Some(others) => (
+                FIRST_REFERENCE - others * (CONTROL_PAGES + DATA_PAGES),
+                &[DATA_PAGES],
+            ),
         };
         sizes.iter().find_map(|&data_pages| {
             let pages = CONTROL_PAGES + data_pages;
             let len = pages as usize * PAGE as usize;
             let start = room_for(len + ROOM).then(|| hw.dma_memory(len, PAGE as usize))??;
-            // The first device has the numbers at the end.
-            let more = if index == 0 {
-                data_pages
-            } else {
-                FIRST_DATA_PAGES
-            } - DATA_PAGES;
             Some(Self {
                 start,
-                first_reference: ENTRIES - others - more - (CONTROL_PAGES + DATA_PAGES),
+                first_reference: end - pages,
                 data_pages,
             })
         })
@@ -412,7 +410,7 @@ impl<H: Handle> Link<H> {
 
     /// Has the units `wanted` among the data, and perhaps more behind them. Returns how far into the data they are.
     fn read(&mut self, wanted: &Range<u64>, deadline_us: u64) -> Result<u64, Failure> {
-        if let Some(at) = self.ahead.find(wanted, self.hw.now_us()) {
+        if let Some(at) = self.ahead.find(wanted, || self.hw.now_us()) {
             return Ok(at);
         }
         let most = u64::from(self.shared.data_pages * UNITS_PER_PAGE);

@@ -43,7 +43,7 @@ const STARTED: usize = 9;
 const FINISHED: usize = STARTED + 2;
 
 /// By what a guest's disk is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Way {
     /// The emulated disk, whatever else there is.
     Emulated,
@@ -57,14 +57,13 @@ impl Way {
     /// Those that are not emulated, and their names.
     const PARAVIRTUAL: [(Self, &str); 2] = [(Self::Qemu, "QEMU"), (Self::Kernel, "the kernel")];
 
-    /// The disk in the syntax of xl-disk-configuration(5).
-    fn disk(self, bed: &mut Bed, device: &str) -> Result<String> {
-        match self {
-            Self::Kernel => bed.kernels_disk(device),
-            _ => Ok(format!(
-                "format=raw,vdev=hda,access=rw,backendtype=qdisk,target={device}"
-            )),
-        }
+    /// A guest whose disk is `device` of dom0.
+    fn guest(self, bed: &mut Bed, loader: &Loader, device: &str) -> Result<Guest> {
+        let guest = Guest::new(NAME, loader);
+        Ok(match self {
+            Self::Kernel => guest.disk_specification(&bed.kernels_disk(device)?),
+            Self::Emulated | Self::Qemu => guest.disk(device),
+        })
     }
 
     /// What the firmware is set to: a name and a value.
@@ -200,8 +199,7 @@ fn toolstacks_part(bed: &mut Bed, empty: &Loader) -> Result<f64> {
 
 /// Bytes a second that a guest reads in so many reads from `disk`.
 fn throughput(bed: &mut Bed, loader: &Loader, disk: &str, way: Way, reads: u16) -> Result<f64> {
-    let disk = way.disk(bed, disk)?;
-    let guest = Guest::new(NAME, loader).disk_specification(&disk);
+    let guest = way.guest(bed, loader, disk)?;
     let seen = start_with(bed, guest, FINISHED, "", way.setting(), DEADLINE)?;
     let bytes = f64::from(reads) * f64::from(guest::SECTORS_PER_READ) * 512.0;
     Ok(bytes / seconds(&seen, FINISHED - 1, FINISHED))

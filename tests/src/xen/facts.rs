@@ -168,6 +168,13 @@ const TOLD: &[&str] = &[
 ];
 /// What tells those that have times in them.
 const TIMED: &[&str] = &["clock", "rtc_cmos", "timer", "tsc", "Kernel command line"];
+/// How messages begin and end that only a busy host has: a quirk, or an interrupt, that took longer than usual; interrupts that
+/// are lost.
+const BUSY: &[(&str, &str)] = &[
+    ("", " usecs"),
+    ("hrtimer: interrupt took", ""),
+    ("hpet: lost", ""),
+];
 
 /// What the kernel said of ACPI, interrupt controllers, clocks, PCI's windows and PNP's devices, by the message without its numbers. The value is the whole message,
 /// all of them where there are several; of messages that tell times, which differ from boot to boot, it is how many there are.
@@ -176,8 +183,10 @@ fn messages(dmesg: &str) -> Vec<(String, String)> {
     for line in dmesg.lines() {
         let message = line.split_once("] ").map_or(line, |(_, message)| message);
         let lower = message.to_ascii_lowercase();
-        // A quirk that took longer than usual is only said to have, and interrupts are lost on a busy host.
-        if lower.ends_with(" usecs") || lower.starts_with("hpet: lost") {
+        if BUSY
+            .iter()
+            .any(|(start, end)| lower.starts_with(start) && lower.ends_with(end))
+        {
             continue;
         }
         if TOLD.iter().any(|word| lower.contains(word)) {
@@ -245,7 +254,8 @@ mod tests {
     #[test]
     fn messages_are_named_without_their_numbers() {
         let dmesg = "[    0.1] ACPI: RSDP 0x00000000000EA020 000024 (v02 Xen   )\nother\n\
-                     [    0.1] pci 0000:00:01.3: quirk_piix4_acpi+0x0/0x180 took 23437 usecs\n[    0.2] clocksource: hpet: 1.5 ms\n";
+                     [    0.1] pci 0000:00:01.3: quirk_piix4_acpi+0x0/0x180 took 23437 usecs\n\
+                     [    0.2] hrtimer: interrupt took 5127340 ns\n[    0.2] clocksource: hpet: 1.5 ms\n";
         let expected = [
             (
                 "dmesg.ACPI: RSDP # # (v# Xen   )".into(),

@@ -132,7 +132,11 @@ pub fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
     fadt.x_pm1a_evt_blk = register(PM1A_EVENT, 32);
     fadt.x_pm1a_cnt_blk = register(PM1A_CONTROL, 16);
     fadt.x_pm_tmr_blk = register(PM_TIMER, 32);
-    fadt.x_gpe0_blk = register(GPE0, GPE0_SIZE * 8);
+    fadt.x_gpe0_blk = GAS {
+        // Byte access whatever the size (ACPI 6.5, table 5.9, X_GPE0_BLK).
+        access_size: AccessSize::ByteAccess,
+        ..register(GPE0, GPE0_SIZE * 8)
+    };
     fadt.major_version = 4;
     fadt.fadt_minor_version = 0;
     fadt.length = (REVISION_4_SIZE as u32).into();

@@ -326,3 +326,10 @@ proptest! {
         prop_assert!(install(&input, &mut FakePlacer::default()).is_ok());
     }
 }
+
+/// ACPI 6.5, table 5.9: X_GPE0_BLK, at byte 220, is accessed by bytes. fwts checks it.
+#[test]
+fn general_purpose_events_are_accessed_by_bytes() {
+    let fadt = fixed::fadt(0x1000, 0x2000);
+    assert_eq!(fadt[220..228], [1, 32, 0, 1, 0xe0, 0xaf, 0, 0]);
+}

@@ -223,6 +223,8 @@ pub struct Guest {
     pub serial_console: bool,
     /// The file that a source of random numbers reads, for a guest that has one.
     pub random: Option<PathBuf>,
+    /// How many PCI bridges it has for devices that are put on `bus=b0` and so on.
+    pub bridges: u8,
     /// Its TPM.
     pub tpm: Option<Tpm>,
     /// The serial ports from COM1 on.
@@ -279,6 +281,7 @@ impl Guest {
             window: false,
             serial_console: false,
             random: None,
+            bridges: 0,
             tpm: None,
             serial: Vec::new(),
             debug_ports: Vec::new(),

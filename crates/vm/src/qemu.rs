@@ -39,6 +39,12 @@ pub fn arguments(guest: &Guest) -> Result<Vec<OsString>> {
     }
     boot(guest, &mut line);
     tables(guest, &mut line);
+    // QEMU looks for a device's bus among those that it has so far.
+    for bridge in 0..guest.bridges {
+        let chassis = u16::from(bridge) + 1;
+        let device = Options::new("pci-bridge").set("id", format!("b{bridge}"));
+        line.add("-device", device.set("chassis_nr", chassis.to_string()));
+    }
     let mut buses = Buses::default();
     for (index, disk) in guest.disks.iter().enumerate() {
         buses.disk(guest, index, disk, &mut line)?;
@@ -494,6 +500,17 @@ mod tests {
     fn a_plain_machine_has_nothing_but_itself() {
         let expected = "-machine pc,accel=tcg -m 256M -smp 1 -nodefaults -device VGA -display none -monitor none";
         assert_eq!(line(&Guest::new(Machine::Pc)).join(" "), expected);
+    }
+
+    #[test]
+    fn bridges_come_before_what_is_behind_them() {
+        let mut guest = Guest::new(Machine::Q35);
+        guest.bridges = 1;
+        let disk = Disk::new(Bus::Virtio, Path::new("/a")).device_option("bus=b0");
+        guest.disks.push(disk);
+        let devices = values(&guest, "-device");
+        assert_eq!(devices[1], "pci-bridge,id=b0,chassis_nr=1");
+        assert!(devices[2].ends_with(",bus=b0"), "{devices:?}");
     }
 
     #[test]

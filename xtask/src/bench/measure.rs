@@ -70,10 +70,7 @@ impl Crowd {
             Bus::Virtio if self.disks > Self::BEHIND => self.disks.div_ceil(Self::BEHIND),
             _ => 0,
         };
-        for bridge in 0..bridges {
-            let name = format!("pci-bridge,id=b{bridge},chassis_nr={}", bridge + 1);
-            qemu.arguments(["-device", &name]);
-        }
+        qemu.bridges = bridges as u8;
         for number in 0..self.disks {
             let mut disk = Disk::new(self.bus, image).snapshot();
             if number == 0 {

@@ -224,7 +224,7 @@ pub struct Guest {
     /// The file that a source of random numbers reads, for a guest that has one.
     pub random: Option<PathBuf>,
     /// How many PCI bridges it has for devices that are put on `bus=b0` and so on.
-    pub bridges: u8,
+    pub bridges: u32,
     /// Its TPM.
     pub tpm: Option<Tpm>,
     /// The serial ports from COM1 on.

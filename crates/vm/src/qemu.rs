@@ -41,9 +41,9 @@ pub fn arguments(guest: &Guest) -> Result<Vec<OsString>> {
     tables(guest, &mut line);
     // QEMU looks for a device's bus among those that it has so far.
     for bridge in 0..guest.bridges {
-        let chassis = u16::from(bridge) + 1;
+        let chassis = (bridge + 1).to_string();
         let device = Options::new("pci-bridge").set("id", format!("b{bridge}"));
-        line.add("-device", device.set("chassis_nr", chassis.to_string()));
+        line.add("-device", device.set("chassis_nr", chassis));
     }
     let mut buses = Buses::default();
     for (index, disk) in guest.disks.iter().enumerate() {

@@ -70,7 +70,7 @@ impl Crowd {
             Bus::Virtio if self.disks > Self::BEHIND => self.disks.div_ceil(Self::BEHIND),
             _ => 0,
         };
-        qemu.bridges = bridges as u8;
+        qemu.bridges = bridges;
         for number in 0..self.disks {
             let mut disk = Disk::new(self.bus, image).snapshot();
             if number == 0 {

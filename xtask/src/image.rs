@@ -59,9 +59,9 @@ const OPTIONS: [&str; 3] = [
     "--skip=cleanup/reproducible",
 ];
 
-/// The modules in GRUB's core image: all that the menu needs, so that none is loaded from the disk.
+/// The modules in GRUB's core image for a BIOS: all that the menu needs, so that none is loaded from the disk.
 const GRUB_MODULES: &[&str] = &[
-    "biosdisk",
+    BIOS_DISK,
     "part_msdos",
     "ext2",
     "normal",
@@ -73,6 +73,8 @@ const GRUB_MODULES: &[&str] = &[
     "reboot",
     "halt",
 ];
+/// The module that EFI takes no counterpart of.
+const BIOS_DISK: &str = "biosdisk";
 /// Where GRUB finds its configuration: the first partition of the disk that it was started from.
 const GRUB_PREFIX: &str = "(,msdos1)/boot/grub";
 
@@ -156,6 +158,20 @@ pub fn copy_out(disk: &Path, path: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes `product` a GRUB for `platform`, in grub-mkimage's words, that finds its configuration on the demo disk.
+///
+/// # Errors
+/// GRUB for that platform is not installed (Debian packages grub-pc-bin, grub-efi-amd64-bin).
+pub fn grub(platform: &str, product: &Path) -> Result<()> {
+    let bios = platform.ends_with("-pc");
+    let modules = GRUB_MODULES
+        .iter()
+        .filter(|&&name| bios || name != BIOS_DISK);
+    let mut command = Command::new("grub-mkimage");
+    command.args(["-O", platform, "-p", GRUB_PREFIX, "-o"]);
+    run_quietly(command.arg(product).args(modules))
+}
+
 fn make(source: &Source, work: &Path, disk: &Path) -> Result<()> {
     let mut progress = Progress::new("Making the demo guest's Debian disk", 3);
     progress.step(&format!(
@@ -224,12 +240,7 @@ fn make_file_system(work: &Path, tree: &Path, disk: &Path) -> Result<()> {
 /// Writes GRUB and the partition table in front of the partition.
 fn install_grub(work: &Path, disk: &Path) -> Result<()> {
     let core = work.join("core.img");
-    let mut command = Command::new("grub-mkimage");
-    command
-        .args(["-O", "i386-pc", "-p", GRUB_PREFIX, "-o"])
-        .arg(&core)
-        .args(GRUB_MODULES);
-    run_quietly(&mut command)?;
+    grub("i386-pc", &core)?;
     let boot_image =
         fs::read("/usr/lib/grub/i386-pc/boot.img").context("cannot read GRUB's boot.img")?;
     let sectors = SIZE_MIB * 2048 - PARTITION_START;

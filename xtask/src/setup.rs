@@ -28,6 +28,8 @@ pub enum Need {
     Libvirt,
     /// Give a guest a TPM.
     Tpm,
+    /// Start a disk by EFI as well, by OVMF.
+    Efi,
     /// Make the small Linux that reports a guest's tables, and read these.
     Tables,
 }
@@ -90,6 +92,7 @@ impl Need {
             Need::Packages => &["dpkg", "gzip", "tar", "xz-utils"],
             Need::Chroot => &["mmdebstrap", "debian-archive-keyring"],
             Need::Tpm => &["swtpm"],
+            Need::Efi => &["dosfstools", "grub-efi-amd64-bin", "mtools", "ovmf"],
             Need::Libvirt => LIBVIRT,
             Need::Bed => &[
                 "mmdebstrap",
@@ -146,6 +149,7 @@ pub fn main(args: Args) -> Result<()> {
             Need::Packages,
             Need::Chroot,
             Need::Libvirt,
+            Need::Efi,
         ],
         Consent::from_flag(args.yes),
     )?;

@@ -74,6 +74,7 @@ fn figures(
         firstlight,
         seabios: Some(seabios),
         qboot: None,
+        ovmf: None,
         digits,
         more_is_better,
     };

@@ -74,9 +74,6 @@ fn with<T>(
         machine,
         directory: directory.path(),
     };
-    let firmware = Contestant {
-        name: "the firmware",
-        rom: Some(rom.to_owned()),
-    };
+    let firmware = Contestant::new("the firmware", Some(rom.to_owned()));
     measure(&bench, &firmware)
 }

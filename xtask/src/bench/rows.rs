@@ -1,4 +1,4 @@
-//! The lines of the table that compare Firstlight with SeaBIOS, and what could not be measured.
+//! The lines of the table that compare Firstlight with SeaBIOS, and some with OVMF, and what could not be measured.
 
 use super::Figure;
 use super::measure::Contestant;
@@ -31,14 +31,32 @@ impl<'a> Rows<'a> {
         eprintln!("Measuring on {}: {what}", self.machine.name());
     }
 
+    /// Both firmwares, and a third.
+    pub fn and<'b>(&self, third: &'b Contestant) -> [&'b Contestant; 3]
+    where
+        'a: 'b,
+    {
+        let [firstlight, seabios] = self.firmwares;
+        [firstlight, seabios, third]
+    }
+
     /// Measures both firmwares.
     pub fn both<T>(
         &mut self,
         what: &str,
-        mut measure: impl FnMut(&Contestant) -> Result<T>,
+        measure: impl FnMut(&Contestant) -> Result<T>,
     ) -> [Option<T>; 2] {
-        self.firmwares
-            .map(|firmware| self.keep(what, firmware, measure(firmware)))
+        self.each(what, self.firmwares, measure)
+    }
+
+    /// Measures these firmwares.
+    pub fn each<T, const N: usize>(
+        &mut self,
+        what: &str,
+        firmwares: [&Contestant; N],
+        mut measure: impl FnMut(&Contestant) -> Result<T>,
+    ) -> [Option<T>; N] {
+        firmwares.map(|firmware| self.keep(what, firmware, measure(firmware)))
     }
 
     /// Measures both firmwares `runs` times, in turns; one that failed once is left alone.
@@ -46,11 +64,22 @@ impl<'a> Rows<'a> {
         &mut self,
         what: &str,
         runs: u32,
-        mut measure: impl FnMut(&Contestant) -> Result<f64>,
+        measure: impl FnMut(&Contestant) -> Result<f64>,
     ) -> [Option<f64>; 2] {
-        let mut values = [Some(Vec::new()), Some(Vec::new())];
+        self.each_in_turns(what, self.firmwares, runs, measure)
+    }
+
+    /// The same for these firmwares.
+    pub fn each_in_turns<const N: usize>(
+        &mut self,
+        what: &str,
+        firmwares: [&Contestant; N],
+        runs: u32,
+        mut measure: impl FnMut(&Contestant) -> Result<f64>,
+    ) -> [Option<f64>; N] {
+        let mut values = [const { Some(Vec::new()) }; N];
         for _ in 0..runs {
-            for (firmware, values) in self.firmwares.into_iter().zip(&mut values) {
+            for (firmware, values) in firmwares.into_iter().zip(&mut values) {
                 let Some(list) = values else { continue };
                 match self.keep(what, firmware, measure(firmware)) {
                     Some(value) => list.push(value),
@@ -73,12 +102,24 @@ impl<'a> Rows<'a> {
         digits: usize,
         more_is_better: bool,
     ) {
+        self.add_with_ovmf(what, [firstlight, seabios, None], digits, more_is_better);
+    }
+
+    /// Adds a line that OVMF has a part in.
+    pub fn add_with_ovmf(
+        &mut self,
+        what: impl Into<String>,
+        [firstlight, seabios, ovmf]: [Option<f64>; 3],
+        digits: usize,
+        more_is_better: bool,
+    ) {
         self.figures.extend(firstlight.map(|firstlight| Figure {
             machine: self.machine,
             what: what.into(),
             firstlight,
             seabios,
             qboot: None,
+            ovmf,
             digits,
             more_is_better,
         }));
@@ -102,14 +143,7 @@ mod tests {
 
     #[test]
     fn what_fails_is_told_and_leaves_the_rest() {
-        let ours = Contestant {
-            name: "Firstlight",
-            rom: None,
-        };
-        let theirs = Contestant {
-            name: "SeaBIOS",
-            rom: None,
-        };
+        let [ours, theirs] = ["Firstlight", "SeaBIOS"].map(|name| Contestant::new(name, None));
         let mut rows = Rows::new(Machine::Pc, &ours, &theirs);
         let measure = |firmware: &Contestant| match firmware.name {
             "Firstlight" => Ok(2.0),

@@ -1,8 +1,9 @@
 //! From reset to the first instruction of Debian's kernel, through GRUB: what a user waits for.
 
 use super::disks;
+use super::efi;
 use super::guest;
-use super::measure::{Bench, Guest};
+use super::measure::{Bench, Contestant, Guest};
 use super::rows::Rows;
 use crate::command::run_quietly;
 use crate::image;
@@ -15,10 +16,27 @@ use std::process::Command;
 
 /// The place of the number of setup sectors in a kernel's image (Documentation/arch/x86/boot.rst).
 const SETUP_SECTORS: usize = 0x1f1;
+/// The place of the distance from the 32-bit program to the entry that GRUB 2.06 takes for EFI, less [`HANDOVER_64`].
+const HANDOVER: usize = 0x264;
+/// What is added to it for 64 bits.
+const HANDOVER_64: usize = 0x200;
+/// The place of the PE header's place (PE format, section 2.1), and in that header the place of the entry, which newer ones take.
+const PE: usize = 0x3C;
+const PE_ENTRY: usize = 40;
 /// File systems put a file's bytes at multiples of this.
 const BLOCK: usize = 4096;
 /// How often each firmware is timed.
 const RUNS: u32 = 3;
+
+/// A copy of the demo disk in `directory` whose kernel, at its first instruction, says so and ends QEMU. OVMF starts it, too.
+///
+/// # Errors
+/// As [`disk`], or GRUB for EFI is not installed.
+pub fn disk_for_all(directory: &Path) -> Result<PathBuf> {
+    let disk = disk(directory)?;
+    efi::add_partition(&disk, directory)?;
+    Ok(disk)
+}
 
 /// A copy of the demo disk in `directory` whose kernel, at its first instruction, says so and ends QEMU.
 ///
@@ -29,22 +47,42 @@ pub fn disk(directory: &Path) -> Result<PathBuf> {
     let kernel_file = directory.join("vmlinuz");
     image::copy_out(&demo, "/vmlinuz", &kernel_file)?;
     let kernel = fs::read(&kernel_file)?;
-    let setup = kernel.get(SETUP_SECTORS).context("a short kernel")?;
-    let start = (usize::from(*setup) + 1) * 512;
+    let program = guest::kernel_program(directory)?;
+    let mut changed = kernel.clone();
+    for start in entries(&kernel)? {
+        let end = start + program.len();
+        let place = changed.get_mut(start..end).context("an odd kernel")?;
+        place.copy_from_slice(&program);
+    }
     let disk = directory.join("way.img");
     run_quietly(
         Command::new("cp")
             .arg("--sparse=always")
             .args([&demo, &disk]),
     )?;
-    let at = start / BLOCK * BLOCK;
-    let wanted = kernel.get(at..at + BLOCK).context("a short kernel")?;
     let file = File::options().read(true).write(true).open(&disk)?;
-    let found = find(&file, wanted)?.context("the kernel is not on the demo disk")?;
-    let program = guest::kernel_program(directory)?;
-    ensure!(start % BLOCK + program.len() <= BLOCK, "an odd kernel");
-    file.write_all_at(&program, found + (start - at) as u64)?;
+    for (old, new) in kernel.chunks(BLOCK).zip(changed.chunks(BLOCK)) {
+        if old != new {
+            ensure!(old.len() == BLOCK, "an odd kernel");
+            let found = find(&file, old)?.context("the kernel is not on the demo disk")?;
+            file.write_all_at(new, found)?;
+        }
+    }
     Ok(disk)
+}
+
+/// Where in its file a kernel starts, for each way that loaders have: the 32-bit entry, which a BIOS's take, and those for EFI, of which
+/// a PE image's is as far into the file as into memory here.
+fn entries(kernel: &[u8]) -> Result<[usize; 3]> {
+    let number = |at: usize| -> Result<usize> {
+        let bytes = kernel.get(at..).and_then(|rest| rest.first_chunk());
+        Ok(u32::from_le_bytes(*bytes.context("a short kernel")?) as usize)
+    };
+    let setup = number(SETUP_SECTORS)? & 0xFF;
+    let start = (setup + 1) * 512;
+    let handover = start + number(HANDOVER)? + HANDOVER_64;
+    let pe = number(number(PE)? + PE_ENTRY)?;
+    Ok([start, handover, pe])
 }
 
 /// Where a block lies on a disk.
@@ -66,18 +104,43 @@ fn find(disk: &File, wanted: &[u8]) -> Result<Option<u64>> {
     }
 }
 
-/// Measures these buses.
-pub fn rows(bench: &Bench, rows: &mut Rows, buses: &[Bus], disk: &Path) {
+/// Measures these buses, with OVMF as the third.
+pub fn rows(bench: &Bench, rows: &mut Rows, buses: &[Bus], disk: &Path, ovmf: &Contestant) {
+    let firmwares = rows.and(ovmf);
     for &bus in buses {
         let name = disks::name(bus);
         let guest = Guest::Image(bus, disk);
         rows.begin(&format!("Debian's kernel by {name}"));
         let what = format!("{name}: million instructions to Debian's kernel");
-        let instructions = rows.both(&what, |firmware| bench.instructions(firmware, guest));
+        let instructions = rows.each(&what, firmwares, |firmware| {
+            bench.instructions(firmware, guest)
+        });
         let millions = instructions.map(|count| count.map(|count| count as f64 / 1e6));
-        rows.add(what, millions, 1, false);
+        rows.add_with_ovmf(what, millions, 1, false);
         let what = format!("{name}: seconds to Debian's kernel");
-        let seconds = rows.in_turns(&what, RUNS, |firmware| bench.seconds(firmware, guest));
-        rows.add(what, seconds, 2, false);
+        let seconds = rows.each_in_turns(&what, firmwares, RUNS, |firmware| {
+            bench.seconds(firmware, guest)
+        });
+        rows.add_with_ovmf(what, seconds, 2, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_starts_where_its_headers_say() {
+        let mut kernel = vec![0; 0x300];
+        let mut put =
+            |at: usize, value: u32| kernel[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        put(SETUP_SECTORS, 0xABCD_EF27);
+        put(HANDOVER, 0x7C_30F0);
+        put(PE, 0x80);
+        put(0x80 + PE_ENTRY, 0x7C_DA97);
+        let entries = entries(&kernel).expect("entries");
+        assert_eq!(entries, [0x5000, 0x7C_82F0, 0x7C_DA97]);
+        kernel.truncate(0x200);
+        assert!(super::entries(&kernel).is_err());
     }
 }

@@ -25,8 +25,12 @@ const CORE_START: u64 = 1;
 const BLOCK_LIST: usize = SECTOR - 12;
 /// The segment at which GRUB's first stage expects the rest of the core image.
 const CORE_SEGMENT: u16 = 0x820;
+/// The status of a partition that a BIOS may start.
+const ACTIVE: u8 = 0x80;
 /// The type of a partition with a Linux file system.
 const LINUX: u8 = 0x83;
+/// The type of an EFI system partition (UEFI 2.10, section 5.2.2).
+const EFI_SYSTEM: u8 = 0xEF;
 /// Cylinder, head and sector of a partition that is only reachable by its sector number.
 const BEYOND_CHS: [u8; 3] = [0xFE, 0xFF, 0xFF];
 
@@ -55,8 +59,12 @@ pub fn boot_area(
     area[KERNEL_SECTOR..KERNEL_SECTOR + 8].copy_from_slice(&CORE_START.to_le_bytes());
     area[DISK_SIGNATURE..DISK_SIGNATURE + 4].copy_from_slice(&signature.to_le_bytes());
     area[PARTITION_TABLE..SECTOR - 2].fill(0);
-    area[PARTITION_TABLE..PARTITION_TABLE + 16]
-        .copy_from_slice(&partition_entry(partition_sectors));
+    area[PARTITION_TABLE..PARTITION_TABLE + 16].copy_from_slice(&partition_entry(
+        ACTIVE,
+        LINUX,
+        PARTITION_START,
+        partition_sectors,
+    ));
     area[SECTOR - 2..].copy_from_slice(&[0x55, 0xAA]);
 
     area.extend_from_slice(core_image);
@@ -69,14 +77,21 @@ pub fn boot_area(
     Ok(area)
 }
 
-/// An active Linux partition of `sectors` sectors from [`PARTITION_START`] on.
-fn partition_entry(sectors: u32) -> [u8; 16] {
+/// Where the second partition's entry is in the master boot record, and that of an EFI system partition of `sectors` sectors from
+/// `start` on.
+pub fn efi_entry(start: u32, sectors: u32) -> (u64, [u8; 16]) {
+    let entry = partition_entry(0, EFI_SYSTEM, start, sectors);
+    (PARTITION_TABLE as u64 + entry.len() as u64, entry)
+}
+
+/// A partition of `sectors` sectors from `start` on.
+fn partition_entry(status: u8, kind: u8, start: u32, sectors: u32) -> [u8; 16] {
     let mut entry = [0; 16];
-    entry[0] = 0x80;
+    entry[0] = status;
     entry[1..4].copy_from_slice(&BEYOND_CHS);
-    entry[4] = LINUX;
+    entry[4] = kind;
     entry[5..8].copy_from_slice(&BEYOND_CHS);
-    entry[8..12].copy_from_slice(&PARTITION_START.to_le_bytes());
+    entry[8..12].copy_from_slice(&start.to_le_bytes());
     entry[12..16].copy_from_slice(&sectors.to_le_bytes());
     entry
 }
@@ -107,5 +122,15 @@ mod tests {
         assert!(boot_area(&[0; 446], &[0; 2 * SECTOR], 0, 1).is_err());
         assert!(boot_area(&[0; SECTOR], &[0; SECTOR], 0, 1).is_err());
         assert!(boot_area(&[0; SECTOR], &vec![0; 2048 * SECTOR], 0, 1).is_err());
+    }
+
+    #[test]
+    fn the_second_entry_is_of_an_efi_system_partition() {
+        let (place, entry) = efi_entry(0x20_0000, 0x2000);
+        assert_eq!(place, 0x1CE);
+        let expected = [
+            0, 0xFE, 0xFF, 0xFF, 0xEF, 0xFE, 0xFF, 0xFF, 0, 0, 0x20, 0, 0, 0x20, 0, 0,
+        ];
+        assert_eq!(entry, expected);
     }
 }

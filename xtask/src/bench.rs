@@ -5,6 +5,7 @@
 //! and the median counts.
 
 mod bootloader;
+mod cd;
 mod disks;
 mod efi;
 mod exits;
@@ -75,7 +76,7 @@ pub struct Args {
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// The way to a boot sector on the machine's own disk, and reads from there
+    /// The way to a boot sector on the machine's own disk, and reads from there and from a CD
     Disk,
     /// The same from the other buses
     Buses,
@@ -229,6 +230,7 @@ fn parts<'a>(
     if has(Part::Disk) {
         let result = disks::own(bench, firstlight, seabios, args.runs);
         take(&mut rows, "disk", result);
+        cd::rows(bench, &mut rows);
     }
     if has(Part::Kernel) {
         let result = kernel_boot(bench, &[firstlight, seabios, qboot]);

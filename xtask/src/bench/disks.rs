@@ -41,8 +41,8 @@ pub fn own(
     eprintln!("Measuring on {}: time, {runs} times each", machine.name());
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..runs {
-        times[0].push(bench.times(firstlight, bus)?);
-        times[1].push(bench.times(seabios, bus)?);
+        times[0].push(bench.times(firstlight, Guest::disk(bus))?);
+        times[1].push(bench.times(seabios, Guest::disk(bus))?);
     }
 
     let [ours, theirs] = [&accesses[0].boot, &accesses[1].boot];
@@ -149,7 +149,7 @@ pub fn buses(bench: &Bench, rows: &mut Rows, buses: &[Bus]) {
         rows.add(what, reads, 1, false);
         let what = format!("{name}: MB/s by INT 13h");
         let speeds = rows.in_turns(&what, RUNS, |firmware| {
-            Ok(bench.times(firmware, bus)?.throughput / 1e6)
+            Ok(bench.times(firmware, Guest::disk(bus))?.throughput / 1e6)
         });
         rows.add(what, speeds, 1, true);
     }

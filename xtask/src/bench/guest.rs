@@ -9,7 +9,9 @@ use std::process::Command;
 const BOOT_SECTOR: &str = include_str!("guest.s");
 const KERNEL: &str = include_str!("kernel.s");
 const LOADER: &str = include_str!("loader.s");
-/// Where the boot sector has the number of reads to make, 16 bits.
+/// Where the boot sector has the number of sectors in a read, 16 bits.
+const SECTORS: usize = 0x1B4;
+/// Where it has the number of reads to make, 16 bits.
 const READS: usize = 0x1B6;
 /// The disk's size in bytes.
 const DISK_SIZE: u64 = 64 << 20;
@@ -25,20 +27,30 @@ const INITRD_SIZE: u64 = 3_000_000;
 /// The port to which the guests write.
 pub const PORT: u16 = 0x4E9;
 /// The sectors of 512 bytes that one read of the boot sector transfers.
-pub const SECTORS_PER_READ: u32 = 127;
+pub const SECTORS_PER_READ: u16 = 127;
 
 /// A disk whose boot sector makes `reads` reads, in `directory`.
 ///
 /// # Errors
 /// The assembler or the linker (Debian package binutils) failed, or the disk cannot be written.
 pub fn disk(directory: &Path, reads: u16) -> Result<PathBuf> {
-    let mut sector = assemble(directory, BOOT_SECTOR, "0x7C00", 512)?;
-    sector[READS..READS + 2].copy_from_slice(&reads.to_le_bytes());
+    let sector = boot_sector(directory, reads, SECTORS_PER_READ)?;
     let path = directory.join(format!("reads-{reads}.img"));
     let mut disk = File::create(&path)?;
     disk.write_all(&sector)?;
     disk.set_len(DISK_SIZE)?;
     Ok(path)
+}
+
+/// A boot sector that makes `reads` reads of `sectors` sectors each from its drive; `directory` is for files on the way.
+///
+/// # Errors
+/// As [`disk`].
+pub fn boot_sector(directory: &Path, reads: u16, sectors: u16) -> Result<Vec<u8>> {
+    let mut sector = assemble(directory, BOOT_SECTOR, "0x7C00", 512)?;
+    sector[SECTORS..SECTORS + 2].copy_from_slice(&sectors.to_le_bytes());
+    sector[READS..READS + 2].copy_from_slice(&reads.to_le_bytes());
+    Ok(sector)
 }
 
 /// A kernel and its initial RAM disk, in `directory`.

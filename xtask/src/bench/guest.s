@@ -1,11 +1,13 @@
 # The guest of the benchmarks: a boot sector that says when it started, then reads from its disk, then ends QEMU.
 #
 # It writes to port 0x4E9: 'T' and the eight bytes of the time-stamp counter at its first instruction; then, if READS is not
-# zero, 'B', and 'E' after that many reads of 127 sectors by INT 13h AH=42h, or 'X' and AH when one failed. READS is a word at
-# offset 0x1B6, which the host fills in.
+# zero, 'B', and 'E' after that many reads of SECTORS sectors by INT 13h AH=42h, or 'X' and AH when one failed. READS is a word at
+# offset 0x1B6, and SECTORS one at 0x1B4, which the host fills in.
     .code16
     .globl _start
 _start:
+    # The drive that the firmware started.
+    mov     %edx, %edi
     rdtsc
     mov     %eax, %ebx
     mov     %edx, %ecx
@@ -30,19 +32,20 @@ _start:
     # As boot loaders do first; what a firmware puts off to the first call is no part of a read.
     mov     $0x41, %ah
     mov     $0x55AA, %bx
-    mov     $0x80, %dl
+    mov     %edi, %edx
     int     $0x13
     mov     $'B', %al
     call    put
-    # The drive that the firmware started is in DL no more: it is the first hard disk of a machine that has one.
 read:
-    movw    $127, packet + 2
+    mov     sectors, %ax
+    mov     %ax, packet + 2
     mov     $0x42, %ah
-    mov     $0x80, %dl
+    mov     %edi, %edx
     mov     $packet, %si
     int     $0x13
     jc      failed
-    addl    $127, packet + 8
+    movzwl  sectors, %eax
+    add     %eax, packet + 8
     dec     %bp
     jnz     read
     mov     $'E', %al
@@ -76,14 +79,16 @@ put_dword:
     ret
 
     .balign 4
-# The disk address packet of INT 13h AH=42h: 127 sectors from sector 1 on, to 1000:0000.
+# The disk address packet of INT 13h AH=42h: from sector 1 on, to 1000:0000.
 packet:
     .byte   16, 0
-    .word   127
+    .word   0
     .word   0, 0x1000
     .quad   1
 
-    .org    0x1B6
+    .org    0x1B4
+sectors:
+    .word   0
 reads:
     .word   0
     .org    0x1BE

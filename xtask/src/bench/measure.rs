@@ -1,5 +1,6 @@
 //! One firmware's costs on one machine, each from a QEMU of its own.
 
+use super::cd;
 use super::guest::{self, Report};
 use super::trace::{self, Accesses};
 use anyhow::{Context, Result, bail, ensure};
@@ -51,6 +52,8 @@ impl Contestant {
 pub enum Guest<'a> {
     /// A disk whose boot sector makes so many reads.
     Disk(Bus, u16),
+    /// A CD whose boot image makes so many reads.
+    Cd(Bus, u16),
     /// The same without reads, with more hardware around it.
     Crowd(Crowd),
     /// The disk in this file.
@@ -60,6 +63,28 @@ pub enum Guest<'a> {
         /// The card is there.
         screen: bool,
     },
+}
+
+impl Guest<'_> {
+    /// A disk whose reads are timed.
+    pub fn disk(bus: Bus) -> Self {
+        Self::Disk(bus, TIMED_READS)
+    }
+
+    /// A CD whose reads are timed.
+    pub fn cd(bus: Bus) -> Self {
+        Self::Cd(bus, TIMED_READS)
+    }
+
+    /// The bytes that all of the guest's reads transfer.
+    fn bytes(self) -> f64 {
+        let (reads, sectors, size) = match self {
+            Guest::Disk(_, reads) => (reads, guest::SECTORS_PER_READ, 512),
+            Guest::Cd(_, reads) => (reads, cd::SECTORS_PER_READ, cd::SECTOR),
+            Guest::Crowd(_) | Guest::Image(..) | Guest::Kernel { .. } => (0, 0, 0),
+        };
+        f64::from(reads) * f64::from(sectors) * f64::from(size)
+    }
 }
 
 /// A disk and others like it.
@@ -193,7 +218,9 @@ impl Bench<'_> {
             let accesses = accesses.boot.values().sum::<u64>().saturating_sub(reported);
             steps.push(trace::Step {
                 name: match guest {
-                    Guest::Disk(..) | Guest::Crowd(_) | Guest::Image(..) => "disk and boot sector",
+                    Guest::Disk(..) | Guest::Cd(..) | Guest::Crowd(_) | Guest::Image(..) => {
+                        "disk and boot sector"
+                    }
                     Guest::Kernel { .. } => "kernel and initrd",
                 }
                 .to_owned(),
@@ -236,19 +263,18 @@ impl Bench<'_> {
     }
 
     /// The time to the boot sector, and the speed of its reads.
-    pub fn times(&self, firmware: &Contestant, bus: Bus) -> Result<Times> {
-        let (start, written, seen) = self.timed(firmware, Guest::Disk(bus, TIMED_READS))?;
+    pub fn times(&self, firmware: &Contestant, guest: Guest) -> Result<Times> {
+        let (start, written, seen) = self.timed(firmware, guest)?;
         ensure!(
             Report::parse(&written)?.reads_done,
             "the boot sector of {} did not finish reading",
             firmware.name
         );
         // 'T' and eight bytes, then 'B', then 'E'.
-        let read = f64::from(TIMED_READS) * f64::from(guest::SECTORS_PER_READ) * 512.0;
         let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
         Ok(Times {
             boot: seconds(start, seen[0]),
-            throughput: read / seconds(seen[9], seen[10]),
+            throughput: guest.bytes() / seconds(seen[9], seen[10]),
         })
     }
 
@@ -296,6 +322,10 @@ impl Bench<'_> {
             Guest::Disk(bus, reads) => {
                 let disk = guest::disk(self.directory, reads)?;
                 qemu.disks.push(Disk::new(bus, &disk).snapshot());
+            }
+            Guest::Cd(bus, reads) => {
+                let medium = cd::medium(self.directory, reads)?;
+                qemu.disks.push(Disk::cdrom(bus, Some(&medium)));
             }
             Guest::Kernel { screen } => {
                 if !screen {

@@ -3,7 +3,7 @@
 use super::disks;
 use super::guest;
 use super::measure::{Bench, Guest};
-use super::rows::Rows;
+use super::rows::{RUNS, Rows};
 use crate::command::run_quietly;
 use anyhow::Result;
 use std::fs::{self, File};
@@ -16,9 +16,6 @@ pub const SECTORS_PER_READ: u16 = 31;
 pub const SECTOR: u32 = 2048;
 /// The size in bytes of what the medium has to be read.
 const CONTENT: u64 = 40 << 20;
-/// How often each firmware is timed.
-const RUNS: u32 = 3;
-
 /// A medium in `directory` whose boot image makes `reads` reads.
 ///
 /// # Errors

@@ -1,14 +1,11 @@
 //! The way to a boot sector on disks of every bus, and reads from there by INT 13h.
 
 use super::measure::{self, Bench, Contestant, Counted, Crowd, Guest};
-use super::rows::Rows;
+use super::rows::{RUNS, Rows};
 use super::{Figure, Results, median, print_devices, print_steps, steps_as_json};
 use anyhow::Result;
 use firstlight_vm::{Bus, Machine};
 use serde_json::json;
-
-/// How often the speed of the other buses is measured.
-const RUNS: u32 = 3;
 
 /// The bus of the disks that a machine has by itself.
 pub fn own_bus(machine: Machine) -> Bus {

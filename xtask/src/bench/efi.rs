@@ -12,8 +12,8 @@ use std::process::Command;
 
 /// Debian's OVMF for 64 bits, in one piece.
 const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
-/// OVMF asks timers over and over for some 3.5 seconds, above all while it looks for a TPM that is not there. At a nanosecond an instruction
-/// that would be three times all else that it does, and take minutes to count; at 128, it is a fortieth of it.
+/// OVMF asks timers over and over for seconds, 3.5 in Debian 13's, at first for a TPM that is not there. At a nanosecond an instruction that
+/// would be three times all else that it does, and take minutes to count; at 128, it is a fortieth of it.
 const SHIFT: u32 = 7;
 /// The partition's size in bytes.
 const SIZE: u64 = 4 << 20;

@@ -5,6 +5,9 @@ use super::measure::Contestant;
 use anyhow::Result;
 use firstlight_vm::Machine;
 
+/// How often each firmware is timed where they take turns.
+pub const RUNS: u32 = 3;
+
 /// Lines of one machine.
 pub struct Rows<'a> {
     machine: Machine,

@@ -4,7 +4,7 @@ use super::disks;
 use super::efi;
 use super::guest;
 use super::measure::{Bench, Contestant, Guest};
-use super::rows::Rows;
+use super::rows::{RUNS, Rows};
 use crate::command::run_quietly;
 use crate::image;
 use anyhow::{Context, Result, ensure};
@@ -25,9 +25,6 @@ const PE: usize = 0x3C;
 const PE_ENTRY: usize = 40;
 /// File systems put a file's bytes at multiples of this.
 const BLOCK: usize = 4096;
-/// How often each firmware is timed.
-const RUNS: u32 = 3;
-
 /// A copy of the demo disk in `directory` whose kernel, at its first instruction, says so and ends QEMU. OVMF starts it, too.
 ///
 /// # Errors

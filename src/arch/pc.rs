@@ -80,6 +80,13 @@ impl Ports for Pc {
                 inout("rcx") words.len() => _, options(nostack));
         }
     }
+    fn out32_repeated(&self, port: u16, bytes: &[u8]) {
+        // SAFETY: reads the whole 32-bit words of the slice and nothing else, forwards.
+        unsafe {
+            asm!("cld", "rep outsd", in("dx") port, inout("rsi") bytes.as_ptr() => _,
+                inout("rcx") bytes.len() / 4 => _, options(nostack));
+        }
+    }
 }
 
 const PRESENT_WRITABLE: u64 = page::PRESENT | page::WRITABLE;

@@ -420,7 +420,10 @@ impl<H: Handle> Transport for Atapi<H> {
             data,
             deadline_us: command.deadline_us,
         });
-        self.channel.end();
+        match (&result, data) {
+            (Ok(true), PacketData::Dma { .. }) => self.channel.end_acknowledged(),
+            _ => self.channel.end(),
+        }
         Ok(match result? {
             true => Status::Good,
             false => Status::Check(None),

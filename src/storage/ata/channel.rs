@@ -49,6 +49,9 @@ const SOFT_RESET: u8 = 1 << 2;
 /// Device register: bits that old drives want set, block addresses.
 const DEVICE: u8 = 0xe0;
 
+/// Features of a packet command: its data goes by DMA.
+const BY_DMA: u8 = 1 << 0;
+
 /// Bus master command: running.
 const START: u8 = 1 << 0;
 /// Bus master command: from the device to memory.
@@ -407,31 +410,45 @@ impl<H: Hardware> Channel<H> {
         done.unwrap_or(Err(DiskError::Timeout))
     }
 
-    /// Runs a command of a packet device; whether the device carried it out, or has something to say.
+    /// Selects a packet device and tells it that a command block comes, with as few accesses as the controller takes.
+    fn send_packet(&self, second: bool, features: u8, most: u16) -> Result<(), DiskError> {
+        const PACKET: u8 = 0xa0;
+        let device = DEVICE | u8::from(second) << 4;
+        let most = most.to_le_bytes();
+        if self.takes_pairs() {
+            self.set(1, features);
+            self.set_pair(4, most);
+            self.set_pair(6, [device, PACKET]);
+            return Ok(());
+        }
+        self.set(6, device);
+        self.wait(READY_US)?;
+        self.set(1, features);
+        self.set(4, most[0]);
+        self.set(5, most[1]);
+        self.set(7, PACKET);
+        Ok(())
+    }
+
+    /// Runs a command of a packet device; whether the device carried it out, or has something to say. Where data went by DMA and it
+    /// did, the status register has been read.
     ///
     /// # Errors
     /// The drive is silent, or the bus master fails.
     pub fn run_packet(&self, packet: &Packet) -> Result<bool, DiskError> {
-        const PACKET: u8 = 0xa0;
         /// Most bytes of one block of data; it is even.
         const MOST: u32 = 0xfffe;
-        let (dma, most) = match packet.data {
+        let (features, most) = match packet.data {
             PacketData::None => (0, 0),
-            PacketData::Dma { .. } => (1, 0),
-            PacketData::Pio { len, .. } => (0, len.min(MOST)),
+            PacketData::Dma {
+                bus_master, prd, ..
+            } => {
+                self.set_descriptors(bus_master, prd);
+                (BY_DMA, 0)
+            }
+            PacketData::Pio { len, .. } => (0, len.min(MOST) as u16),
         };
-        if let PacketData::Dma {
-            bus_master, prd, ..
-        } = packet.data
-        {
-            self.set_descriptors(bus_master, prd);
-        }
-        self.set(6, DEVICE | u8::from(packet.second) << 4);
-        self.wait(READY_US)?;
-        self.set(1, dma);
-        self.set(4, most as u8);
-        self.set(5, (most >> 8) as u8);
-        self.set(7, PACKET);
+        self.send_packet(packet.second, features, most)?;
         let status = self.wait(READY_US)?;
         if status & ERROR != 0 {
             return Ok(false);
@@ -498,10 +515,7 @@ impl<H: Hardware> Channel<H> {
     }
 
     fn write_block(&self, block: &[u8]) {
-        for chunk in block.chunks_exact(4) {
-            let value = [chunk[0], chunk[1], chunk[2], chunk[3]];
-            self.hw.out32(self.ports.command, u32::from_le_bytes(value));
-        }
+        self.hw.out32_repeated(self.ports.command, block);
     }
 
     /// Runs a command that moves sectors through the data register, 32 bits at a time, which every PCI controller can.

@@ -242,6 +242,24 @@ fn cds_are_read_by_dma_and_by_the_data_register() {
     assert_eq!(first_word(&hw, BUFFER + 1 + 4088), 8);
 }
 
+#[test]
+fn reads_from_a_cd_take_few_accesses() {
+    for (pairs, accesses) in [(true, 13 + 4), (false, 16 + 4)] {
+        let hw = Fake::default();
+        let (mut cd, channel) = cd(&hw);
+        channel.borrow_mut().pairs = pairs;
+        for lba in [3, 2, 60] {
+            cd.read(&hw, lba, 1, BUFFER).unwrap();
+            assert_eq!(first_word(&hw, BUFFER), lba);
+        }
+        hw.port_accesses.set(0);
+        cd.read(&hw, 50, 31, BUFFER).unwrap();
+        assert_eq!(first_word(&hw, BUFFER + 30 * 2048), 80);
+        let taken = hw.port_accesses.get();
+        assert!(taken <= accesses, "{pairs}: {taken}");
+    }
+}
+
 /// QEMU's `piix4-ide` beside the PIIX3's own: the last one answers, and its bus master works.
 #[test]
 fn functions_on_the_same_legacy_ports_are_told_apart() {

@@ -15,18 +15,22 @@ pub const SECTORS_PER_READ: u16 = 31;
 /// A sector's size in bytes.
 pub const SECTOR: u32 = 2048;
 /// The size in bytes of what the medium has to be read.
-const CONTENT: u64 = 40 << 20;
-/// A medium in `directory` whose boot image makes `reads` reads.
+const CONTENT: u64 = 160 << 20;
+
+/// A medium in `directory`, made at the first call, whose boot image makes `reads` reads.
 ///
 /// # Errors
 /// The assembler, the linker or xorriso failed.
 pub fn medium(directory: &Path, reads: u16) -> Result<PathBuf> {
+    let image = directory.join(format!("cd-{reads}.iso"));
+    if image.exists() {
+        return Ok(image);
+    }
     let tree = directory.join("cd");
     fs::create_dir_all(&tree)?;
     let boot = guest::boot_sector(directory, reads, SECTORS_PER_READ)?;
     fs::write(tree.join("boot.bin"), boot)?;
     File::create(tree.join("content"))?.set_len(CONTENT)?;
-    let image = directory.join(format!("cd-{reads}.iso"));
     let options = "-as mkisofs -quiet -b boot.bin -no-emul-boot -boot-load-size 1 -o";
     let mut xorriso = Command::new("xorriso");
     xorriso.args(options.split(' ')).arg(&image).arg(&tree);

@@ -19,7 +19,7 @@ use std::time::Instant;
 pub struct Args {
     /// Run only the tests whose name contains this
     name: Option<String>,
-    /// Run all tests on real Xen, and nothing else: in a test bed of each version, this takes one hour or two
+    /// Run all tests on real Xen, and nothing else: in a test bed of each version, this takes three hours where there are two processors
     #[arg(long)]
     xen: bool,
     /// Run the tests on real KVM, and nothing else: in a test bed, this takes many minutes

@@ -103,6 +103,13 @@ const FIRMWARE: &[Group] = &[
             "virtio_devices_of_every_age_boot",
         ],
     ),
+    (
+        "cd",
+        &[
+            "diskettes_and_disks_are_emulated",
+            "cds_boot_behind_each_controller",
+        ],
+    ),
     ("hostile", &["a_jump_to_ffff_0_restarts"]),
     ("menu", &["a_guest_in_the_menu_can_be_migrated"]),
 ];

@@ -56,7 +56,7 @@ pub trait Ports {
         }
     }
 
-    /// Writes all `bytes`, a multiple of four, to one 32-bit port, as `rep outsd` does: one exit to KVM.
+    /// Writes all `bytes`, a multiple of four, to one 32-bit port, as `rep outsd` does.
     fn out32_repeated(&self, port: u16, bytes: &[u8]) {
         for chunk in bytes.chunks_exact(4) {
             self.out32(

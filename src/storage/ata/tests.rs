@@ -244,7 +244,7 @@ fn cds_are_read_by_dma_and_by_the_data_register() {
 
 #[test]
 fn reads_from_a_cd_take_few_accesses() {
-    for (pairs, accesses) in [(true, 13 + 4), (false, 16 + 4)] {
+    for (pairs, accesses) in [(true, 13 + 3), (false, 16 + 3)] {
         let hw = Fake::default();
         let (mut cd, channel) = cd(&hw);
         channel.borrow_mut().pairs = pairs;

@@ -3,8 +3,11 @@
 use super::DEADLINE;
 use super::kept::save_and_restore;
 use anyhow::{Context, Result, ensure};
-use firstlight_tests::xen::{Bed, Guest, Version, bed, firstlight};
+use firstlight_tests::media;
+use firstlight_tests::xen::{Bed, Guest, PROBE, Version, bed, firstlight, guest_lines};
+use firstlight_vm::wait;
 use std::fs;
+use std::time::{Duration, Instant};
 
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/transfers.bin"));
 /// What the program reads, in words: four blocks of 127 sectors from sector 64 on.
@@ -141,6 +144,35 @@ pub fn without_pv_disk_the_emulated_one_is_used(version: Version) -> Result<()> 
     let states = states(&mut bed, &guest, 768)?;
     ensure!(states.trim() == "1 2", "{states}");
     Ok(())
+}
+
+/// A CD boots from an IDE drive of dom0's QEMU.
+pub fn a_cd_boots(version: Version) -> Result<()> {
+    const TEXT: &str = "from the CD\n";
+    let mut bed = bed(version)?;
+    // `mov al, C; out E9h, al` for each character, then `jmp .`.
+    let says = TEXT.bytes().flat_map(|byte| [0xb0, byte, 0xe6, 0xe9]);
+    let program: Vec<u8> = says.chain([0xeb, 0xfe]).collect();
+    media::cdrom_of(&bed.job(), "boots", &program)?;
+    let guest = Guest::new("cd", &firstlight())
+        .disk_specification("format=raw,vdev=hdc,devtype=cdrom,access=ro,target=/job/boots.iso")
+        .string("boot", "d");
+    bed.create(&guest)?;
+    let start = Instant::now();
+    let mut said = String::new();
+    while !guest_lines(&said)
+        .iter()
+        .any(|line| line.contains(TEXT.trim_end()))
+    {
+        ensure!(
+            start.elapsed() < PROBE * wait::scale(),
+            "{said}\n{}",
+            bed.tails()
+        );
+        std::thread::sleep(Duration::from_secs(1));
+        said.push_str(&bed.dmesg()?);
+    }
+    bed.destroy_all()
 }
 
 /// The fifth disk has no emulated twin, and boots.

@@ -350,6 +350,7 @@ macro_rules! tests {
             pv_disk_by_the_kernels_back_end
             without_pv_disk_the_emulated_one_is_used
             a_disk_that_is_only_a_vbd_boots
+            a_cd_boots
             without_a_back_end_the_emulated_disk_boots
             debian_to_login
             debian_to_login_by_seabios

@@ -25,6 +25,7 @@ const PE: usize = 0x3C;
 const PE_ENTRY: usize = 40;
 /// File systems put a file's bytes at multiples of this.
 const BLOCK: usize = 4096;
+
 /// A copy of the demo disk in `directory` whose kernel, at its first instruction, says so and ends QEMU. OVMF starts it, too.
 ///
 /// # Errors
